@@ -1,0 +1,123 @@
+"""Names on the wire: the API group, labels, annotations, environment variables, and the names of a job's children."""
+
+from enum import StrEnum
+from typing import Final, NewType
+
+GROUP: Final = "understudy.dev"
+VERSION: Final = "v1alpha1"
+KIND: Final = "TrainingJob"
+PLURAL: Final = "trainingjobs"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+
+TRAINER_CONTAINER: Final = "trainer"
+AGENT_COMMAND: Final = "understudy-agent"
+AGENT_PORT: Final = 8476
+"""TCP port of the agent's probes; nothing registered uses it."""
+
+CHECKPOINT_DIR: Final = "/understudy/checkpoints"
+RUN_DIR: Final = "/run/understudy"
+"""An emptyDir of the pod: the agent's socket and the step counters."""
+
+WORKER_UID: Final = 10001
+"""User and group of a worker's processes; the pod's fsGroup, so that every pod of a job can write the volume."""
+
+Rank = NewType("Rank", int)
+Term = NewType("Term", int)
+Step = NewType("Step", int)
+
+
+class Role(StrEnum):
+    """Value of the role label."""
+
+    PRIMARY = "primary"
+    REDUNDANT = "redundant"
+
+
+class Label(StrEnum):
+    """Labels of a job's children."""
+
+    JOB = "understudy.dev/job"
+    JOB_UID = "understudy.dev/job-uid"
+    RANK = "understudy.dev/rank"
+    ROLE = "understudy.dev/role"
+    """On pods only; a pod that lost its role has none."""
+    SLOT = "understudy.dev/slot"
+    """On Leases of redundant pods and on pods created for one."""
+
+
+class Annotation(StrEnum):
+    """Annotations; who writes each is said in lease.py."""
+
+    TERM = "understudy.dev/term"
+    """On a primary pod: the term in which it holds the role."""
+    INCARNATION = "understudy.dev/incarnation"
+    FLOOR = "understudy.dev/floor"
+    PROMOTION = "understudy.dev/promotion"
+    FAILURES = "understudy.dev/failures"
+    HEARTBEAT = "understudy.dev/heartbeat"
+    RELEASED = "understudy.dev/released"
+    NOTICE = "understudy.dev/notice"
+    TEMPLATE_HASH = "understudy.dev/template-hash"
+
+
+class Env(StrEnum):
+    """Environment of the container `trainer`."""
+
+    JOB = "UNDERSTUDY_JOB"
+    JOB_UID = "UNDERSTUDY_JOB_UID"
+    NAMESPACE = "UNDERSTUDY_NAMESPACE"
+    POD_NAME = "UNDERSTUDY_POD_NAME"
+    POD_UID = "UNDERSTUDY_POD_UID"
+    RANK = "UNDERSTUDY_RANK"
+    RANKS = "UNDERSTUDY_RANKS"
+    SLOT = "UNDERSTUDY_SLOT"
+    """Slot of a redundant pod; absent on a pod created as primary."""
+    KEEP = "UNDERSTUDY_KEEP"
+    HAND_OVER_S = "UNDERSTUDY_HAND_OVER_S"
+    CHECKPOINT_DIR = "UNDERSTUDY_CHECKPOINT_DIR"
+    RUN_DIR = "UNDERSTUDY_RUN_DIR"
+    CPU_LIMIT_M = "UNDERSTUDY_CPU_LIMIT_M"
+    """CPU limit in thousandths of a core; absent when the template sets none."""
+    SOCKET = "UNDERSTUDY_SOCKET"
+    """Set by the agent for the trainer: the agent's Unix socket. Absent means standalone."""
+    COUNTERS = "UNDERSTUDY_COUNTERS"
+    """Set by the agent for the trainer: the mmap file of the progress counters."""
+
+
+def pod_name(job: str, rank: int, incarnation: int) -> str:
+    """Name the pod of one incarnation of a rank."""
+    return f"{job}-{rank}-{incarnation}"
+
+
+def rank_lease_name(job: str, rank: int) -> str:
+    """Name the Lease that is the authority on a rank."""
+    return f"{job}-{rank}"
+
+
+def slot_lease_name(job: str, rank: int, slot: int) -> str:
+    """Name the heartbeat Lease of a redundant slot."""
+    return f"{job}-{rank}-s{slot}"
+
+
+def lease_names(job: str, ranks: int, redundancy: int) -> tuple[str, ...]:
+    """List every Lease of a job: what its workers' Role may touch."""
+    return tuple(
+        name
+        for rank in range(ranks)
+        for name in (rank_lease_name(job, rank), *(slot_lease_name(job, rank, slot) for slot in range(redundancy)))
+    )
+
+
+def service_name(job: str) -> str:
+    """Name the headless Service of a job's primaries."""
+    return job
+
+
+def claim_name(job: str) -> str:
+    """Name the PersistentVolumeClaim made from a job's template."""
+    return f"{job}-checkpoints"
+
+
+def worker_account_name(job: str) -> str:
+    """Name the ServiceAccount, Role and RoleBinding of a job's pods."""
+    return f"{job}-worker"
