@@ -1,0 +1,146 @@
+"""What the agent and the trainer tell each other over the Unix socket $UNDERSTUDY_SOCKET.
+
+One message is one line of JSON, tagged by `type`. The trainer connects once and says `Hello` before anything slow; the agent then
+says `Standby` or `Promote`. Order is kept in each direction; nothing is acknowledged unless a message below says so.
+
+Guarantees nothing about delivery once either process has died: the progress counters and the volume say what was reached.
+Reads no clock and opens no socket.
+"""
+
+from typing import Final
+
+import msgspec
+from understudy_contract.lease import CheckpointRef
+
+LINE_MAX_BYTES: Final = 1 << 20
+"""A longer line is not one of ours: readers give up rather than buffer without end."""
+
+
+class _Message(msgspec.Struct, frozen=True, tag=True, tag_field="type", omit_defaults=True):
+    pass
+
+
+class Standby(_Message):
+    """Be redundant: warm up, follow the primary's checkpoints, do not train."""
+
+    volume: str | None = None
+    """Id that the volume must have; None: not known yet."""
+
+
+class Follow(_Message):
+    """The primary committed this checkpoint: load it."""
+
+    checkpoint: CheckpointRef
+    volume: str | None = None
+
+
+class Promote(_Message):
+    """Be the primary of this term. A later Promote with a higher term is a mistake of the agent."""
+
+    term: int
+    floor: CheckpointRef | None = None
+    """Checkpoint that MUST be found on the volume; None: the rank never committed one."""
+    volume: str | None = None
+
+
+class HandOver(_Message):
+    """Finish the running step, save, say HandedOver, train no more."""
+
+
+class Supersede(_Message):
+    """A higher term exists: stop without another commit."""
+
+    term: int
+
+
+class Hello(_Message):
+    """The SDK is in use. First message of the trainer, before anything slow."""
+
+    version: str
+
+
+class Ready(_Message):
+    """Redundant: warm, and this checkpoint is verified and loaded. Sent again for each newer one."""
+
+    loaded: CheckpointRef
+
+
+class Started(_Message):
+    """Primary: restored, and about to take its first step."""
+
+    term: int
+    checkpoint: CheckpointRef
+    """What it goes on from; for a fresh start its own step-0 commit."""
+    volume: str
+
+
+class FirstStep(_Message):
+    """The first step of the term is computed."""
+
+    term: int
+    step: int
+    """Steps completed, this one included."""
+    at: str
+    """Wall clock after the step's result was there, RFC 3339 with microseconds."""
+
+
+class Committed(_Message):
+    """A checkpoint is durable and visible."""
+
+    checkpoint: CheckpointRef
+
+
+class HandedOver(_Message):
+    """Answer to HandOver: this checkpoint holds every step that was taken."""
+
+    checkpoint: CheckpointRef
+
+
+class Completed(_Message):
+    """The last checkpoint is committed; the script's own code may still run."""
+
+    step: int
+    model: str | None = None
+    """Path of the finished model, relative to the volume's root."""
+
+
+class Superseded(_Message):
+    """A higher term was found on the volume; the trainer stops."""
+
+    term: int
+
+
+class Failed(_Message):
+    """The trainer is about to exit non-zero; one sentence says why."""
+
+    message: str
+
+
+class Notice(_Message):
+    """One sentence for the job's Events; training goes on."""
+
+    reason: str
+    """CamelCase: CheckpointDamaged, CheckpointFailed, …"""
+    message: str
+
+
+FromAgent = Standby | Follow | Promote | HandOver | Supersede
+FromTrainer = Hello | Ready | Started | FirstStep | Committed | HandedOver | Completed | Superseded | Failed | Notice
+
+_from_agent: Final = msgspec.json.Decoder(FromAgent)
+_from_trainer: Final = msgspec.json.Decoder(FromTrainer)
+
+
+def encode(message: FromAgent | FromTrainer) -> bytes:
+    """Render one message with its newline."""
+    return msgspec.json.encode(message) + b"\n"
+
+
+def decode_from_agent(line: bytes) -> FromAgent:
+    """Parse a line that the agent sent; raises msgspec.MsgspecError on anything else."""
+    return _from_agent.decode(line)
+
+
+def decode_from_trainer(line: bytes) -> FromTrainer:
+    """Parse a line that the trainer sent; raises msgspec.MsgspecError on anything else."""
+    return _from_trainer.decode(line)
