@@ -1,9 +1,9 @@
-"""Progress counters in a memory-mapped file: the trainer writes them, the agent reads them, also after the trainer's death.
+"""Progress counters in a memory-mapped file: the trainer writes them, the agent reads them, also after its death.
 
-Two little-endian u64: steps completed, and activity (bumped by every event of the SDK: a step, a save, a validation). Each is
-written by one aligned 8-byte store, so a reader never sees half of one; the two are not read as a pair. A SIGKILL loses
-nothing that was written: the page belongs to the kernel. One writing process; its threads may bump activity at once, and a
-bump lost between two of them does no harm, since only change counts. Reads no clock.
+Two little-endian u64: steps completed, and activity (bumped by every event of the SDK: a step, a save, a validation).
+Each is written by one aligned 8-byte store, so a reader never sees half of one; the two are not read as a pair. A
+SIGKILL loses nothing that was written: the page belongs to the kernel. One writing process; its threads may bump
+activity at once, and a bump lost between two of them does no harm, since only change counts. Reads no clock.
 """
 
 import mmap
@@ -20,7 +20,7 @@ class Counters:
     __slots__ = ("_map", "_view")
 
     def __init__(self, path: Path | None) -> None:
-        """Open the file, making it with zeros if it is absent or short; None keeps the counters in this process only."""
+        """Open the file, made with zeros if it is absent or short; None keeps the counters in this process only."""
         if path is None:
             self._map = mmap.mmap(-1, SIZE_BYTES)
         else:

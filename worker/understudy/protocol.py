@@ -1,10 +1,11 @@
 """What the agent and the trainer tell each other over the Unix socket $UNDERSTUDY_SOCKET.
 
-One message is one line of JSON, tagged by `type`. The trainer connects once and says `Hello` before anything slow; the agent then
-says `Standby` or `Promote`. Order is kept in each direction; nothing is acknowledged unless a message below says so.
+One message is one line of JSON, tagged by `type`. The trainer connects once and says `Hello` before anything slow; the
+agent then says `Standby` or `Promote`. Order is kept in each direction; nothing is acknowledged unless a message below
+says so.
 
-Guarantees nothing about delivery once either process has died: the progress counters and the volume say what was reached.
-Reads no clock and opens no socket.
+Guarantees nothing about delivery once either process has died: the progress counters and the volume say what was
+reached. Reads no clock and opens no socket.
 """
 
 from typing import Final
