@@ -1,0 +1,1 @@
+"""Kubernetes for both sides: credentials, a thin client, an informer, a work queue. Knows nothing of TrainingJobs."""

@@ -1,0 +1,255 @@
+"""A thin client of the API server: bytes in, bytes out; decoding is the caller's.
+
+Guarantees that every failure is an ApiError, that no request outlives its time-out and no watch its silence limit, and
+that a request is sent once more when the kept-alive connection under it had died or its token had rotated. So a request
+may be carried out twice: every write of ours is a compare-and-set, has a name of its own, or says the same thing twice.
+Does not decode, cache or wait out errors. Connections are kept warm; concurrent requests use connections of their own.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Final, Self
+
+import aiohttp
+import msgspec
+
+from understudy_kube.credentials import Credentials, CredentialsError
+from understudy_kube.errors import (
+    ApiError,
+    Conflict,
+    Forbidden,
+    Gone,
+    Invalid,
+    NotFound,
+    ServerError,
+    TooManyRequests,
+    Unauthorized,
+    Unreachable,
+    error_of,
+    watch_error_of,
+)
+
+__all__ = [
+    "Api",
+    "ApiError",
+    "Conflict",
+    "Credentials",
+    "CredentialsError",
+    "Forbidden",
+    "Gone",
+    "Invalid",
+    "NotFound",
+    "ServerError",
+    "TooManyRequests",
+    "Unauthorized",
+    "Unreachable",
+    "watch_error_of",
+]
+
+JSON: Final = "application/json"
+MERGE_PATCH: Final = "application/merge-patch+json"
+JSON_PATCH: Final = "application/json-patch+json"
+
+_KEEP_ALIVE_S: Final = 80
+"""Below the 90 s after which the API server closes an idle connection."""
+_CONNECT_S: Final = 5.0
+
+_Params = Mapping[str, str]
+
+
+class _Page(msgspec.Struct):
+    class _Meta(msgspec.Struct):
+        continue_: str = msgspec.field(name="continue", default="")
+
+    metadata: _Meta = msgspec.field(default_factory=_Meta)
+
+
+class Api:
+    """One API server, used as an async context manager."""
+
+    def __init__(
+        self, credentials: Credentials, request_timeout_s: float = 10.0, *, user_agent: str = "understudy"
+    ) -> None:
+        self.credentials: Final = credentials
+        self._timeout_s = request_timeout_s
+        self._user_agent = user_agent
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(
+            ssl=self.credentials.ssl_context or True,
+            limit=0,
+            keepalive_timeout=_KEEP_ALIVE_S,
+            ttl_dns_cache=60,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            headers={"Accept": JSON, "User-Agent": self._user_agent},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=True,
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def get(self, path: str, *, params: _Params | None = None, timeout_s: float | None = None) -> bytes:
+        """GET one object or list."""
+        return await self.request("GET", path, params=params, timeout_s=timeout_s)
+
+    async def post(self, path: str, body: bytes, *, params: _Params | None = None) -> bytes:
+        """Create an object; Conflict (reason AlreadyExists) when the name is taken."""
+        return await self.request("POST", path, body=body, params=params)
+
+    async def put(self, path: str, body: bytes, *, params: _Params | None = None) -> bytes:
+        """Replace an object; Conflict when its resourceVersion is stale."""
+        return await self.request("PUT", path, body=body, params=params)
+
+    async def delete(self, path: str, *, body: bytes | None = None, params: _Params | None = None) -> bytes:
+        """Delete an object; `body` is a DeleteOptions (preconditions, grace period)."""
+        return await self.request("DELETE", path, body=body, params=params)
+
+    async def merge_patch(self, path: str, body: bytes, *, params: _Params | None = None) -> bytes:
+        """Merge into an object; a resourceVersion in the body makes it a compare-and-set."""
+        return await self.request("PATCH", path, body=body, content_type=MERGE_PATCH, params=params)
+
+    async def json_patch(self, path: str, body: bytes, *, timeout_s: float | None = None) -> bytes:
+        """Apply a JSON Patch; Invalid when one of its `test` operations fails."""
+        return await self.request("PATCH", path, body=body, content_type=JSON_PATCH, timeout_s=timeout_s)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        content_type: str = JSON,
+        params: _Params | None = None,
+        timeout_s: float | None = None,
+    ) -> bytes:
+        """Send one request and give the body of a 2xx answer; raise an ApiError otherwise."""
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                code, answer = await self._send_twice(method, path, body, content_type, params)
+        except TimeoutError:
+            raise Unreachable(f"{method} {path} had no answer within {limit_s:g} s; is the API server up?") from None
+        except (aiohttp.ClientError, OSError, CredentialsError) as error:
+            raise _unreachable(method, path, error) from error
+        if code >= 300:
+            raise error_of(method, path, code, answer)
+        return answer
+
+    async def _send_twice(
+        self, method: str, path: str, body: bytes | None, content_type: str, params: _Params | None
+    ) -> tuple[int, bytes]:
+        try:
+            code, answer = await self._send(method, path, body, content_type, params)
+        except aiohttp.ClientConnectorError:
+            raise  # refused: there was no old connection to blame
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            code, answer = await self._send(method, path, body, content_type, params)
+        if code == 401 and self.credentials.refresh():
+            return await self._send(method, path, body, content_type, params)
+        return code, answer
+
+    async def _send(
+        self, method: str, path: str, body: bytes | None, content_type: str, params: _Params | None
+    ) -> tuple[int, bytes]:
+        async with self._open().request(
+            method,
+            self.credentials.server + path,
+            data=body,
+            headers=self._headers(content_type if body is not None else None),
+            params=params,
+            timeout=aiohttp.ClientTimeout(total=None, connect=_CONNECT_S),
+            server_hostname=self.credentials.server_name,
+            allow_redirects=False,
+        ) as response:
+            return response.status, await response.read()
+
+    async def list_pages(
+        self, path: str, *, params: _Params | None = None, limit: int = 500
+    ) -> AsyncGenerator[bytes, None]:
+        """Give a list page by page, raw; Gone when a page's continue token expired: start again."""
+        query = {**(params or {}), "limit": str(limit)}
+        while True:
+            page = await self.request("GET", path, params=query)
+            yield page
+            query["continue"] = msgspec.json.decode(page, type=_Page).metadata.continue_
+            if not query["continue"]:
+                return
+
+    async def watch(
+        self,
+        path: str,
+        *,
+        params: _Params | None = None,
+        timeout_s: float,
+        silence_s: float,
+        on_open: Callable[[], None] | None = None,
+    ) -> AsyncGenerator[bytes, None]:
+        """Give one raw JSON line an event until the server ends the watch after `timeout_s`.
+
+        Raises Unreachable when the connection breaks or `silence_s` pass without a byte. Bookmarks, if asked for, come
+        about once a minute. An ERROR event is given like any other: see `watch_error_of`. `on_open` is called when the
+        server has accepted the watch.
+        """
+        query = {**(params or {}), "watch": "true", "timeoutSeconds": str(max(1, round(timeout_s)))}
+        try:
+            async with self._open().get(
+                self.credentials.server + path,
+                headers=self._headers(None),
+                params=query,
+                timeout=aiohttp.ClientTimeout(total=None, connect=_CONNECT_S, sock_read=silence_s),
+                server_hostname=self.credentials.server_name,
+                allow_redirects=False,
+            ) as response:
+                if response.status != 200:
+                    if response.status == 401:
+                        self.credentials.refresh()
+                    raise error_of("WATCH", path, response.status, await response.read())
+                _probe_peer(response)
+                if on_open is not None:
+                    on_open()
+                rest = b""
+                async for chunk in response.content.iter_any():
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        if line:
+                            yield line
+        except TimeoutError:
+            raise Unreachable(f"WATCH {path} was silent for {silence_s:g} s; watch anew") from None
+        except (aiohttp.ClientError, OSError, CredentialsError) as error:
+            raise _unreachable("WATCH", path, error) from error
+
+    def _headers(self, content_type: str | None) -> dict[str, str]:
+        headers = {"Content-Type": content_type} if content_type else {}
+        if token := self.credentials.token():
+            headers["Authorization"] = f"Bearer {token}"
+        return headers
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("Api is used outside its `async with`")
+        return self._session
+
+
+def _unreachable(verb: str, path: str, error: Exception) -> Unreachable:
+    return Unreachable(f"{verb} {path} failed: {type(error).__name__}: {error}; is the API server up?")
+
+
+def _probe_peer(response: aiohttp.ClientResponse) -> None:
+    """Let the kernel find a dead peer under a silent watch within about 11 s: a lost node sends no FIN."""
+    transport = response.connection.transport if response.connection else None
+    sock = transport.get_extra_info("socket") if transport else None
+    if sock is None:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):  # macOS lacks some
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
