@@ -1,0 +1,125 @@
+"""The chart, rendered by helm: manifests/ has not drifted, rights are few, the operator's pod is restricted."""
+
+import runpy
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+RENDER = runpy.run_path(str(ROOT / "charts" / "render.py"))
+CHART: Path = RENDER["CHART"]
+
+WORKER_VERBS = {"get", "watch", "patch"}
+"""What a job's Role grants on its Leases; the operator can grant only what it holds."""
+
+
+@pytest.fixture(scope="module")
+def helm() -> Path:
+    found: Path | None = RENDER["find_helm"]()
+    if found is None:
+        pytest.skip("helm is missing: run `make cluster`, which builds it, or put it on PATH")
+    return found
+
+
+@pytest.fixture(scope="module")
+def objects(helm: Path) -> dict[str, dict[str, Any]]:
+    """Every object of the default rendering, by kind; each kind occurs once."""
+    documents = [document for document in yaml.safe_load_all(RENDER["template"](helm)) if document]
+    by_kind = {document["kind"]: document for document in documents}
+    assert len(by_kind) == len(documents)
+    return by_kind
+
+
+def render(helm: Path, *arguments: str) -> dict[str, Any]:
+    """The Deployment, rendered with these arguments."""
+    return yaml.safe_load(RENDER["template"](helm, "--show-only", "templates/deployment.yaml", *arguments))
+
+
+def test_manifests_are_what_the_chart_renders(helm: Path) -> None:
+    assert RENDER["drifted"](RENDER["render"](helm)) == [], "run `make manifests`"
+
+
+def test_helm_lint_is_content(helm: Path) -> None:
+    ran = subprocess.run([str(helm), "lint", "--strict", str(CHART)], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_rights_name_every_verb_and_no_secret(objects: dict[str, dict[str, Any]]) -> None:
+    for rule in objects["ClusterRole"]["rules"]:
+        assert "*" not in rule["apiGroups"] + rule["resources"] + rule["verbs"]
+        assert "secrets" not in rule["resources"]
+        assert not {"escalate", "bind", "impersonate", "deletecollection"} & set(rule["verbs"])
+
+
+def test_the_operator_holds_what_it_grants_to_workers(objects: dict[str, dict[str, Any]]) -> None:
+    rules = objects["ClusterRole"]["rules"]
+    held = {verb for rule in rules if "leases" in rule["resources"] for verb in rule["verbs"]}
+    assert held >= WORKER_VERBS
+
+
+def test_claims_are_never_deleted(objects: dict[str, dict[str, Any]]) -> None:
+    rules = objects["ClusterRole"]["rules"]
+    assert all("delete" not in rule["verbs"] for rule in rules if "persistentvolumeclaims" in rule["resources"])
+
+
+def test_the_pod_meets_the_restricted_standard(objects: dict[str, dict[str, Any]]) -> None:
+    pod = objects["Deployment"]["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert all("emptyDir" in volume for volume in pod["volumes"])
+
+
+def test_two_operators_never_run_at_once(objects: dict[str, dict[str, Any]]) -> None:
+    spec = objects["Deployment"]["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+
+
+def test_the_selector_finds_the_pods_it_makes(objects: dict[str, dict[str, Any]]) -> None:
+    spec = objects["Deployment"]["spec"]
+    assert spec["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
+
+
+def test_values_reach_the_deployment(helm: Path) -> None:
+    deployment = render(
+        helm,
+        "--set=image.repository=registry.example/u,image.tag=v9,image.pullPolicy=Always,logLevel=DEBUG",
+        "--set=priorityClassName=system-cluster-critical,nodeSelector.disk=ssd",
+        "--set=tolerations[0].operator=Exists,imagePullSecrets[0].name=pull,podLabels.team=ml",
+        '--set-json=affinity={"podAntiAffinity":{}}',
+    )
+    template = deployment["spec"]["template"]
+    pod, container = template["spec"], template["spec"]["containers"][0]
+    assert (container["image"], container["imagePullPolicy"]) == ("registry.example/u:v9", "Always")
+    assert {"name": "UNDERSTUDY_LOG_LEVEL", "value": "DEBUG"} in container["env"]
+    assert pod["priorityClassName"] == "system-cluster-critical"
+    assert pod["nodeSelector"] == {"disk": "ssd"}
+    assert pod["tolerations"] == [{"operator": "Exists"}]
+    assert pod["affinity"] == {"podAntiAffinity": {}}
+    assert pod["imagePullSecrets"] == [{"name": "pull"}]
+    assert template["metadata"]["labels"]["team"] == "ml"
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "replicas=2",
+        "image.tga=v9",
+        "logLevel=LOUD",
+        "image.pullPolicy=Sometimes",
+        "image.tag=a/b",
+        "resources.limit=1Gi",
+    ],
+)
+def test_a_misspelt_value_is_refused(helm: Path, argument: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        render(helm, f"--set={argument}")
+    assert argument.split("=")[0].split(".")[-1] in refused.value.stderr
