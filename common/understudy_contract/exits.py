@@ -1,7 +1,7 @@
 """Exit codes of the worker's container, and the reasons with which a worker gives up its Lease.
 
-The agent passes the trainer's own code through; a trainer ended by signal n gives 128 + n, as a shell would. The reserved
-codes lie between the codes that scripts use and those of signals.
+The agent passes the trainer's own code through; a trainer ended by signal n gives 128 + n, as a shell would. The
+reserved codes lie between the codes that scripts use and those of signals.
 """
 
 from enum import IntEnum, StrEnum

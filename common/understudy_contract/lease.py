@@ -1,4 +1,5 @@
-"""What a Lease says: holder, term, heartbeat, release, record of the last promotion; decoded and encoded in one place.
+"""What a Lease says: holder, term, heartbeat, release, record of the last promotion; decoded and encoded in one
+place.
 
 Who writes what:
 
@@ -8,9 +9,9 @@ Who writes what:
 | annotations incarnation, floor, promotion, failures | operator | operator (failures only) |
 | renewTime, annotations heartbeat, released, notice | holder (JSON Patch with `test` on holder and term) | holder |
 
-`holderIdentity` is a pod's name; `leaseTransitions` is the term of a rank, and the number of assignments of a slot. renewTime
-is for people and for the change that it makes: nobody compares it with a clock. A heartbeat or a release of another term or pod
-than the Lease now names is history and is ignored (`current_heartbeat`, `current_release`).
+`holderIdentity` is a pod's name; `leaseTransitions` is the term of a rank, and the number of assignments of a slot.
+renewTime is for people and for the change that it makes: nobody compares it with a clock. A heartbeat or a release of
+another term or pod than the Lease now names is history and is ignored (`current_heartbeat`, `current_release`).
 """
 
 from collections.abc import Mapping
@@ -286,7 +287,8 @@ def renewal_patch(
 ) -> bytes:
     """Build a renewal: a JSON Patch that the API refuses with 422 once holder or term have changed.
 
-    Needs the Lease's annotations map to exist (`add` below a missing map is refused): the operator creates Leases with one.
+    Needs the Lease's annotations map to exist (`add` below a missing map is refused): the operator creates Leases
+    with one.
     """
     patch: list[dict[str, object]] = [
         {"op": "test", "path": "/spec/holderIdentity", "value": beat.pod},

@@ -1,0 +1,1 @@
+"""The operator: watches TrainingJobs and keeps a warm understudy beside every primary."""

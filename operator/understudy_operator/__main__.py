@@ -1,0 +1,28 @@
+"""Start the operator."""
+
+import asyncio
+import logging
+import sys
+
+from understudy_kube.client import Credentials, CredentialsError
+
+from understudy_operator.app import App
+from understudy_operator.settings import Settings
+
+
+def main() -> None:
+    """Run the operator until it fails or is told to stop; exits non-zero in either case but a signal's."""
+    settings = Settings.from_environment()
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    try:
+        credentials = Credentials.default()
+    except CredentialsError as error:
+        sys.exit(f"understudy-operator: {error}")
+    asyncio.run(App(settings, credentials).run())
+
+
+if __name__ == "__main__":
+    main()

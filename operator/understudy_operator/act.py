@@ -1,0 +1,335 @@
+"""Actions carried out against the API.
+
+Each is guarded by what it was decided on (resourceVersion or uid), so that a stale one is refused, and idempotent, so
+that a crash between any two is repaired by the next cycle. Answers go into the informers at once: a decision never
+waits for its own echo. An object of the right name that belongs to another job is left alone and said to be in the
+way.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, assert_never
+
+import msgspec
+from understudy_contract import names
+from understudy_contract.lease import encode, micro_time
+from understudy_contract.names import Annotation, Label
+from understudy_kube.client import Api, ApiError, Conflict, Forbidden, Invalid, NotFound
+
+from understudy_operator import children
+from understudy_operator.core.actions import (
+    Action,
+    AssignSlot,
+    CreatePod,
+    DeletePod,
+    Emit,
+    OpenRank,
+    OpenSlot,
+    Placement,
+    Prepare,
+    Promote,
+    Relabel,
+    WriteStatus,
+)
+from understudy_operator.core.model import Job, Now
+from understudy_operator.objects import ClaimObject
+from understudy_operator.observe import Memo, World
+
+log: Final = logging.getLogger("understudy")
+
+RETRY_PROBLEM_S: Final = 15.0
+"""How often a refused template or a missing claim is tried again: what is wrong may be put right outside the job."""
+
+
+class Actor:
+    """Carries out the actions of one job after another."""
+
+    def __init__(self, api: Api, world: World, component: str = "understudy-operator") -> None:
+        self._api = api
+        self._world = world
+        self._component = component
+
+    async def act(self, job: Job, action: Action, now: Now) -> None:  # noqa: C901 - one case an action
+        """Carry one action out; raises ApiError when it failed and is worth another decision."""
+        memo = self._world.memo(job.uid)
+        match action:
+            case Promote():
+                await self._promote(job, action, memo, now)
+            case Prepare():
+                await self._prepare(job, memo, now)
+            case OpenRank():
+                await self._open_rank(job, action, memo, now)
+            case OpenSlot():
+                body = children.slot_lease(job, action.rank, action.slot)
+                self._world.leases.upsert(await self._create(job, self._leases(job), body))
+            case AssignSlot():
+                await self._assign(job, action, memo)
+            case CreatePod():
+                await self._create_pod(job, action, memo, now)
+            case Relabel():
+                await self._relabel(job, action)
+            case DeletePod():
+                await self._delete(job, action)
+            case WriteStatus():
+                await self._write_status(job, action, memo, now)
+            case Emit():
+                await self._emit(job, action, memo, now)
+            case _:
+                assert_never(action)
+
+    async def _promote(self, job: Job, action: Promote, memo: Memo, now: Now) -> None:
+        lease = action.lease
+        notes: dict[str, str | None] = {
+            Annotation.FAILURES: str(action.failures),
+            Annotation.RELEASED: None,
+            Annotation.NOTICE: None,
+        }
+        if action.cold:
+            notes[Annotation.INCARNATION] = str(lease.incarnation + 1)
+        if action.floor is not None:
+            notes[Annotation.FLOOR] = encode(action.floor)
+        if action.promotion is not None:
+            promoted = msgspec.structs.replace(action.promotion, promoted_at=micro_time(datetime.now(UTC)))
+            notes |= children.promotion_annotation(promoted)
+        await self._swap(
+            job,
+            lease.name,
+            lease.resource_version,
+            notes,
+            {
+                "holderIdentity": action.target,
+                "leaseTransitions": action.term,
+                "leaseDurationSeconds": job.policy.lease_duration_s,
+                "renewTime": micro_time(datetime.now(UTC)),
+            },
+        )
+        if action.cold:
+            memo.unborn.add(action.target)
+        if action.suspect_node is not None:
+            self._world.suspect(action.suspect_node)
+        cause = action.promotion.message if action.promotion else f"{lease.holder} is gone and never was at work"
+        log.warning(
+            "%s/%s rank %d: %s -> %s, term %d (%s)",
+            job.namespace, job.name, action.rank, lease.holder, action.target, action.term, cause,
+        )  # fmt: skip
+
+    async def _assign(self, job: Job, action: AssignSlot, memo: Memo) -> None:
+        rank = action.rank_lease
+        taken = {Annotation.INCARNATION: str(rank.incarnation + 1)}
+        await self._swap(job, rank.name, rank.resource_version, taken, {})
+        name = names.pod_name(job.name, action.rank, rank.incarnation)
+        await self._swap(
+            job,
+            action.lease.name,
+            action.lease.resource_version,
+            {
+                Annotation.FAILURES: str(action.failures),
+                Annotation.HEARTBEAT: None,
+                Annotation.RELEASED: None,
+                Annotation.NOTICE: None,
+            },
+            {
+                "holderIdentity": name,
+                "leaseTransitions": action.lease.term + 1,
+                "leaseDurationSeconds": job.policy.lease_duration_s,
+                "renewTime": micro_time(datetime.now(UTC)),
+            },
+        )
+        memo.unborn.add(name)
+        if action.suspect_node is not None:
+            self._world.suspect(action.suspect_node)
+
+    async def _swap(
+        self, job: Job, name: str, version: str, annotations: Mapping[Any, str | None], spec: Mapping[str, Any]
+    ) -> None:
+        """Compare and set a Lease; on a conflict take in what stands there, so that the next decision sees it."""
+        path = f"{self._leases(job)}/{name}"
+        body = {"metadata": {"resourceVersion": version, "annotations": annotations}, "spec": spec}
+        try:
+            self._world.leases.upsert(await self._api.merge_patch(path, msgspec.json.encode(body)))
+        except Conflict:
+            self._world.leases.upsert(await self._api.get(path))
+            raise
+
+    async def _open_rank(self, job: Job, action: OpenRank, memo: Memo, now: Now) -> None:
+        body = children.rank_lease(
+            job, action.rank, holder=action.holder, term=action.term, incarnation=action.incarnation, now=now
+        )
+        self._world.leases.upsert(await self._create(job, self._leases(job), body))
+        if (job.namespace, action.holder) not in self._world.pods.records:
+            memo.unborn.add(action.holder)
+
+    async def _create_pod(self, job: Job, action: CreatePod, memo: Memo, now: Now) -> None:
+        try:
+            body = await self._create(job, f"/api/v1/namespaces/{job.namespace}/pods", children.pod(job, action))
+        except (Forbidden, Invalid) as error:
+            self._trouble(memo, f"Pod {action.name} is refused: {error.message}", now)
+            return
+        memo.unborn.discard(action.name)
+        self._world.pods.upsert(body)
+
+    async def _relabel(self, job: Job, action: Relabel) -> None:
+        pod = action.pod
+        patch = {
+            "metadata": {
+                "uid": pod.uid,
+                "resourceVersion": pod.resource_version,
+                "labels": {Label.ROLE: action.role},
+                "annotations": {Annotation.TERM: None if action.term is None else str(action.term)},
+            }
+        }
+        path = f"/api/v1/namespaces/{job.namespace}/pods/{pod.name}"
+        try:
+            self._world.pods.upsert(await self._api.merge_patch(path, msgspec.json.encode(patch)))
+        except NotFound:
+            self._world.pods.remove((job.namespace, pod.name), pod.uid)
+        except Conflict:
+            await self._refresh_pod(job, pod.name, pod.uid)
+            raise
+
+    async def _refresh_pod(self, job: Job, name: str, uid: str) -> None:
+        try:
+            self._world.pods.upsert(await self._api.get(f"/api/v1/namespaces/{job.namespace}/pods/{name}"))
+        except NotFound:
+            self._world.pods.remove((job.namespace, name), uid)
+
+    async def _delete(self, job: Job, action: DeletePod) -> None:
+        pod = action.pod
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": pod.uid}}
+        path = f"/api/v1/namespaces/{job.namespace}/pods/{pod.name}"
+        try:
+            await self._api.delete(path, body=msgspec.json.encode(options))
+        except (NotFound, Conflict):
+            self._world.pods.remove((job.namespace, pod.name), pod.uid)
+            return
+        log.info("%s/%s: deleted pod %s: %s", job.namespace, job.name, pod.name, action.why)
+        await self._refresh_pod(job, pod.name, pod.uid)
+
+    async def _write_status(self, job: Job, action: WriteStatus, memo: Memo, now: Now) -> None:
+        path = f"/apis/{names.API_VERSION}/namespaces/{job.namespace}/{names.PLURAL}/{job.name}/status"
+        body = {"metadata": {"uid": job.uid}, "status": action.status}
+        try:
+            answer = await self._api.merge_patch(path, msgspec.json.encode(body))
+        except NotFound:
+            return
+        memo.status_written_at = now.at
+        self._world.job_changed(msgspec.json.decode(answer))
+
+    async def _emit(self, job: Job, action: Emit, memo: Memo, now: Now) -> None:
+        digest = hashlib.sha256(f"{job.uid} {action.key}".encode()).hexdigest()[:16]
+        stamp = micro_time(now.wall)[:19] + "Z"
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{job.name}.{digest}", "namespace": job.namespace},
+            "involvedObject": {
+                "apiVersion": names.API_VERSION,
+                "kind": names.KIND,
+                "name": job.name,
+                "namespace": job.namespace,
+                "uid": job.uid,
+            },
+            "type": "Warning" if action.warning else "Normal",
+            "reason": action.reason,
+            "message": action.message[:1024],
+            "firstTimestamp": stamp,
+            "lastTimestamp": stamp,
+            "count": 1,
+            "source": {"component": self._component},
+            "reportingComponent": self._component,
+        }
+        try:
+            await self._api.post(f"/api/v1/namespaces/{job.namespace}/events", msgspec.json.encode(body))
+        except Conflict:
+            pass  # posted before this process began: its name is made of its key
+        except (Forbidden, Invalid) as error:
+            log.warning("%s/%s: Event %s was refused: %s", job.namespace, job.name, action.reason, error.message)
+        memo.emitted.add(action.key)
+
+    async def _prepare(self, job: Job, memo: Memo, now: Now) -> None:
+        """Make the children that never change, then try the template in a dry run, as strictly as the API can."""
+        try:
+            if job.policy.claim_template is not None:
+                path = f"/api/v1/namespaces/{job.namespace}/persistentvolumeclaims"
+                self._world.claims.upsert(await self._create(job, path, children.claim(job), ours=_made_for(job)))
+            else:
+                await self._find_claim(job)
+            rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{job.namespace}"
+            core = f"/api/v1/namespaces/{job.namespace}"
+            await self._create(job, f"{core}/services", children.service(job))
+            if job.policy.account_name is None:
+                await self._create(job, f"{core}/serviceaccounts", children.account(job))
+            await self._create(job, f"{rbac}/roles", children.worker_role(job))
+            await self._create(job, f"{rbac}/rolebindings", children.worker_binding(job))
+            await self._try_template(job)
+        except _InTheWayError as error:
+            self._trouble(memo, str(error), now)
+        except ApiError as error:
+            if error.is_transient or isinstance(error, Conflict):
+                raise
+            self._trouble(memo, f"The pod template is refused: {error.message}", now)
+        else:
+            memo.prepared, memo.problem, memo.prepare_again_at = True, "", float("inf")
+
+    async def _find_claim(self, job: Job) -> None:
+        name = job.policy.claim_name
+        try:
+            body = await self._api.get(f"/api/v1/namespaces/{job.namespace}/persistentvolumeclaims/{name}")
+        except NotFound:
+            raise _InTheWayError(
+                f"PersistentVolumeClaim {name} (spec.checkpoint.claimName) does not exist in namespace "
+                f"{job.namespace}: create it, or leave claimName out to have one made."
+            ) from None
+        self._world.claims.upsert(body)
+
+    async def _try_template(self, job: Job) -> None:
+        trial = CreatePod(f"{job.name}-dry-run", names.Rank(0), 0, names.Term(0), Placement(False, ()))
+        path = f"/api/v1/namespaces/{job.namespace}/pods"
+        body = msgspec.json.encode(children.pod(job, trial))
+        await self._api.post(path, body, params={"dryRun": "All", "fieldValidation": "Strict"})
+
+    def _trouble(self, memo: Memo, problem: str, now: Now) -> None:
+        log.warning("%s", problem)
+        memo.problem, memo.prepared, memo.prepare_again_at = problem, True, now.at + RETRY_PROBLEM_S
+
+    async def _create(
+        self, job: Job, path: str, body: dict[str, Any], *, ours: Callable[[bytes], bool] | None = None
+    ) -> bytes:
+        """Create an object, or take the one that an earlier try made; raises _InTheWayError for another's."""
+        try:
+            return await self._api.post(path, msgspec.json.encode(body))
+        except Conflict:
+            name = body["metadata"]["name"]
+            found = await self._api.get(f"{path}/{name}")
+            if (ours or _owned_by(job))(found):
+                return found
+            raise _InTheWayError(
+                f"{body['kind']} {name} in namespace {job.namespace} exists already and is not this job's: "
+                "delete it, or rename the job."
+            ) from None
+
+    def _leases(self, job: Job) -> str:
+        return f"/apis/coordination.k8s.io/v1/namespaces/{job.namespace}/leases"
+
+
+class _InTheWayError(Exception):
+    """An object that the job needs is missing or another's; the message says what to do."""
+
+
+def _owned_by(job: Job) -> Callable[[bytes], bool]:
+    def check(body: bytes) -> bool:
+        meta = msgspec.json.decode(body, type=ClaimObject).metadata
+        return any(owner.uid == job.uid for owner in meta.owner_references)
+
+    return check
+
+
+def _made_for(job: Job) -> Callable[[bytes], bool]:
+    """Accept the claim that an earlier job of the same name left: its checkpoints stay, under that job's uid."""
+
+    def check(body: bytes) -> bool:
+        return msgspec.json.decode(body, type=ClaimObject).metadata.labels.get(Label.JOB) == job.name
+
+    return check

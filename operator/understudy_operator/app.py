@@ -1,0 +1,138 @@
+"""kopf runs the process, logs in, delivers TrainingJobs and answers the probes; all else is ours.
+
+Only an event handler is registered: no create, update or delete handlers, timers, daemons or indexes, which would
+write annotations and finalizers of their own. Every event wakes one job in the queue. The process ends, non-zero,
+when any of its tasks does: the kubelet starts it anew.
+"""
+
+import asyncio
+import gc
+import logging
+from collections.abc import Iterator
+from typing import Any, Final
+
+import aiohttp
+import kopf
+from understudy_contract import names
+from understudy_kube.client import Api, Credentials
+from understudy_kube.informer import Key
+from understudy_kube.workqueue import WorkQueue
+
+from understudy_operator.act import Actor
+from understudy_operator.observe import World
+from understudy_operator.reconcile import Reconciler
+from understudy_operator.settings import Settings
+
+log: Final = logging.getLogger("understudy")
+
+
+class _EndlessBackoff:
+    """kopf's pauses after a failed request: iterated anew each time, never ending, at most 10 s."""
+
+    def __iter__(self) -> Iterator[float]:
+        delay_s = 0.1
+        while True:
+            yield delay_s
+            delay_s = min(delay_s * 2, 10.0)
+
+
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """Keeps nothing: without change-detecting handlers the copy of every body would be for nothing."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> Any:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
+class App:
+    """The operator, composed."""
+
+    def __init__(self, settings: Settings, credentials: Credentials) -> None:
+        self._settings = settings
+        self._credentials = credentials
+
+    async def run(self) -> None:
+        """Run until something fails or the process is told to stop."""
+        queue: WorkQueue[Key] = WorkQueue()
+        async with Api(self._credentials, user_agent="understudy-operator") as api:
+            world = World(api, queue.add)
+            reconciler = Reconciler(world, Actor(api, world), queue)
+            async with asyncio.TaskGroup() as group:
+                background = [group.create_task(informer.run()) for informer in world.informers]
+                background.append(group.create_task(reconciler.run()))
+                background.append(group.create_task(_settle(world)))
+                await kopf.operator(
+                    registry=self._registry(world),
+                    settings=kopf_settings(),
+                    clusterwide=True,
+                    standalone=True,
+                    liveness_endpoint=f"http://0.0.0.0:{self._settings.health_port}/healthz",
+                )
+                for task in background:
+                    task.cancel()
+
+    def _registry(self, world: World) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+
+        @kopf.on.login(registry=registry)
+        async def login(**_: Any) -> kopf.AiohttpSession:
+            return kopf.AiohttpSession(
+                server=self._credentials.server,
+                default_namespace=self._credentials.namespace,
+                aiohttp_session=_session(self._credentials),
+            )
+
+        @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
+        async def changed(event: Any, **_: Any) -> None:
+            if event["type"] == "DELETED":
+                world.job_deleted(event["object"])
+            else:
+                world.job_changed(event["object"])
+
+        return registry
+
+
+def kopf_settings() -> kopf.OperatorSettings:
+    """Set kopf up for event handlers alone."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    settings.scanning.disabled = True
+    settings.queueing.idle_timeout = 0.5
+    settings.queueing.error_delays = (0.1, 0.5, 1, 2, 5)
+    settings.watching.chunk_size = 500
+    settings.watching.server_timeout = 240
+    settings.watching.client_timeout = 300
+    settings.watching.connect_timeout = 5
+    settings.networking.request_timeout = 10
+    settings.networking.error_backoffs = _EndlessBackoff()
+    settings.persistence.diffbase_storage = _NoDiffBase()
+    return settings
+
+
+def _session(credentials: Credentials) -> aiohttp.ClientSession:
+    """Open kopf's session; the token is read for each request, so that a rotated one never meets a 401."""
+
+    async def authorize(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        if token := credentials.token():
+            request.headers["Authorization"] = f"Bearer {token}"
+        return await handler(request)
+
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=credentials.ssl_context or True),
+        headers={"User-Agent": "understudy-operator"},
+        middlewares=(authorize,),
+    )
+
+
+async def _settle(world: World) -> None:
+    """Once everything is listed, take it out of the collector's sight: it stays for the life of the process."""
+    await asyncio.gather(*(informer.synced.wait() for informer in world.informers))
+    log.info("watching: %d pods, %d leases", len(world.pods.records), len(world.leases.records))
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,249 @@
+"""Manifests of a job's children.
+
+A pod carries the template's own labels, volumes and sidecars; the container `trainer` gets the agent as its command,
+and what the template leaves open is set so that the restricted Pod Security Standard accepts it.
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Final
+
+from understudy_contract import names
+from understudy_contract.lease import Promotion, encode, micro_time
+from understudy_contract.names import Annotation, Env, Label, Role
+
+from understudy_operator.core.actions import CreatePod, Placement
+from understudy_operator.core.model import Job, Now
+
+Json = dict[str, Any]
+
+CHECKPOINT_VOLUME: Final = "understudy-checkpoints"
+RUN_VOLUME: Final = "understudy-run"
+TMP_VOLUME: Final = "understudy-tmp"
+
+
+def owner(job: Job) -> Json:
+    """Build the reference that has a child deleted with its job."""
+    return {"apiVersion": names.API_VERSION, "kind": names.KIND, "name": job.name, "uid": job.uid, "controller": True}
+
+
+def _meta(job: Job, name: str, *, labels: Mapping[Any, str] | None = None, owned: bool = True) -> Json:
+    meta: Json = {
+        "name": name,
+        "namespace": job.namespace,
+        "labels": {Label.JOB: job.name, Label.JOB_UID: job.uid, **(labels or {})},
+    }
+    if owned:
+        meta["ownerReferences"] = [owner(job)]
+    return meta
+
+
+def claim(job: Job) -> Json:
+    """Build the claim of the checkpoints: it outlives its job, so it has no owner."""
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": _meta(job, job.policy.claim_name, owned=False),
+        "spec": job.policy.claim_template,
+    }
+
+
+def service(job: Job) -> Json:
+    """Build the headless Service that follows the role label."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _meta(job, names.service_name(job.name)),
+        "spec": {
+            "clusterIP": "None",
+            "selector": {Label.JOB_UID: job.uid, Label.ROLE: Role.PRIMARY},
+        },
+    }
+
+
+def account(job: Job) -> Json:
+    """Build the pods' ServiceAccount."""
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta(job, names.worker_account_name(job.name))}
+
+
+def worker_role(job: Job) -> Json:
+    """Build the Role of the pods: exactly this job's Leases, by name."""
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": _meta(job, names.worker_account_name(job.name)),
+        "rules": [
+            {
+                "apiGroups": ["coordination.k8s.io"],
+                "resources": ["leases"],
+                "resourceNames": list(names.lease_names(job.name, job.policy.ranks, job.policy.redundancy)),
+                "verbs": ["get", "watch", "patch"],
+            }
+        ],
+    }
+
+
+def worker_binding(job: Job) -> Json:
+    """Bind the Role to the pods' account: the template's own, or the one made for the job."""
+    name = names.worker_account_name(job.name)
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": _meta(job, name),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": job.policy.account_name or name, "namespace": job.namespace}],
+    }
+
+
+def rank_lease(job: Job, rank: int, *, holder: str, term: int, incarnation: int, now: Now) -> Json:
+    """Build a rank's Lease."""
+    return _lease(
+        job,
+        names.rank_lease_name(job.name, rank),
+        {Label.RANK: str(rank)},
+        {Annotation.INCARNATION: str(incarnation), Annotation.FAILURES: "0"},
+        {"holderIdentity": holder, "leaseTransitions": term, "renewTime": micro_time(now.wall)},
+    )
+
+
+def slot_lease(job: Job, rank: int, slot: int) -> Json:
+    """Build the Lease of a redundant slot that nobody holds yet."""
+    labels = {Label.RANK: str(rank), Label.SLOT: str(slot)}
+    name = names.slot_lease_name(job.name, rank, slot)
+    return _lease(job, name, labels, {Annotation.FAILURES: "0"}, {"leaseTransitions": 0})
+
+
+def _lease(job: Job, name: str, labels: Mapping[Any, str], annotations: Mapping[Any, str], spec: Json) -> Json:
+    meta = _meta(job, name, labels=labels)
+    # Never without annotations: a worker's JSON Patch adds below this map.
+    meta["annotations"] = dict(annotations)
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": meta,
+        "spec": {"leaseDurationSeconds": job.policy.lease_duration_s, **spec},
+    }
+
+
+def promotion_annotation(promotion: Promotion) -> Json:
+    """Render a promotion's record."""
+    return {Annotation.PROMOTION: encode(promotion)}
+
+
+def pod(job: Job, order: CreatePod) -> Json:
+    """Build a pod from the job's template."""
+    template = copy.deepcopy(dict(job.policy.template))
+    spec: Json = template.get("spec", {})
+    meta = template.get("metadata") or {}
+    role = Role.PRIMARY if order.slot is None else Role.REDUNDANT
+    labels = {Label.RANK: str(order.rank), Label.ROLE: role}
+    if order.slot is not None:
+        labels[Label.SLOT] = str(order.slot)
+    ours = _meta(job, order.name, labels=labels)
+    ours["labels"] = {**(meta.get("labels") or {}), **ours["labels"]}
+    term = {Annotation.TERM: str(order.term)} if role is Role.PRIMARY else {}
+    ours["annotations"] = {**(meta.get("annotations") or {}), **term}
+    spec["restartPolicy"] = "Never"
+    spec["terminationGracePeriodSeconds"] = job.policy.grace_period_s
+    spec.setdefault("serviceAccountName", names.worker_account_name(job.name))
+    spec["securityContext"] = {
+        "runAsNonRoot": True,
+        "runAsUser": names.WORKER_UID,
+        "runAsGroup": names.WORKER_UID,
+        "fsGroup": names.WORKER_UID,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+        **(spec.get("securityContext") or {}),
+    }
+    spec["volumes"] = [
+        *(spec.get("volumes") or ()),
+        {"name": CHECKPOINT_VOLUME, "persistentVolumeClaim": {"claimName": job.policy.claim_name}},
+        {"name": RUN_VOLUME, "emptyDir": {}},
+        {"name": TMP_VOLUME, "emptyDir": {}},
+    ]
+    spec["affinity"] = _affinity(job, order.rank, order.placement, spec.get("affinity") or {})
+    for container in spec.get("containers", ()):
+        if container.get("name") == names.TRAINER_CONTAINER:
+            _equip(job, order, container)
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": ours, "spec": spec}
+
+
+def _equip(job: Job, order: CreatePod, container: Json) -> None:
+    """Put the agent in front of the trainer's command and give both what they need."""
+    command = [*(container.get("command") or ()), *(container.get("args") or ())]
+    container["command"] = [names.AGENT_COMMAND, "--", *command]
+    container.pop("args", None)
+    container.setdefault("terminationMessagePolicy", "FallbackToLogsOnError")
+    container["securityContext"] = {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+        **(container.get("securityContext") or {}),
+    }
+    container.setdefault(
+        "readinessProbe",
+        {"httpGet": {"path": "/readyz", "port": names.AGENT_PORT}, "periodSeconds": 2, "timeoutSeconds": 2},
+    )
+    mounts = container.get("volumeMounts") or []
+    taken = {mount.get("mountPath", "").rstrip("/") for mount in mounts}
+    ours = [(CHECKPOINT_VOLUME, names.CHECKPOINT_DIR), (RUN_VOLUME, names.RUN_DIR), (TMP_VOLUME, "/tmp")]  # noqa: S108 - an emptyDir
+    container["volumeMounts"] = [*mounts, *({"name": n, "mountPath": p} for n, p in ours if p not in taken)]
+    own = container.get("env") or []
+    named = {entry.get("name") for entry in own}
+    container["env"] = [*(e for e in _environment(job, order, container) if e["name"] not in named), *own]
+
+
+def _environment(job: Job, order: CreatePod, container: Json) -> list[Json]:
+    values: dict[str, str] = {
+        Env.JOB: job.name,
+        Env.JOB_UID: job.uid,
+        Env.NAMESPACE: job.namespace,
+        Env.POD_NAME: order.name,
+        Env.RANK: str(order.rank),
+        Env.RANKS: str(job.policy.ranks),
+        Env.KEEP: str(job.policy.keep),
+        Env.HAND_OVER_S: str(job.policy.hand_over_s),
+        Env.CHECKPOINT_DIR: names.CHECKPOINT_DIR,
+        Env.RUN_DIR: names.RUN_DIR,
+        "PYTHONUNBUFFERED": "1",
+        "HOME": "/tmp",  # noqa: S108 - an emptyDir
+    }
+    if order.slot is not None:
+        values[Env.SLOT] = str(order.slot)
+    entries: list[Json] = [{"name": str(name), "value": value} for name, value in values.items()]
+    entries.append({"name": str(Env.POD_UID), "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}})
+    if (container.get("resources") or {}).get("limits", {}).get("cpu") is not None:
+        limit = {"resource": "limits.cpu", "divisor": "1m"}
+        entries.append({"name": str(Env.CPU_LIMIT_M), "valueFrom": {"resourceFieldRef": limit}})
+    return entries
+
+
+def _affinity(job: Job, rank: int, placement: Placement, own: Json) -> Json:
+    affinity = copy.deepcopy(own)
+    in_job = {"matchLabels": {Label.JOB_UID: job.uid}}
+    if placement.together:
+        term = {"labelSelector": in_job, "topologyKey": "kubernetes.io/hostname"}
+        _extend(affinity, "podAffinity", "requiredDuringSchedulingIgnoredDuringExecution", [term])
+    elif placement.avoid_nodes:
+        avoid = [
+            {
+                "weight": weight,
+                "preference": {"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": [node]}]},
+            }
+            for node, weight in placement.avoid_nodes
+        ]
+        _extend(affinity, "nodeAffinity", "preferredDuringSchedulingIgnoredDuringExecution", avoid)
+    else:
+        # Only pods that have a role: a lost pod must not repel its replacement.
+        peers = {
+            "matchLabels": {Label.JOB_UID: job.uid, Label.RANK: str(rank)},
+            "matchExpressions": [{"key": str(Label.ROLE), "operator": "Exists"}],
+        }
+        apart = {"weight": 100, "podAffinityTerm": {"labelSelector": peers, "topologyKey": "kubernetes.io/hostname"}}
+        _extend(affinity, "podAntiAffinity", "preferredDuringSchedulingIgnoredDuringExecution", [apart])
+    return affinity
+
+
+def _extend(affinity: Json, kind: str, rule: str, terms: list[Json]) -> None:
+    section = affinity.setdefault(kind, {})
+    section[rule] = [*section.get(rule, ()), *terms]

@@ -1,0 +1,146 @@
+"""What the operator can do about a job. Each is idempotent and guarded by what it was decided on (uid or
+resourceVersion)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from understudy_contract.lease import CheckpointRef, LeaseRecord, Promotion
+from understudy_contract.names import Rank, Role, Term
+
+from understudy_operator.core.model import Pod
+
+
+class EventReason(StrEnum):
+    """Reasons of the operator's own Events."""
+
+    PROMOTED = "Promoted"
+    COLD_START = "ColdStart"
+    REDUNDANT_LOST = "RedundantLost"
+    POD_REPLACED = "PodReplaced"
+    COMPLETED = "Completed"
+    RANK_COMPLETED = "RankCompleted"
+    INVALID_TEMPLATE = "InvalidTemplate"
+    CLAIM_PENDING = "ClaimPending"
+    CLAIM_REFUSED = "ClaimRefused"
+    POD_PENDING = "PodPending"
+    NOT_NODE_FAULT_TOLERANT = "NotNodeFaultTolerant"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Make sure of the claim, the Service, the workers' account, and try the template in a dry run."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRank:
+    """Create a rank's Lease, with its holder."""
+
+    rank: Rank
+    term: Term
+    holder: str
+    """A pod still to be created, or the primary that outlived the Lease."""
+    incarnation: int
+    """The next pod's number, past the holder's."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSlot:
+    """Create the Lease of a redundant slot, with no holder."""
+
+    rank: Rank
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """Pass a rank's Lease on, by CAS: the decision itself."""
+
+    rank: Rank
+    lease: LeaseRecord
+    target: str
+    cold: bool
+    """The target does not exist yet: its incarnation is taken in the same write."""
+    floor: CheckpointRef | None
+    failures: int
+    promotion: Promotion | None
+    """None: the holder never was at work, nothing failed over."""
+    suspect_node: str | None
+    """Node of a holder that fell silent."""
+
+    @property
+    def term(self) -> Term:
+        """Term that the target gets."""
+        return Term(self.lease.term + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class AssignSlot:
+    """Take an incarnation, name its pod as the slot's holder; the pod itself is created next."""
+
+    rank: Rank
+    slot: int
+    lease: LeaseRecord
+    rank_lease: LeaseRecord
+    failures: int
+    suspect_node: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a pod may and would rather go."""
+
+    together: bool
+    """Required on the node of the job's other pods: the volume can be mounted on one node only."""
+    avoid_nodes: tuple[tuple[str, int], ...]
+    """Node names and weights (1 to 100) of a preference against them."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePod:
+    """Create the pod that a Lease already names."""
+
+    name: str
+    rank: Rank
+    slot: int | None
+    """None: created as primary."""
+    term: Term
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Relabel:
+    """Make a pod's role label and term annotation say what the Leases say."""
+
+    pod: Pod
+    role: Role | None
+    term: Term | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePod:
+    """Delete a pod by uid, with its own grace period."""
+
+    pod: Pod
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStatus:
+    """Write the status subresource."""
+
+    status: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Post an Event, once per key."""
+
+    key: str
+    warning: bool
+    reason: str
+    message: str
+
+
+Action = Prepare | OpenRank | OpenSlot | Promote | AssignSlot | CreatePod | Relabel | DeletePod | WriteStatus | Emit

@@ -1,0 +1,39 @@
+"""Consecutive failures of the application, and how long to wait after them.
+
+A failure with a new checkpoint since the last one starts the count again; a pod taken away (deleted, evicted, its
+node lost) does not count. The counts live in the Leases, written by the same CAS that acts on the failure.
+"""
+
+from typing import Final
+
+from understudy_contract.lease import LeaseRecord, Phase
+
+from understudy_operator.core.detection import Failure
+
+BACKOFF_FIRST_S: Final = 1.0
+BACKOFF_MAX_S: Final = 60.0
+"""A script that cannot run is tried once a minute: seldom enough to cost nothing, often enough to notice the repair."""
+
+
+def failures_after(record: LeaseRecord, failure: Failure) -> int:
+    """Count a rank's consecutive failures without progress, `failure` included."""
+    if not failure.application:
+        return record.failures
+    since = record.promotion.checkpoint if record.promotion else None
+    progressed = record.floor is not None and record.floor.step > 0 and (since is None or record.floor > since)
+    return 1 if progressed else record.failures + 1
+
+
+def slot_failures_after(record: LeaseRecord, failure: Failure) -> int:
+    """Count a slot's consecutive failures without ever having been ready, `failure` included."""
+    beat = record.current_heartbeat
+    if beat is not None and beat.phase is Phase.READY:
+        return int(failure.application)
+    return record.failures + int(failure.application)
+
+
+def backoff_s(failures: int) -> float:
+    """Return how long to wait after this many failures: 0, 1, 2, 4 … 60 s."""
+    if failures <= 0:
+        return 0.0
+    return float(min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures - 1, 16)))

@@ -1,0 +1,225 @@
+"""Conditions of a job: one finding each, with a sentence that says what is wrong and what to do."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from understudy_contract.lease import Phase, micro_time
+
+from understudy_operator.core.actions import Action, Emit, EventReason
+from understudy_operator.core.completion import job_complete, rank_complete
+from understudy_operator.core.model import Now, Observation, Pod, RankView, Running, Waiting
+
+STUCK_REASONS: Final = frozenset(
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+    }
+)
+"""Reasons of a waiting container that do not pass by themselves (the kubelet's names)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Whether a condition holds, and why."""
+
+    holds: bool
+    reason: str
+    message: str
+
+
+def assess(observation: Observation, ready: int, desired: int) -> dict[str, Finding]:
+    """Assess every condition; `ready` and `desired` count redundant pods."""
+    complete = job_complete(observation)
+    return {
+        "Training": _training(observation, complete),
+        "Redundant": _redundant(observation, ready, desired, complete),
+        "NodeFaultTolerant": _node_fault_tolerant(observation, complete),
+        "Complete": Finding(
+            complete,
+            "Completed" if complete else "NotYet",
+            "Every rank has completed its training" if complete else "Not every rank has completed its training",
+        ),
+    }
+
+
+def render(
+    found: Mapping[str, Finding], old: Iterable[Mapping[str, Any]], generation: int, now: Now
+) -> list[dict[str, Any]]:
+    """Render findings as API conditions; a transition time moves only with the status."""
+    before = {c.get("type"): c for c in old}
+    rendered = []
+    for kind, finding in found.items():
+        status = "True" if finding.holds else "False"
+        was = before.get(kind, {})
+        since = was.get("lastTransitionTime") if was.get("status") == status else None
+        rendered.append(
+            {
+                "type": kind,
+                "status": status,
+                "reason": finding.reason,
+                "message": finding.message,
+                "lastTransitionTime": since or micro_time(now.wall)[:19] + "Z",
+                "observedGeneration": generation,
+            }
+        )
+    return rendered
+
+
+def events(observation: Observation) -> list[Action]:
+    """List the Events about pods and claims that do not come up."""
+    if job_complete(observation):
+        return []
+    found: list[Action] = []
+    if observation.problem:
+        key = f"problem {observation.problem}"
+        found.append(Emit(key, True, EventReason.INVALID_TEMPLATE, observation.problem))
+    refused = _claim_refused(observation)
+    if refused:
+        found.append(Emit("claim refused", True, EventReason.CLAIM_REFUSED, refused))
+    claim = observation.claim
+    if claim is not None and claim.bound and not claim.shared and not refused:
+        tolerance = _node_fault_tolerant(observation, False)
+        found.append(Emit("one node", False, EventReason.NOT_NODE_FAULT_TOLERANT, tolerance.message))
+    for view in observation.ranks:
+        for pod in view.pods.values():
+            stuck = _stuck(observation, pod)
+            if stuck is not None:
+                found.append(Emit(f"stuck {pod.name} {stuck.reason}", True, EventReason.POD_PENDING, stuck.message))
+    return found
+
+
+def _stuck(observation: Observation, pod: Pod) -> Finding | None:
+    if pod.deleting_since is not None or pod.ended or isinstance(pod.container, Running):
+        return None
+    if isinstance(pod.container, Waiting) and pod.container.reason in STUCK_REASONS:
+        reason, said = pod.container.reason, pod.container.message
+        hint = (
+            "check the image's name and that the nodes can pull it" if "Image" in reason else "correct the pod template"
+        )
+        return Finding(False, reason, f"Pod {pod.name} cannot start ({reason}): {said or 'no details'}; {hint}.")
+    if pod.scheduling:
+        claim = observation.claim
+        if claim is not None and not claim.bound:
+            return Finding(
+                False,
+                EventReason.CLAIM_PENDING,
+                f"Claim {claim.name} is not bound, so that pod {pod.name} cannot be scheduled: check its StorageClass, "
+                f"size and access modes with `kubectl describe pvc {claim.name}`. The scheduler says: {pod.scheduling}",
+            )
+        return Finding(
+            False,
+            "Unschedulable",
+            f"Pod {pod.name} finds no node: {pod.scheduling} Free resources, or lower the template's requests.",
+        )
+    return None
+
+
+def _claim_refused(observation: Observation) -> str:
+    claim = observation.claim
+    if claim is None or not claim.bound or set(claim.access_modes) != {"ReadWriteOncePod"}:
+        return ""
+    return (
+        f"Claim {claim.name} is ReadWriteOncePod: only one pod could mount it, and a redundant pod must. Give a claim "
+        "that is ReadWriteOnce (all pods on one node) or ReadWriteMany."
+    )
+
+
+def _training(observation: Observation, complete: bool) -> Finding:
+    if complete:
+        return Finding(False, "Completed", "The training is over")
+    if observation.problem:
+        return Finding(False, str(EventReason.INVALID_TEMPLATE), observation.problem)
+    if refused := _claim_refused(observation):
+        return Finding(False, str(EventReason.CLAIM_REFUSED), refused)
+    for view in observation.ranks:
+        finding = _rank_training(observation, view)
+        if finding is not None:
+            return finding
+    return Finding(True, "Training", "Every rank trains")
+
+
+def _rank_training(observation: Observation, view: RankView) -> Finding | None:
+    if view.lease is None:
+        return Finding(False, "Starting", f"Rank {view.rank} has no pod yet")
+    if rank_complete(view) or (view.primary is not None and _trains(view)):
+        return None
+    record = view.lease.record
+    if view.primary is not None:
+        stuck = _stuck(observation, view.primary)
+        if stuck is not None:
+            return stuck
+    if record.failures > 0 and record.promotion is not None:
+        return Finding(
+            False,
+            "Failing",
+            f"Rank {view.rank} has failed {record.failures} times without a new checkpoint; last: "
+            f"{record.promotion.message}. Correct the script or its image; it is tried again with growing pauses.",
+        )
+    return Finding(False, "Starting", f"Pod {record.holder} of rank {view.rank} is starting")
+
+
+def _trains(view: RankView) -> bool:
+    assert view.lease is not None and view.primary is not None
+    alive = view.primary.deleting_since is None and not view.primary.ended
+    return alive and view.lease.record.current_release is None and view.lease.phase in (Phase.TRAINING, Phase.FINISHING)
+
+
+def _redundant(observation: Observation, ready: int, desired: int, complete: bool) -> Finding:
+    if complete:
+        return Finding(False, "Completed", "The training is over")
+    if observation.job.policy.redundancy == 0:
+        return Finding(False, "NotRequested", "spec.redundancy is 0: a failure costs a cold start")
+    if ready >= desired:
+        return Finding(True, "Ready", f"All {desired} redundant pods are warm")
+    for view in observation.ranks:
+        for slot in range(len(view.slots)):
+            pod = view.slot_pod(slot)
+            stuck = _stuck(observation, pod) if pod is not None else None
+            if stuck is not None:
+                return stuck
+            lease = view.slots[slot]
+            if lease is not None and lease.record.failures > 0:
+                return Finding(
+                    False,
+                    "Failing",
+                    f"Redundant slot {slot} of rank {view.rank} has failed {lease.record.failures} times in a row: "
+                    f"see the log of {lease.record.holder}",
+                )
+    return Finding(False, "Starting", f"{ready} of {desired} redundant pods are warm")
+
+
+def _node_fault_tolerant(observation: Observation, complete: bool) -> Finding:
+    claim = observation.claim
+    if complete:
+        return Finding(False, "Completed", "The training is over")
+    if claim is None or not claim.bound:
+        return Finding(False, "ClaimPending", "The checkpoints' claim is not bound")
+    if not claim.shared:
+        return Finding(
+            False,
+            "ReadWriteOnce",
+            f"The volume of claim {claim.name} can be mounted on one node only: all pods run there, and the loss of "
+            "that node stops the training until it returns. Use a ReadWriteMany volume to survive it.",
+        )
+    for view in observation.ranks:
+        if not rank_complete(view) and not _spread(view):
+            return Finding(
+                False, "SameNode", f"Rank {view.rank} has no warm redundant pod on another node than its primary"
+            )
+    return Finding(True, "OtherNodes", "Every rank has a warm redundant pod on another node than its primary")
+
+
+def _spread(view: RankView) -> bool:
+    for slot, lease in enumerate(view.slots):
+        pod = view.slot_pod(slot)
+        if lease is None or pod is None or view.primary is None or pod.deleting_since is not None or pod.ended:
+            continue
+        if lease.phase is Phase.READY and pod.node != view.primary.node:
+            return True
+    return False

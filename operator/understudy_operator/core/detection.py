@@ -1,0 +1,172 @@
+"""Is the holder of a Lease lost, and why?
+
+Guarantees that silence counts only when it lasted a whole lease duration on the operator's own monotonic clock, over
+an unbroken watch (`Lease.silent_since`), and that a release counts only in the term it names. Does not guarantee that
+a silent holder is dead: the CAS of the promotion refuses a holder that renewed after all, and the term in the
+checkpoint's path fences one that still runs. Trusts no renewTime.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from understudy_contract.exits import ExitCode, ReleaseReason, describe_exit
+from understudy_contract.lease import Cause, Phase, Release
+from understudy_contract.names import AGENT_COMMAND
+
+from understudy_operator.core.model import Lease, Pod, Running, Terminated
+
+AGENT_START_S: Final = 30.0
+"""From a running container to the agent's first report: importing it takes a second, ten on a machine short of CPU."""
+LAST_WORDS_CHARS: Final = 300
+"""How much of a container's last output goes into a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A holder is lost."""
+
+    cause: Cause
+    message: str
+    failed_at: str
+    """Wall clock of whoever knew, RFC 3339; empty: not known better than the detection."""
+    application: bool
+    """The job's own program failed, as opposed to its pod being taken away."""
+    silent: bool = False
+    exact_step: bool = False
+    """The last reported step is the last one it took."""
+
+
+def judge_primary(
+    lease: Lease,
+    pod: Pod | None,
+    *,
+    at: float,
+    hand_over_s: float,
+    nodes: Mapping[str, bool],
+    relieved: bool,
+    unborn: bool,
+) -> Failure | float:
+    """Say why a rank's holder is lost, or when to look again (monotonic seconds, inf: on the next event).
+
+    `relieved`: a fresh redundant pod could take over. Without one, silence alone does not condemn a pod whose node is
+    Ready and whose container runs.
+    """
+    release = lease.record.current_release
+    if release is not None:
+        return math.inf if release.reason == ReleaseReason.COMPLETED else _released(lease, release, pod)
+    if pod is None:
+        if unborn:
+            return math.inf
+        return Failure(
+            Cause.POD_DELETED, f"pod {lease.record.holder} is gone: deleted without a hand-over", "", application=False
+        )
+    if pod.ended:
+        return _ended(pod)
+    if pod.deleting_since is not None:
+        late_at = pod.deleting_since + hand_over_s
+        if lease.phase in (Phase.TRAINING, Phase.FINISHING) and at < late_at:
+            return min(late_at, _silence(lease, pod, at, nodes, relieved, late_at))
+        why = "took longer than handOverSeconds to hand over" if lease.acknowledged else "had not begun to train"
+        return Failure(Cause.POD_DELETED, f"pod {pod.name} was deleted and {why}", pod.deletion_time, application=False)
+    due = _silence(lease, pod, at, nodes, relieved, math.inf)
+    if due > at:
+        return due
+    return _silent(lease, pod)
+
+
+def judge_redundant(
+    lease: Lease, pod: Pod | None, *, at: float, nodes: Mapping[str, bool], unborn: bool
+) -> Failure | float:
+    """Say why a slot's holder is lost, or when to look again."""
+    if pod is None:
+        return (
+            math.inf
+            if unborn
+            else Failure(Cause.POD_DELETED, f"pod {lease.record.holder} is gone", "", application=False)
+        )
+    if pod.deleting_since is not None:
+        return Failure(Cause.POD_DELETED, f"pod {pod.name} was deleted", pod.deletion_time, application=False)
+    release = lease.record.current_release
+    if release is not None:
+        return _released(lease, release, pod)
+    if pod.ended:
+        return _ended(pod)
+    due = _silence(lease, pod, at, nodes, True, math.inf)
+    return due if due > at else _silent(lease, pod)
+
+
+def _released(lease: Lease, release: Release, pod: Pod | None) -> Failure:
+    beat = lease.record.heartbeat
+    who = f"pod {lease.record.holder}"
+    failed_at = lease.record.renew_time or ""
+    if release.reason == ReleaseReason.HANDED_OVER:
+        step = beat.step if beat else 0
+        return Failure(
+            Cause.POD_DELETED,
+            f"{who} was deleted and handed over after step {step}",
+            failed_at,
+            application=False,
+            exact_step=True,
+        )
+    words = release.message or describe_exit(release.exit_code)
+    if pod is not None and pod.deleting_since is not None:
+        return Failure(Cause.POD_DELETED, f"{who} was deleted: {words}", failed_at, application=False, exact_step=True)
+    cause = Cause.NOT_INTEGRATED if release.reason == ReleaseReason.NOT_INTEGRATED else Cause.PROCESS_EXITED
+    return Failure(cause, f"the trainer of {who} ended: {words}", failed_at, application=True, exact_step=True)
+
+
+def _ended(pod: Pod) -> Failure:
+    if not isinstance(pod.container, Terminated):
+        return Failure(Cause.POD_DELETED, f"pod {pod.name} was ended: {pod.reason or pod.phase}", "", application=False)
+    end = pod.container
+    if AGENT_COMMAND in end.message and ("not found" in end.message or "no such file" in end.message):
+        words = f"its image has no {AGENT_COMMAND}: build it FROM understudy-worker"
+    elif end.exit_code == ExitCode.SUPERSEDED:
+        words = "it found a newer primary of its rank"
+    else:
+        words = f"{describe_exit(end.exit_code)}{f' ({end.reason})' if end.reason == 'OOMKilled' else ''}"
+        if end.message:
+            words += f"; last words: {end.message.strip()[-LAST_WORDS_CHARS:]}"
+    if pod.deleting_since is not None:
+        return Failure(Cause.POD_DELETED, f"pod {pod.name} was deleted: {words}", end.finished_at, application=False)
+    return Failure(
+        Cause.CONTAINER_EXITED, f"the container of pod {pod.name} ended: {words}", end.finished_at, application=True
+    )
+
+
+def _silence(lease: Lease, pod: Pod, at: float, nodes: Mapping[str, bool], relieved: bool, horizon: float) -> float:
+    """Return when the holder's silence counts as its loss; in the past: it does."""
+    running = isinstance(pod.container, Running)
+    node_ready = pod.node is not None and nodes.get(pod.node, False)
+    warm = (
+        lease.record.promotion is not None
+        and lease.record.promotion.term == lease.record.term
+        and not lease.record.promotion.cold
+    )
+    if lease.acknowledged or warm:
+        unacknowledged = not lease.acknowledged
+        patience_s = lease.record.duration_s / 3 if unacknowledged and relieved else lease.record.duration_s
+        due = lease.silent_since + patience_s
+        if due <= at and not relieved and running and node_ready:
+            return horizon
+        return due
+    if pod.node is not None and not node_ready:
+        return at
+    if isinstance(pod.container, Running):
+        return max(pod.container.since, lease.silent_since) + AGENT_START_S
+    return horizon
+
+
+def _silent(lease: Lease, pod: Pod) -> Failure:
+    where = f" on node {pod.node}" if pod.node else ""
+    if not lease.acknowledged:
+        return Failure(Cause.LEASE_EXPIRED, f"pod {pod.name}{where} never reported", "", application=False, silent=True)
+    return Failure(
+        Cause.LEASE_EXPIRED,
+        f"pod {pod.name}{where} did not renew its Lease for {lease.record.duration_s} s",
+        lease.record.renew_time or "",
+        application=False,
+        silent=True,
+    )

@@ -1,0 +1,180 @@
+"""Observation: frozen values of one job, its pods, Leases, claim and nodes, as last seen.
+
+Times named `*_at` or `*_since` and ending without a unit word are seconds of the operator's monotonic clock; strings
+are the API's wall-clock times and serve display only.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from understudy_contract.lease import LeaseRecord, Phase
+from understudy_contract.names import Rank, Role, Term
+
+from understudy_operator.core.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """One reading of both clocks: monotonic seconds decide, the wall is shown."""
+
+    at: float
+    wall: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The container is not started; `reason` is the kubelet's, such as ImagePullBackOff."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The container runs, since `since` of the operator's monotonic clock at the latest."""
+
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Terminated:
+    """The container has ended."""
+
+    exit_code: int
+    reason: str
+    message: str
+    finished_at: str
+
+
+Container = Waiting | Running | Terminated | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod of the job."""
+
+    name: str
+    uid: str
+    resource_version: str
+    rank: Rank
+    role: Role | None
+    term: Term | None
+    node: str | None
+    created: str
+    phase: str
+    reason: str
+    """status.reason: Evicted, for one."""
+    deleting_since: float | None
+    deletion_time: str
+    scheduling: str
+    """Why the scheduler finds no node; empty when it found one or has not tried."""
+    ready: bool
+    container: Container
+
+    @property
+    def incarnation(self) -> int:
+        """Number of the pod within its rank."""
+        return int(self.name.rpartition("-")[2])
+
+    @property
+    def ended(self) -> bool:
+        """No process of the pod's container can run again."""
+        return self.phase in ("Succeeded", "Failed") or isinstance(self.container, Terminated)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A Lease and since when it has not been seen to change, over an unbroken watch."""
+
+    record: LeaseRecord
+    silent_since: float
+
+    @property
+    def acknowledged(self) -> bool:
+        """The present holder has reported in the present term."""
+        return self.record.current_heartbeat is not None
+
+    @property
+    def phase(self) -> Phase | None:
+        """Phase of the present holder's last report."""
+        beat = self.record.current_heartbeat
+        return beat.phase if beat else None
+
+
+@dataclass(frozen=True, slots=True)
+class RankView:
+    """One rank: its Lease, the Leases of its redundant slots, its pods by name."""
+
+    rank: Rank
+    lease: Lease | None
+    slots: tuple[Lease | None, ...]
+    pods: Mapping[str, Pod]
+
+    @property
+    def primary(self) -> Pod | None:
+        """The pod that holds the rank's Lease."""
+        return self.pods.get(self.lease.record.holder) if self.lease else None
+
+    def slot_pod(self, slot: int) -> Pod | None:
+        """The pod that serves a redundant slot; None for a slot whose pod was promoted or is gone."""
+        lease = self.slots[slot]
+        if lease is None or (self.lease is not None and lease.record.holder == self.lease.record.holder):
+            return None
+        return self.pods.get(lease.record.holder)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The PersistentVolumeClaim of the checkpoints."""
+
+    name: str
+    phase: str
+    access_modes: tuple[str, ...]
+    """Of the bound volume, not what the claim asked for; empty until bound."""
+
+    @property
+    def bound(self) -> bool:
+        """A volume is there."""
+        return self.phase == "Bound"
+
+    @property
+    def shared(self) -> bool:
+        """Pods on several nodes can write it."""
+        return "ReadWriteMany" in self.access_modes
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A TrainingJob."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    created: str
+    policy: Policy
+    status: Mapping[str, Any]
+    """As last read or written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """All that `decide` may look at."""
+
+    job: Job
+    ranks: tuple[RankView, ...]
+    claim: Claim | None
+    nodes: Mapping[str, bool]
+    """Readiness by node name."""
+    suspect_nodes: frozenset[str]
+    """Nodes on which a pod fell silent a moment ago: a scheduler may still believe in them."""
+    prepared: bool
+    """This process has made sure of the children that never change: claim, Service, ServiceAccount, Role."""
+    problem: str
+    """Why they could not be made, or why the template is refused; empty when all is well."""
+    unborn: frozenset[str]
+    """Pods that this process has decided to create and has not seen yet."""
+    status_written_at: float
+    """When this process last wrote the status; -inf for never."""

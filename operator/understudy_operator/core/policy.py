@@ -1,0 +1,72 @@
+"""A TrainingJob's spec as typed values, with the defaults that the CRD fills in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from understudy_contract import names
+
+DEFAULT_LEASE_DURATION_S: Final = 10
+DEFAULT_HAND_OVER_S: Final = 20
+DEFAULT_KEEP: Final = 3
+GRACE_MARGIN_S: Final = 10
+"""The grace period of a pod exceeds its hand-over by this much: room to write the release and to end the trainer."""
+
+
+class InvalidSpecError(Exception):
+    """The spec cannot be read although the API server accepted it; the message names the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a job asks for. Durations in seconds."""
+
+    ranks: int
+    redundancy: int
+    template: Mapping[str, Any]
+    claim_name: str
+    claim_template: Mapping[str, Any] | None
+    """spec of the claim to make; None: `claim_name` is the user's own."""
+    keep: int
+    lease_duration_s: int
+    hand_over_s: int
+
+    @property
+    def grace_period_s(self) -> int:
+        """Termination grace period of the job's pods."""
+        own = self.template.get("spec", {}).get("terminationGracePeriodSeconds")
+        return int(own) if own is not None else self.hand_over_s + GRACE_MARGIN_S
+
+    @property
+    def account_name(self) -> str | None:
+        """The template's own ServiceAccount, if it names one."""
+        name = self.template.get("spec", {}).get("serviceAccountName")
+        return str(name) if name else None
+
+    @property
+    def trainer(self) -> Mapping[str, Any]:
+        """The template's container `trainer`; empty when there is none."""
+        containers = self.template.get("spec", {}).get("containers", ())
+        return next((c for c in containers if c.get("name") == names.TRAINER_CONTAINER), {})
+
+
+def read_policy(job: str, spec: Mapping[str, Any]) -> Policy:
+    """Read a spec; raises InvalidSpecError where a required part is missing."""
+    template = spec.get("template")
+    if not isinstance(template, Mapping):
+        raise InvalidSpecError("spec.template is missing: give a pod template with a container named trainer")
+    checkpoint = spec.get("checkpoint") or {}
+    failover = spec.get("failover") or {}
+    existing = checkpoint.get("claimName")
+    default_claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    made = (checkpoint.get("volumeClaimTemplate") or {}).get("spec") or default_claim
+    return Policy(
+        ranks=int(spec.get("ranks", 1)),
+        redundancy=int(spec.get("redundancy", 1)),
+        template=template,
+        claim_name=existing or names.claim_name(job),
+        claim_template=None if existing else made,
+        keep=int(checkpoint.get("keep", DEFAULT_KEEP)),
+        lease_duration_s=int(failover.get("leaseDurationSeconds", DEFAULT_LEASE_DURATION_S)),
+        hand_over_s=int(failover.get("handOverSeconds", DEFAULT_HAND_OVER_S)),
+    )

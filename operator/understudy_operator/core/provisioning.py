@@ -1,0 +1,156 @@
+"""The Leases and pods that a rank should have, against those it has.
+
+Guarantees that a pod's name is taken in the rank's Lease before the pod is created, so that a lost response cannot
+make two pods of one name at work; that labels follow the Leases, the old primary's coming off first; that a pod no
+Lease names is deleted if it may still run, and kept (the last two of a rank) if it has ended, so that its log can be
+read.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Final
+
+from understudy_contract.names import Role, Term, pod_name
+
+from understudy_operator.core import budget
+from understudy_operator.core.actions import (
+    Action,
+    AssignSlot,
+    CreatePod,
+    DeletePod,
+    OpenRank,
+    OpenSlot,
+    Placement,
+    Relabel,
+)
+from understudy_operator.core.completion import rank_complete
+from understudy_operator.core.detection import judge_redundant
+from understudy_operator.core.model import Lease, Now, Observation, Pod, RankView
+
+ENDED_PODS_KEPT: Final = 2
+"""Ended pods of a rank that are kept for their logs."""
+AVOID_SUSPECT: Final = 100
+AVOID_PRIMARY: Final = 10
+"""Weights of the scheduler's node preferences: a suspect node is worse than the node of one's own primary."""
+
+
+def provide_rank(observation: Observation, view: RankView, now: Now) -> tuple[list[Action], float]:
+    """List what one rank lacks, and when to look again."""
+    if view.lease is None:
+        return [_open(observation, view)], math.inf
+    actions: list[Action] = []
+    wake_at = math.inf
+    record = view.lease.record
+    if record.holder in observation.unborn and record.holder not in view.pods and _may_create(observation, view, None):
+        actions.append(CreatePod(record.holder, view.rank, None, record.term, placement(observation, view)))
+    if not rank_complete(view):
+        for slot in range(observation.job.policy.redundancy):
+            more, again_at = _provide_slot(observation, view, slot, now)
+            actions += more
+            wake_at = min(wake_at, again_at)
+    actions += _labels(view)
+    actions += _removals(view)
+    return actions, wake_at
+
+
+def placement(observation: Observation, view: RankView) -> Placement:
+    """Choose where a new pod of a rank would rather not go."""
+    claim = observation.claim
+    together = claim is not None and claim.bound and not claim.shared
+    if together or not observation.suspect_nodes:
+        return Placement(together, ())
+    avoid = dict.fromkeys(observation.suspect_nodes, AVOID_SUSPECT)
+    if view.primary is not None and view.primary.node is not None:
+        avoid.setdefault(view.primary.node, AVOID_PRIMARY)
+    return Placement(together, tuple(sorted(avoid.items())))
+
+
+def _open(observation: Observation, view: RankView) -> OpenRank:
+    """Open a rank above every term and incarnation that anything still remembers of it."""
+    known = [pod.term or 0 for pod in view.pods.values()]
+    known += [
+        int(entry.get("term", 0)) for entry in observation.job.status.get("ranks", ()) if entry.get("rank") == view.rank
+    ]
+    incarnation = max((pod.incarnation + 1 for pod in view.pods.values()), default=0)
+    living = [p for p in view.pods.values() if p.role is Role.PRIMARY and not p.ended and p.deleting_since is None]
+    term = Term(max(known, default=0) + 1)
+    if living:
+        return OpenRank(view.rank, term, max(living, key=lambda p: p.term or 0).name, incarnation)
+    return OpenRank(view.rank, term, pod_name(observation.job.name, view.rank, incarnation), incarnation + 1)
+
+
+def _may_create(observation: Observation, view: RankView, slot: int | None) -> bool:
+    """Hold all pods but the job's first until its volume is bound.
+
+    Until then nobody knows whether several nodes can write it, and a volume that binds on first use needs a first pod.
+    """
+    if not observation.prepared or observation.problem:
+        return False
+    if observation.claim is not None and observation.claim.bound:
+        return True
+    return view.rank == 0 and slot is None and not any(v.pods for v in observation.ranks)
+
+
+def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now) -> tuple[list[Action], float]:
+    assert view.lease is not None
+    lease = view.slots[slot]
+    if lease is None:
+        return [OpenSlot(view.rank, slot)], math.inf
+    holder = lease.record.holder
+    failures = lease.record.failures
+    suspect = None
+    if holder and holder != view.lease.record.holder:
+        unborn = holder in observation.unborn
+        verdict = judge_redundant(lease, view.pods.get(holder), at=now.at, nodes=observation.nodes, unborn=unborn)
+        if isinstance(verdict, float):
+            if unborn and holder not in view.pods and _may_create(observation, view, slot):
+                return [CreatePod(holder, view.rank, slot, lease.record.term, placement(observation, view))], verdict
+            return [], verdict
+        failures = budget.slot_failures_after(lease.record, verdict)
+        pod = view.pods.get(holder)
+        suspect = pod.node if verdict.silent and pod is not None else None
+    if not _may_create(observation, view, slot):
+        return [], math.inf
+    # The first failure of a rank is news; from the second on its program is suspect, and so is a copy of it.
+    due = lease.silent_since + budget.backoff_s(max(failures, view.lease.record.failures - 1))
+    if now.at < due:
+        return [], due
+    return [AssignSlot(view.rank, slot, lease.record, view.lease.record, failures, suspect)], math.inf
+
+
+def _served(view: RankView) -> dict[str, Lease]:
+    return {lease.record.holder: lease for lease in view.slots if lease is not None and lease.record.holder}
+
+
+def _labels(view: RankView) -> Iterator[Action]:
+    assert view.lease is not None
+    holder, term = view.lease.record.holder, view.lease.record.term
+    served = _served(view)
+    wanted: list[Relabel] = []
+    for pod in view.pods.values():
+        role: Role | None
+        if pod.name == holder:
+            role, pod_term = Role.PRIMARY, term
+        else:
+            role, pod_term = (Role.REDUNDANT if pod.name in served and not pod.ended else None), None
+        if (pod.role, pod.term) != (role, pod_term):
+            wanted.append(Relabel(pod, role, pod_term))
+    yield from sorted(wanted, key=lambda action: action.role is Role.PRIMARY)
+
+
+def _removals(view: RankView) -> Iterator[Action]:
+    assert view.lease is not None
+    served = _served(view)
+    complete = rank_complete(view)
+    idle: list[Pod] = [
+        pod
+        for pod in view.pods.values()
+        if pod.name != view.lease.record.holder and (complete or pod.name not in served)
+    ]
+    for pod in idle:
+        if not pod.ended and pod.deleting_since is None:
+            why = "its rank is complete" if complete else "it lost its role"
+            yield DeletePod(pod, why)
+    ended = sorted((p for p in idle if p.ended and p.deleting_since is None), key=lambda p: p.incarnation)
+    for pod in ended[:-ENDED_PODS_KEPT]:
+        yield DeletePod(pod, f"newer ended pods of its rank are kept ({ENDED_PODS_KEPT})")

@@ -1,0 +1,185 @@
+"""Status, conditions and Events of a job, derived from its Leases and pods.
+
+Guarantees that a status which was lost is rebuilt from the Leases (but for failovers older than the last of each
+rank), that a terminating pod counts as nothing, and that a change of mere progress is written at most every
+PROGRESS_S. Wall-clock times are for display.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from understudy_contract.lease import Heartbeat, Phase, Promotion
+
+from understudy_operator.core import conditions
+from understudy_operator.core.actions import Action, Emit, EventReason, WriteStatus
+from understudy_operator.core.completion import job_complete, rank_complete
+from understudy_operator.core.model import Now, Observation, RankView
+
+PROGRESS_S: Final = 10.0
+"""Steps alone are written this often: `kubectl get` shows life, and etcd is spared."""
+FAILOVERS_KEPT: Final = 20
+
+Json = dict[str, Any]
+
+
+def report(observation: Observation, now: Now) -> tuple[list[Action], float]:
+    """Write the status if it is due, and list the Events that there should be."""
+    wanted = _status(observation, now)
+    actions: list[Action] = []
+    wake_at = math.inf
+    old = observation.job.status
+    if wanted != old:
+        due = observation.status_written_at + PROGRESS_S
+        if _notable(wanted) != _notable(old) or now.at >= due:
+            actions.append(WriteStatus(wanted))
+        else:
+            wake_at = due
+    actions += _events(observation, wanted)
+    return actions, wake_at
+
+
+def _notable(status: Mapping[str, Any]) -> Json:
+    """Strip what changes with every step."""
+    kept = {k: v for k, v in status.items() if k not in ("step", "ranks")}
+    kept["ranks"] = [
+        {k: v for k, v in entry.items() if k not in ("step", "checkpointStep", "redundant")}
+        | {"redundant": [(r.get("pod"), r.get("ready")) for r in entry.get("redundant", ())]}
+        for entry in status.get("ranks", ())
+    ]
+    return kept
+
+
+def _status(observation: Observation, now: Now) -> Json:
+    job = observation.job
+    ranks = [_rank(observation, view) for view in observation.ranks]
+    failovers = _failovers(observation)
+    promotions = [v.lease.record.promotion for v in observation.ranks if v.lease and v.lease.record.promotion]
+    complete = job_complete(observation)
+    ready = sum(r["ready"] for entry in ranks for r in entry["redundant"])
+    desired = 0 if complete else job.policy.redundancy * sum(not rank_complete(v) for v in observation.ranks)
+    found = conditions.assess(observation, ready, desired)
+    return {
+        "observedGeneration": job.generation,
+        "phase": _phase(observation, complete, found),
+        "conditions": conditions.render(found, job.status.get("conditions", ()), job.generation, now),
+        "step": min((entry["step"] for entry in ranks), default=0),
+        "restarts": max(sum(p.restarts for p in promotions), int(job.status.get("restarts", 0))),
+        "failoverCount": max(sum(p.failovers for p in promotions), int(job.status.get("failoverCount", 0))),
+        "redundantReady": ready,
+        "redundantDesired": desired,
+        "redundant": f"{ready}/{desired}",
+        "ranks": ranks,
+        "failovers": failovers,
+    }
+
+
+def _phase(observation: Observation, complete: bool, found: Mapping[str, conditions.Finding]) -> str:
+    if complete:
+        return "Succeeded"
+    if not any(v.lease is not None and v.lease.record.floor is not None for v in observation.ranks):
+        return "Pending"
+    whole = found["Training"].holds and (observation.job.policy.redundancy == 0 or found["Redundant"].holds)
+    return "Running" if whole else "Degraded"
+
+
+def _rank(observation: Observation, view: RankView) -> Json:
+    entry: Json = {"rank": int(view.rank), "step": 0, "redundant": []}
+    if view.lease is None:
+        return entry
+    record = view.lease.record
+    entry |= {
+        "primary": record.holder,
+        "term": int(record.term),
+        "step": record.heartbeat.step if record.heartbeat else int(record.floor_step),
+        "failuresWithoutProgress": record.failures,
+    }
+    if record.floor is not None:
+        entry["checkpointStep"] = int(record.floor_step)
+    if record.heartbeat is not None and record.heartbeat.model is not None:
+        entry["model"] = record.heartbeat.model
+    if rank_complete(view):
+        return entry
+    for slot, lease in enumerate(view.slots):
+        pod = view.slot_pod(slot)
+        if lease is None or pod is None or pod.deleting_since is not None or pod.ended:
+            continue
+        beat = lease.record.current_heartbeat
+        item: Json = {
+            "pod": pod.name,
+            "ready": beat is not None and beat.phase is Phase.READY and not lease.record.current_release,
+        }
+        if beat is not None and beat.loaded is not None:
+            item["loadedStep"] = beat.loaded.step
+        entry["redundant"].append(item)
+    return entry
+
+
+def _failovers(observation: Observation) -> list[Json]:
+    """Merge the last promotion of each rank into the list that the status holds already."""
+    known: dict[tuple[int, int], Json] = {
+        (int(entry["rank"]), int(entry["term"])): dict(entry) for entry in observation.job.status.get("failovers", ())
+    }
+    for view in observation.ranks:
+        if view.lease is None or view.lease.record.promotion is None:
+            continue
+        promotion = view.lease.record.promotion
+        entry = known.setdefault((int(view.rank), promotion.term), _failover(view, promotion))
+        beat = view.lease.record.current_heartbeat
+        if promotion.term == view.lease.record.term and beat is not None and "firstStepAt" not in entry:
+            entry |= _first_step(promotion, beat)
+    ordered = sorted(known.values(), key=lambda e: (e["promotedAt"], e["rank"], e["term"]))
+    return ordered[-FAILOVERS_KEPT:]
+
+
+def _failover(view: RankView, promotion: Promotion) -> Json:
+    return {
+        "rank": int(view.rank),
+        "term": promotion.term,
+        "from": promotion.source,
+        "to": promotion.target,
+        "cause": str(promotion.cause),
+        "message": promotion.message,
+        "failedAt": promotion.failed_at,
+        "detectedAt": promotion.detected_at,
+        "promotedAt": promotion.promoted_at,
+        "cold": promotion.cold,
+    }
+
+
+def _first_step(promotion: Promotion, beat: Heartbeat) -> Json:
+    if beat.first_step is None:
+        return {}
+    resumed = beat.first_step.step - 1
+    found: Json = {"firstStepAt": beat.first_step.at, "lostSteps": max(0, promotion.known_step - resumed)}
+    if not promotion.known_step_exact:
+        found["lostStepsIsLowerBound"] = True
+    return found
+
+
+def _events(observation: Observation, status: Json) -> list[Action]:
+    events: list[Action] = []
+    for view in observation.ranks:
+        leases = [lease for lease in (view.lease, *view.slots) if lease is not None]
+        events += [
+            Emit(
+                f"notice {lease.record.holder} {note.message}",
+                True,
+                note.reason,
+                f"{lease.record.holder}: {note.message}",
+            )
+            for lease in leases
+            if (note := lease.record.notice) is not None
+        ]
+        promotion = view.lease.record.promotion if view.lease else None
+        if promotion is not None:
+            how = "Started {0} in its place: no redundant pod was ready" if promotion.cold else "Promoted {0}"
+            message = f"Rank {view.rank}: {promotion.message}. {how.format(promotion.target)} (term {promotion.term})."
+            reason = EventReason.COLD_START if promotion.cold else EventReason.PROMOTED
+            events.append(Emit(f"promotion {view.rank} {promotion.term}", True, reason, message))
+        if rank_complete(view):
+            message = f"Rank {view.rank} has completed its training"
+            events.append(Emit(f"rank {view.rank} complete", False, EventReason.RANK_COMPLETED, message))
+    if status["phase"] == "Succeeded":
+        events.append(Emit("complete", False, EventReason.COMPLETED, "Every rank has completed its training"))
+    return events + conditions.events(observation)

@@ -1,0 +1,128 @@
+"""Who takes a lost rank over, and with what on record.
+
+Guarantees that only a pod which holds a slot of the rank, runs, and was heard of within half a lease is promoted, the
+one with the newest loaded checkpoint first; a pod not heard of for longer is waited for, up to its whole lease,
+before a cold start.
+"""
+
+from dataclasses import dataclass
+
+from understudy_contract.lease import CheckpointRef, Phase, Promotion, micro_time
+from understudy_contract.names import pod_name
+
+from understudy_operator.core import budget
+from understudy_operator.core.actions import Promote
+from understudy_operator.core.detection import Failure
+from understudy_operator.core.model import Job, Now, Pod, RankView, Running
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A redundant pod that may be promoted."""
+
+    pod: Pod
+    loaded: CheckpointRef | None
+    ready: bool
+    fresh: bool
+
+
+def candidates(view: RankView, at: float) -> list[Candidate]:
+    """List the redundant pods that live, as far as their Leases tell; best first, whatever node failed."""
+    found = []
+    for slot, lease in enumerate(view.slots):
+        pod = view.slot_pod(slot)
+        if lease is None or pod is None or pod.deleting_since is not None or not isinstance(pod.container, Running):
+            continue
+        beat = lease.record.current_heartbeat
+        silent_s = at - lease.silent_since
+        if beat is None or lease.record.current_release is not None or silent_s >= lease.record.duration_s:
+            continue
+        fresh = silent_s < lease.record.duration_s / 2
+        found.append(Candidate(pod, beat.loaded, beat.phase is Phase.READY, fresh))
+    return found
+
+
+def successor(view: RankView, failure: Failure, now: Now) -> Candidate | float | None:
+    """Choose the successor: one to promote, a time until which to wait for one, or None for a cold start."""
+    failed_node = view.primary.node if view.primary else None
+
+    def merit(candidate: Candidate) -> tuple[bool, int, int, bool]:
+        loaded = candidate.loaded
+        elsewhere = candidate.pod.node != failed_node
+        return (candidate.ready, loaded.term if loaded else -1, loaded.step if loaded else -1, elsewhere)
+
+    found = candidates(view, now.at)
+    if failure.silent:
+        # A pod on the silent node is probably as dead as its primary: prefer any other that is ready.
+        elsewhere = [c for c in found if c.pod.node != failed_node]
+        found = elsewhere if any(c.ready and c.fresh for c in elsewhere) else found
+    # `max` keeps the first of equals: the oldest.
+    found.sort(key=lambda c: c.pod.created)
+    best = max((c for c in found if c.fresh), key=merit, default=None)
+    doubtful = [c for c in found if not c.fresh]
+    if best is not None and (best.ready or not any(c.ready for c in doubtful)):
+        return best
+    if doubtful:
+        return min(
+            lease.silent_since + lease.record.duration_s
+            for slot, lease in enumerate(view.slots)
+            if lease is not None and any(c.pod is view.slot_pod(slot) for c in doubtful)
+        )
+    return None
+
+
+def succeed(job: Job, view: RankView, failure: Failure, now: Now) -> Promote | float:
+    """Decide on a lost rank: the promotion, or when to decide again.
+
+    A cold start waits out the back-off of the application's consecutive failures; a warm successor never waits.
+    """
+    assert view.lease is not None
+    lease, record = view.lease, view.lease.record
+    failures = budget.failures_after(record, failure)
+    chosen = successor(view, failure, now)
+    if isinstance(chosen, float):
+        return chosen
+    if chosen is None:
+        ready_at = lease.silent_since + budget.backoff_s(failures)
+        if now.at < ready_at:
+            return ready_at
+    cold = chosen is None
+    target = pod_name(job.name, view.rank, record.incarnation) if chosen is None else chosen.pod.name
+    return Promote(
+        rank=view.rank,
+        lease=record,
+        target=target,
+        cold=cold,
+        floor=record.floor,
+        failures=failures,
+        promotion=_record(view, failure, target, cold, now),
+        suspect_node=view.primary.node if failure.silent and view.primary else None,
+    )
+
+
+def _record(view: RankView, failure: Failure, target: str, cold: bool, now: Now) -> Promotion | None:
+    assert view.lease is not None
+    record = view.lease.record
+    last = record.promotion
+    began = view.lease.acknowledged or failure.application
+    took_over = last is not None and last.term == record.term and not last.cold
+    if not began and not took_over:
+        return None
+    beat = record.current_heartbeat
+    wall = micro_time(now.wall)
+    return Promotion(
+        term=record.term + 1,
+        source=record.holder,
+        target=target,
+        cause=failure.cause,
+        message=failure.message,
+        failed_at=failure.failed_at or wall,
+        detected_at=wall,
+        promoted_at=wall,
+        known_step=beat.step if beat else record.floor_step,
+        known_step_exact=failure.exact_step,
+        cold=cold,
+        checkpoint=record.floor,
+        failovers=(last.failovers if last else 0) + 1,
+        restarts=(last.restarts if last else 0) + int(cold),
+    )

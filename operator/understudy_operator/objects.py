@@ -1,0 +1,161 @@
+"""API objects as the informers decode them: only what is read, so that a pod costs about a kilobyte."""
+
+import msgspec
+from understudy_contract.names import TRAINER_CONTAINER, Annotation, Label, Rank, Role, Term
+
+from understudy_operator.core import model
+
+
+class Owner(msgspec.Struct):
+    """One of metadata.ownerReferences."""
+
+    uid: str
+
+
+class Meta(msgspec.Struct, rename="camel"):
+    """metadata."""
+
+    name: str
+    uid: str
+    resource_version: str
+    namespace: str = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    creation_timestamp: str = ""
+    deletion_timestamp: str | None = None
+    owner_references: list[Owner] = []
+
+
+class _Waiting(msgspec.Struct):
+    reason: str = ""
+    message: str = ""
+
+
+class _Running(msgspec.Struct, rename="camel"):
+    started_at: str = ""
+
+
+class _Terminated(msgspec.Struct, rename="camel"):
+    exit_code: int
+    reason: str = ""
+    message: str = ""
+    finished_at: str | None = None
+
+
+class _State(msgspec.Struct):
+    waiting: _Waiting | None = None
+    running: _Running | None = None
+    terminated: _Terminated | None = None
+
+
+class _ContainerStatus(msgspec.Struct):
+    name: str
+    state: _State = msgspec.field(default_factory=_State)
+
+
+class _Condition(msgspec.Struct):
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+
+
+class _PodSpec(msgspec.Struct, rename="camel"):
+    node_name: str | None = None
+
+
+class _PodStatus(msgspec.Struct, rename="camel"):
+    phase: str = "Pending"
+    reason: str = ""
+    conditions: list[_Condition] = []
+    container_statuses: list[_ContainerStatus] = []
+
+
+class PodObject(msgspec.Struct):
+    """A core/v1 Pod."""
+
+    metadata: Meta
+    spec: _PodSpec = msgspec.field(default_factory=_PodSpec)
+    status: _PodStatus = msgspec.field(default_factory=_PodStatus)
+
+
+class _ClaimStatus(msgspec.Struct, rename="camel"):
+    phase: str = "Pending"
+    access_modes: list[str] = []
+
+
+class ClaimObject(msgspec.Struct):
+    """A core/v1 PersistentVolumeClaim."""
+
+    metadata: Meta
+    status: _ClaimStatus = msgspec.field(default_factory=_ClaimStatus)
+
+
+class _NodeStatus(msgspec.Struct):
+    conditions: list[_Condition] = []
+
+
+class NodeObject(msgspec.Struct):
+    """A core/v1 Node."""
+
+    metadata: Meta
+    status: _NodeStatus = msgspec.field(default_factory=_NodeStatus)
+
+    @property
+    def ready(self) -> bool:
+        """Condition Ready is True."""
+        return any(c.type == "Ready" and c.status == "True" for c in self.status.conditions)
+
+
+def claim_record(claim: ClaimObject) -> model.Claim:
+    """Interpret a claim."""
+    bound = claim.status.phase == "Bound"
+    return model.Claim(claim.metadata.name, claim.status.phase, tuple(claim.status.access_modes) if bound else ())
+
+
+def node_record(node: NodeObject) -> tuple[str, bool]:
+    """Interpret a node: name and readiness."""
+    return node.metadata.name, node.ready
+
+
+def job_uid(pod: PodObject) -> str:
+    """Return the uid of the pod's job, as labelled."""
+    return pod.metadata.labels.get(Label.JOB_UID, "")
+
+
+def pod_view(pod: PodObject, *, running_since: float, deleting_since: float | None) -> model.Pod:
+    """Interpret a pod; the two times are the operator's own, monotonic."""
+    meta = pod.metadata
+    role = meta.labels.get(Label.ROLE)
+    term = meta.annotations.get(Annotation.TERM, "")
+    unscheduled = next((c for c in pod.status.conditions if c.type == "PodScheduled" and c.status == "False"), None)
+    return model.Pod(
+        name=meta.name,
+        uid=meta.uid,
+        resource_version=meta.resource_version,
+        rank=Rank(int(meta.labels.get(Label.RANK, "0"))),
+        role=Role(role) if role in tuple(Role) else None,
+        term=Term(int(term)) if term.isdigit() else None,
+        node=pod.spec.node_name,
+        created=meta.creation_timestamp,
+        phase=pod.status.phase,
+        reason=pod.status.reason,
+        deleting_since=deleting_since,
+        deletion_time=meta.deletion_timestamp or "",
+        scheduling=unscheduled.message if unscheduled else "",
+        ready=any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions),
+        container=_container(pod, running_since),
+    )
+
+
+def _container(pod: PodObject, running_since: float) -> model.Container:
+    status = next((s for s in pod.status.container_statuses if s.name == TRAINER_CONTAINER), None)
+    if status is None:
+        return None
+    state = status.state
+    if state.terminated is not None:
+        end = state.terminated
+        return model.Terminated(end.exit_code, end.reason, end.message, end.finished_at or "")
+    if state.running is not None:
+        return model.Running(running_since)
+    return model.Waiting(state.waiting.reason, state.waiting.message) if state.waiting else None

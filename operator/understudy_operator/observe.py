@@ -1,0 +1,253 @@
+"""What the API server says, as Observations.
+
+Holds the informers' records, an index of them by job, and what only this process can know: when it first saw a thing,
+in its own monotonic time. Guarantees that a Lease's silence is counted from the last renewal seen over an unbroken
+watch: a gap in the watch starts the count again, and an own write is no renewal. Waking a job is left to `wake`,
+called for every change that matters; a renewal that says nothing new wakes nobody.
+"""
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from understudy_contract.lease import Heartbeat, LeaseObject, LeaseRecord
+from understudy_contract.names import Label, Rank, rank_lease_name, slot_lease_name
+from understudy_kube.client import Api
+from understudy_kube.informer import Informer, Key
+
+from understudy_operator.core import model
+from understudy_operator.core.policy import InvalidSpecError, read_policy
+from understudy_operator.objects import (
+    ClaimObject,
+    NodeObject,
+    PodObject,
+    claim_record,
+    node_record,
+    pod_view,
+)
+
+SUSPICION_S: Final = 60.0
+"""How long a node is avoided after a pod on it fell silent, unless one is heard from there again: the node controller
+itself needs 40 to 50 s to taint a lost node."""
+
+
+@dataclass(slots=True)
+class Memo:
+    """What this process knows of one job beyond the API: lost with it, and nothing is unsafe without."""
+
+    prepared: bool = False
+    problem: str = ""
+    prepare_again_at: float = math.inf
+    unborn: set[str] = field(default_factory=set)
+    emitted: set[str] = field(default_factory=set)
+    status_written_at: float = -math.inf
+
+
+@dataclass(slots=True)
+class _Sighting:
+    running_since: float = math.inf
+    deleting_since: float | None = None
+
+
+class World:
+    """Everything observed, of all jobs."""
+
+    def __init__(self, api: Api, wake: Callable[[Key], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._wake = wake
+        self._clock = clock
+        self._bodies: dict[Key, Mapping[str, Any]] = {}
+        self._pods_of: defaultdict[Key, set[Key]] = defaultdict(set)
+        self._sightings: dict[str, _Sighting] = {}
+        self._renewed_at: dict[Key, float] = {}
+        self._suspects: dict[str, float] = {}
+        self.memos: dict[str, Memo] = {}
+        ours = {"labelSelector": str(Label.JOB_UID)}
+        self.pods: Final = Informer[PodObject](
+            api, "/api/v1/pods", kind=PodObject, to_record=_same, on_change=self._pod_changed, params=ours
+        )
+        self.leases: Final = Informer[LeaseRecord](
+            api,
+            "/apis/coordination.k8s.io/v1/leases",
+            kind=LeaseObject,
+            to_record=LeaseObject.record,
+            on_change=self._lease_changed,
+            params=ours,
+        )
+        self.claims: Final = Informer[model.Claim](
+            api,
+            "/api/v1/persistentvolumeclaims",
+            kind=ClaimObject,
+            to_record=claim_record,
+            on_change=self._claim_changed,
+        )
+        self.nodes: Final = Informer[tuple[str, bool]](
+            api, "/api/v1/nodes", kind=NodeObject, to_record=node_record, on_change=self._node_changed
+        )
+        self.informers: Final[tuple[Informer[Any], ...]] = (self.pods, self.leases, self.claims, self.nodes)
+
+    def job_changed(self, body: Mapping[str, Any]) -> None:
+        """Take in a TrainingJob, unless a newer state of it is known."""
+        key = (body["metadata"]["namespace"], body["metadata"]["name"])
+        known = self._bodies.get(key)
+        same = known is not None and known["metadata"]["uid"] == body["metadata"]["uid"]
+        if (
+            known is not None
+            and same
+            and int(known["metadata"]["resourceVersion"]) >= int(body["metadata"]["resourceVersion"])
+        ):
+            return
+        self._bodies[key] = body
+        self._wake(key)
+
+    def job_deleted(self, body: Mapping[str, Any]) -> None:
+        """Forget a TrainingJob; the garbage collector sees to its children."""
+        meta = body["metadata"]
+        key = (meta["namespace"], meta["name"])
+        known = self._bodies.get(key)
+        if known is not None and known["metadata"]["uid"] == meta["uid"]:
+            del self._bodies[key]
+        self.memos.pop(meta["uid"], None)
+
+    def memo(self, uid: str) -> Memo:
+        """Return what this process remembers of a job."""
+        return self.memos.setdefault(uid, Memo())
+
+    def suspect(self, node: str) -> None:
+        """Avoid a node for a while: a pod on it fell silent."""
+        self._suspects[node] = self._clock()
+
+    def observe(self, key: Key, at: float) -> model.Observation | None:
+        """Build the Observation of a job; None when it is gone, going, or cannot be read."""
+        body = self._bodies.get(key)
+        if body is None or body["metadata"].get("deletionTimestamp"):
+            return None
+        job = self._job(body)
+        if job is None:
+            return None
+        memo = self.memo(job.uid)
+        retry = at >= memo.prepare_again_at
+        return model.Observation(
+            job=job,
+            ranks=tuple(self._rank(job, Rank(rank)) for rank in range(job.policy.ranks)),
+            claim=self.claims.records.get((job.namespace, job.policy.claim_name)),
+            nodes=dict(self.nodes.records.values()),
+            suspect_nodes=frozenset(n for n, since in self._suspects.items() if at < since + SUSPICION_S),
+            prepared=memo.prepared and not retry,
+            problem=memo.problem,
+            unborn=frozenset(memo.unborn),
+            status_written_at=memo.status_written_at,
+        )
+
+    def _job(self, body: Mapping[str, Any]) -> model.Job | None:
+        meta = body["metadata"]
+        memo = self.memo(meta["uid"])
+        try:
+            policy = read_policy(meta["name"], body.get("spec") or {})
+        except (InvalidSpecError, ValueError, TypeError) as error:
+            memo.problem = f"TrainingJob {meta['name']} cannot be read: {error}"
+            return None
+        return model.Job(
+            namespace=meta["namespace"],
+            name=meta["name"],
+            uid=meta["uid"],
+            generation=meta.get("generation", 0),
+            created=meta.get("creationTimestamp", ""),
+            policy=policy,
+            status=body.get("status") or {},
+        )
+
+    def _rank(self, job: model.Job, rank: Rank) -> model.RankView:
+        pods = {}
+        for key in self._pods_of.get((job.namespace, job.uid), ()):
+            pod = self.pods.records[key]
+            if pod.metadata.labels.get(Label.RANK) == str(rank):
+                seen = self._sightings[pod.metadata.uid]
+                pods[pod.metadata.name] = pod_view(
+                    pod, running_since=seen.running_since, deleting_since=seen.deleting_since
+                )
+        return model.RankView(
+            rank=rank,
+            lease=self._lease(job, rank_lease_name(job.name, rank)),
+            slots=tuple(
+                self._lease(job, slot_lease_name(job.name, rank, slot)) for slot in range(job.policy.redundancy)
+            ),
+            pods=pods,
+        )
+
+    def _lease(self, job: model.Job, name: str) -> model.Lease | None:
+        key = (job.namespace, name)
+        record = self.leases.records.get(key)
+        if record is None or record.owner_uid != job.uid:
+            return None
+        return model.Lease(record, max(self._renewed_at[key], self.leases.contact_at))
+
+    def _pod_changed(self, old: PodObject | None, new: PodObject | None) -> None:
+        pod = new or old
+        assert pod is not None
+        meta = pod.metadata
+        key, uid = (meta.namespace, meta.name), meta.uid
+        index = (meta.namespace, meta.labels.get(Label.JOB_UID, ""))
+        if new is None:
+            self._pods_of[index].discard(key)
+            if not self._pods_of[index]:
+                del self._pods_of[index]
+            self._sightings.pop(uid, None)
+        else:
+            self._pods_of[index].add(key)
+            seen = self._sightings.setdefault(uid, _Sighting())
+            if new.metadata.deletion_timestamp and seen.deleting_since is None:
+                seen.deleting_since = self._clock()
+            if seen.running_since == math.inf and any(s.state.running for s in new.status.container_statuses):
+                seen.running_since = self._clock()
+        self._wake((meta.namespace, meta.labels.get(Label.JOB, "")))
+
+    def _lease_changed(self, old: LeaseRecord | None, new: LeaseRecord | None) -> None:
+        lease = new or old
+        assert lease is not None
+        key = (lease.namespace, lease.name)
+        if new is None:
+            self._renewed_at.pop(key, None)
+        elif old is None or _renewal(old) != _renewal(new):
+            self._renewed_at[key] = self._clock()
+            holder = self.pods.records.get((lease.namespace, new.holder))
+            if old is not None and holder is not None and holder.spec.node_name is not None:
+                self._suspects.pop(holder.spec.node_name, None)
+        if old is None or new is None or _news(old) != _news(new):
+            self._wake((lease.namespace, (lease.labels or {}).get(Label.JOB, "")))
+
+    def _claim_changed(self, old: model.Claim | None, new: model.Claim | None) -> None:
+        # A claim does not say whose it is (it may be the user's own), and claims change seldom.
+        for key in list(self._bodies):
+            self._wake(key)
+
+    def _node_changed(self, old: tuple[str, bool] | None, new: tuple[str, bool] | None) -> None:
+        if old != new:
+            for key in list(self._bodies):
+                self._wake(key)
+
+
+def _same(pod: PodObject) -> PodObject:
+    return pod
+
+
+def _renewal(lease: LeaseRecord) -> tuple[object, ...]:
+    return (lease.renew_time, lease.holder, lease.term, lease.heartbeat, lease.release)
+
+
+def _news(lease: LeaseRecord) -> tuple[object, ...]:
+    """Strip a Lease of what every renewal changes."""
+    beat: Heartbeat | None = lease.heartbeat
+    told = (beat.pod, beat.term, beat.phase, beat.first_step, beat.volume, beat.model, beat.loaded) if beat else None
+    return (
+        lease.holder,
+        lease.term,
+        lease.release,
+        lease.notice,
+        lease.promotion,
+        lease.incarnation,
+        lease.failures,
+        told,
+    )
