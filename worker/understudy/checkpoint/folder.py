@@ -1,0 +1,112 @@
+"""A rank's folder: names on the volume to values and back. Knows the layout, decides nothing."""
+
+import contextlib
+import re
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from understudy_contract.lease import CheckpointRef
+
+from understudy.checkpoint.filesystem import FileSystem, read_intact
+from understudy.checkpoint.format import Manifest, read_manifest, seal, unseal
+from understudy.checkpoint.lineage import TermFolder
+from understudy.errors import CheckpointDamaged
+
+BASE: Final = "BASE"
+FINAL: Final = "final"
+_TERM: Final = re.compile(r"term-([1-9]\d*|0)-(.+)")
+_STEP: Final = re.compile(r"step-([1-9]\d*|0)")
+
+
+class Base(msgspec.Struct, frozen=True, kw_only=True):
+    """Content of BASE."""
+
+    term: int
+    """The term that it makes count."""
+    pod: str
+    base: CheckpointRef | None
+    """None: the term started fresh."""
+
+
+class RankFolder:
+    """All terms of one rank of one job."""
+
+    def __init__(self, root: Path, job_uid: str, rank: int, fs: FileSystem) -> None:
+        self.root = root
+        self.path = root / job_uid / f"rank-{rank}"
+        self.fs = fs
+
+    def term_path(self, term: int, pod_uid: str) -> Path:
+        """Name a term's folder."""
+        return self.path / f"term-{term}-{pod_uid}"
+
+    def term_names(self) -> list[tuple[int, str]]:
+        """List (term, pod uid) of every term folder, with or without BASE."""
+        matches = [_TERM.fullmatch(name) for name in self._names(self.path)]
+        return sorted((int(match[1]), match[2]) for match in matches if match)
+
+    def scan(self, above: int = 0) -> list[TermFolder]:
+        """List every term's folder from term `above` on."""
+        return [self.term_folder(term, pod_uid) for term, pod_uid in self.term_names() if term >= above]
+
+    def term_folder(self, term: int, pod_uid: str) -> TermFolder:
+        """List one term's folder; empty if it is gone."""
+        path = self.term_path(term, pod_uid)
+        names = self._names(path)
+        steps = sorted(int(match[1]) for name in names if (match := _STEP.fullmatch(name)))
+        return TermFolder(term, pod_uid, path, BASE in names, tuple(steps))
+
+    def base_of(self, folder: TermFolder) -> CheckpointRef | None:
+        """Read what a term was based on; None for a fresh start, or where nothing tells any more.
+
+        A damaged BASE is replaced by what the term's manifests repeat, or by the base itself, which lies beside it.
+        """
+        try:
+            text, _ = unseal(read_intact(self.fs, folder.path / BASE))
+            return msgspec.json.decode(text, type=Base).base
+        except (ValueError, msgspec.MsgspecError, FileNotFoundError):
+            pass
+        for step in reversed(folder.steps):
+            with contextlib.suppress(CheckpointDamaged, FileNotFoundError):
+                manifest, digest = read_manifest(self.fs, folder.checkpoint(step))
+                if manifest.term == folder.term:
+                    return manifest.base
+                return CheckpointRef(manifest.term, manifest.step, digest)
+        return None
+
+    def manifest(self, folder: TermFolder, step: int) -> tuple[Manifest, CheckpointRef]:
+        """Read the manifest of a step. Raises CheckpointDamaged, FileNotFoundError."""
+        manifest, digest = read_manifest(self.fs, folder.checkpoint(step))
+        return manifest, CheckpointRef(manifest.term, manifest.step, digest)
+
+    def make(self, path: Path) -> None:
+        """Make a folder and those above it; parents above the root, which nobody else syncs, durably."""
+        try:
+            self.fs.make_folder(path)
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            self.make(path.parent)
+            with contextlib.suppress(FileExistsError):
+                self.fs.make_folder(path)
+        if not path.is_relative_to(self.root) or path == self.root:
+            self.fs.sync(path.parent)
+
+    def sync_path_to(self, path: Path) -> None:
+        """Make the names of all folders from the root down to `path`, and those in `path`, durable."""
+        self.fs.sync(path)
+        while path != self.root:
+            path = path.parent
+            self.fs.sync(path)
+
+    def _names(self, path: Path) -> list[str]:
+        try:
+            return self.fs.names(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+
+def encode_base(term: int, pod_uid: str, base: CheckpointRef | None) -> bytes:
+    """Render a BASE."""
+    return seal(Base(term=term, pod=pod_uid, base=base))[0]

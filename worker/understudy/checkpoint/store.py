@@ -1,0 +1,214 @@
+"""The reader's side of a rank's checkpoints: which is the newest that may be read, verified and loaded.
+
+Guarantees: a checkpoint is returned only after every byte passed its checksum, and only from the line of the highest
+term that counts (lineage.py); never one from below a durable floor that is merely not visible yet; "start fresh" only
+where nothing was ever committed. Does not guarantee that what it returns is still the newest: a living primary goes on.
+Clock: an injected monotonic one, for the wait for the floor alone.
+"""
+
+import contextlib
+import errno
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from understudy_contract.lease import CheckpointRef
+
+from understudy.checkpoint.filesystem import NO_LINKS, TEMPORARY, Disk, FileSystem, volume_errors
+from understudy.checkpoint.folder import RankFolder
+from understudy.checkpoint.format import Checkpoint, read
+from understudy.checkpoint.lineage import TermFolder, floor_is_visible, line
+from understudy.checkpoint.writer import TermWriter
+from understudy.errors import CheckpointDamaged, CheckpointMissing, CheckpointsExist, FloorMissing, Superseded
+
+FLOOR_WAIT_S: Final = 60.0
+"""Network file systems cache a folder's names for up to a minute (acdirmax)."""
+_FIRST_PAUSE_S: Final = 0.02
+_LONGEST_PAUSE_S: Final = 1.0
+_VOLUME_ID_CHARS: Final = 32
+
+
+class RankStore:
+    """Checkpoints of one rank of one job."""
+
+    def __init__(
+        self,
+        root: Path,
+        job_uid: str,
+        rank: int,
+        *,
+        keep: int,
+        fs: FileSystem | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if keep < 1:
+            raise ValueError(f"keep is {keep}: at least one checkpoint must be kept")
+        self._fs = fs or Disk()
+        self._rank = RankFolder(root, job_uid, rank, self._fs)
+        self._keep = keep
+        self._clock = clock
+        self._sleep = sleep
+
+    @property
+    def path(self) -> Path:
+        """The rank's folder."""
+        return self._rank.path
+
+    def volume_id(self) -> str | None:
+        """Read the volume's random id; None if nobody has written one."""
+        with volume_errors("read the volume's id", self.path):
+            return self._volume_id()
+
+    def create_volume_id(self) -> str:
+        """Write the volume's random id, durably, unless there is one; return what is there."""
+        path = self.path / "VOLUME"
+        with volume_errors("write the volume's id", path):
+            if existing := self._volume_id():
+                return existing
+            self._rank.make(self.path)
+            temporary = self.path / f"{TEMPORARY}VOLUME-{secrets.token_hex(8)}"
+            self._fs.write(temporary, [secrets.token_hex(_VOLUME_ID_CHARS // 2).encode() + b"\n"])
+            try:
+                self._fs.link(temporary, path)  # unlike a rename, this lets the first of two writers win
+            except OSError as error:
+                if error.errno not in NO_LINKS | {errno.EEXIST}:
+                    raise
+                if self._volume_id() is None:  # no links here, or a torn file
+                    self._fs.rename(temporary, path)
+            with contextlib.suppress(FileNotFoundError):
+                self._fs.remove(temporary)
+            self._rank.sync_path_to(self.path)
+            return self._volume_id() or ""
+
+    def highest_term(self) -> int:
+        """Return the highest term that has a folder, with or without BASE; 0 without any."""
+        with volume_errors("list the terms", self.path):
+            return max((term for term, _ in self._rank.term_names()), default=0)
+
+    def peek(self) -> CheckpointRef | None:
+        """Name the newest checkpoint, without verifying its tensors:
+
+        a cheap question for something newer than what is loaded.
+        """
+        with volume_errors("look for a newer checkpoint", self.path):
+            for folder, step in line(self._rank.scan(), self._rank.base_of):
+                with contextlib.suppress(CheckpointDamaged, FileNotFoundError):
+                    return self._rank.manifest(folder, step)[1]
+        return None
+
+    def load(self, ref: CheckpointRef) -> Checkpoint:
+        """Load one checkpoint by its name, every byte verified. Raises CheckpointDamaged, CheckpointMissing."""
+        problems: list[str] = []
+        with volume_errors(f"load step {ref.step} of term {ref.term}", self.path):
+            # Its own term first, then the copies that later terms made of their base.
+            for folder in self._rank.scan(above=ref.term):
+                if ref.step not in folder.steps:
+                    continue
+                try:
+                    if (found := read(self._fs, folder.checkpoint(ref.step))).ref == ref:
+                        return found
+                except CheckpointDamaged as error:
+                    problems.append(str(error))
+                except FileNotFoundError:
+                    continue
+        if problems:
+            raise CheckpointDamaged("; ".join(problems), tuple(problems))
+        raise CheckpointMissing(
+            ref, f"step {ref.step} of term {ref.term} is not below {self.path}: pruned meanwhile; take the newest"
+        )
+
+    def newest(self, floor: CheckpointRef | None = None, *, wait_s: float = FLOOR_WAIT_S) -> Checkpoint | None:
+        """Load the checkpoint to go on from; None: nothing was ever committed, start fresh.
+
+        Waits until all that `floor` promises is visible. Damaged checkpoints are passed over, back along the lineage,
+        and reported in `Checkpoint.damaged`. Raises FloorMissing, and CheckpointDamaged if none along the lineage is
+        whole.
+        """
+        with volume_errors("load the newest checkpoint", self.path):
+            folders = self._await(floor, wait_s)
+            hollow: set[Path] = set()
+            while True:
+                problems: list[str] = []
+                for folder, step in line(folders, self._rank.base_of, floor):
+                    path = folder.checkpoint(step)
+                    if path in hollow:
+                        continue
+                    try:
+                        found = read(self._fs, path)
+                    except CheckpointDamaged as error:
+                        problems.extend(error.problems)
+                    except FileNotFoundError:
+                        # A living primary pruned it, so that newer ones are there; or a removal was cut short.
+                        hollow.add(path)
+                        break
+                    else:
+                        return replace(found, damaged=tuple(problems))
+                else:
+                    if stuck := self._no_way_back(folders, floor, problems):
+                        raise stuck
+                    return None
+                folders = self._rank.scan()
+
+    def begin(self, term: int, pod_uid: str, base: Checkpoint | None) -> TermWriter:
+        """Open this term for writing; `base` is what training goes on from, None for a fresh start.
+
+        Makes the term's folder, which stops older writers before their next commit, and secures the base in it by hard
+        links. Syncs nothing, for it is on a failover's path: a folder that a power cut takes back held nothing yet.
+        Raises Superseded if a higher term, or another pod with this term, has a folder.
+        """
+        with volume_errors(f"begin term {term}", self.path):
+            for other, uid in self._rank.term_names():
+                if other > term:
+                    raise Superseded(other)
+                if other == term and uid != pod_uid:
+                    raise Superseded(term, f"term {term} was begun by pod {uid} already; this pod ({pod_uid}) stops")
+            if base is None and any(folder.counts and folder.term < term for folder in self._rank.scan()):
+                raise CheckpointsExist(
+                    f"checkpoints lie below {self.path}: term {term} must go on from the newest of them; "
+                    "to start over, use another job, or remove that folder"
+                )
+            return TermWriter(self._rank, term, pod_uid, base, self._keep)
+
+    def _volume_id(self) -> str | None:
+        try:
+            text = bytes(self._fs.read(self.path / "VOLUME"))
+        except FileNotFoundError:
+            return None
+        # A torn one is none.
+        return text[:-1].decode("ascii") if len(text) == _VOLUME_ID_CHARS + 1 and text[:-1].isalnum() else None
+
+    def _await(self, floor: CheckpointRef | None, wait_s: float) -> list[TermFolder]:
+        deadline = self._clock() + wait_s
+        pause = _FIRST_PAUSE_S
+        while True:
+            folders = self._rank.scan()
+            if floor is None or floor_is_visible(folders, floor):
+                return folders
+            if (left := deadline - self._clock()) <= 0:
+                break
+            self._sleep(min(pause, left))
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+        if floor.step == 0:
+            return folders
+        raise FloorMissing(
+            floor,
+            f"step {floor.step} of term {floor.term} (digest {floor.digest[:12]}) was committed, but is not below "
+            f"{self.path} after {wait_s:.0f} s: is this the same volume? Starting below it would lose steps; "
+            "bring the volume back, or remake the job",
+        )
+
+    def _no_way_back(
+        self, folders: list[TermFolder], floor: CheckpointRef | None, problems: list[str]
+    ) -> CheckpointDamaged | None:
+        what_to_do = "restore the folder from a backup, or remove it to start over"
+        if problems:
+            return CheckpointDamaged(
+                f"no checkpoint below {self.path} is whole ({len(problems)} tried): {what_to_do}", tuple(problems)
+            )
+        if any(folder.counts for folder in folders) or (floor is not None and floor.step > 0):
+            return CheckpointDamaged(f"{self.path} has terms, but no checkpoint is left in them: {what_to_do}")
+        return None

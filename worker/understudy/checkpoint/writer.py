@@ -1,0 +1,297 @@
+"""The writer's side of one term: commits that are atomic and durable, and the removal of what they replace.
+
+Guarantees: when `commit` returns, the checkpoint survives a power cut, and readers of the line see it; a crash between
+any two calls to the file system leaves the newest checkpoint before it readable. Looks for a higher term before each
+commit; a race there is harmless, for readers follow the line (lineage.py). Does not guarantee that room is left:
+VolumeFull is the caller's to report. Reads no clock.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from understudy_contract.lease import CheckpointRef
+
+from understudy.checkpoint.filesystem import FULL, GONE, NO_LINKS, TEMPORARY, remove_tree, volume_errors
+from understudy.checkpoint.folder import BASE, FINAL, RankFolder, encode_base
+from understudy.checkpoint.format import MANIFEST, STATE, Array, Checkpoint, Manifest, State, read, seal
+from understudy.errors import CheckpointDamaged, Superseded, UnderstudyError, VolumeTooSmall
+
+
+class TermWriter:
+    """Made by RankStore.begin. Its methods may be called from any thread, one at a time."""
+
+    def __init__(self, rank: RankFolder, term: int, pod_uid: str, base: Checkpoint | None, keep: int) -> None:
+        self.term = term
+        self.path = rank.term_path(term, pod_uid)
+        self.notices: list[UnderstudyError] = []
+        """What went wrong after a commit had succeeded; the saver reports and empties it."""
+        self._rank = rank
+        self._fs = rank.fs
+        self._pod_uid = pod_uid
+        self._keep = keep
+        self._base = base.ref if base else None
+        self._base_path = base.location if base else None
+        self._kept: dict[int, CheckpointRef] = {}
+        """What lies in this term's folder, durable, ascending by step."""
+        self._counts = False
+        self._linked = False
+        self._lock = threading.RLock()
+        self._open()
+
+    @property
+    def newest(self) -> CheckpointRef | None:
+        """The newest commit of this term, else its base."""
+        return self._kept[max(self._kept)] if self._kept else self._base
+
+    def commit(self, step: int, tensors: Mapping[str, Array], extra: Mapping[str, Any]) -> CheckpointRef:
+        """Save the state after `step` steps. A step that is committed already (the base's, too) returns the existing
+        one.
+
+        Raises Superseded, VolumeTooSmall (the first save of a fresh start), VolumeTrouble; the next call tries anew.
+        """
+        with self._lock, volume_errors(f"save step {step} of term {self.term}", self.path):
+            self._stop_if_superseded()
+            newest = self.newest
+            if newest is not None and step <= newest.step:
+                if step == newest.step:
+                    return newest
+                raise ValueError(f"step {step} was to be committed after step {newest.step}: steps only grow")
+            state = State(tensors)
+            if newest is None:
+                self._require_space(state.size_bytes)
+            ref = self._commit_making_room(step, state, extra)
+            self._clean_up()
+            return ref
+
+    def final_dir(self) -> Path:
+        """Make the folder for the trained model."""
+        path = self.path / FINAL
+        with volume_errors("make the folder of the trained model", path):
+            self._rank.make(path)
+            return path
+
+    def publish_final(self, name: str, write: Callable[[Path], None]) -> Path:
+        """Let `write` make a file, then make it durable and visible under its name, atomically. Disk only."""
+        folder = self.final_dir()
+        temporary = folder / f"{TEMPORARY}{name}"
+        with self._lock, volume_errors(f"save the trained model as {name}", folder):
+            remove_tree(self._fs, temporary)
+            write(temporary)
+            self._fs.sync(temporary)
+            self._fs.rename(temporary, folder / name)
+            self._rank.sync_path_to(folder)
+            return folder / name
+
+    def _open(self) -> None:
+        """Make the folder, or adopt what an earlier process of this very pod left in it."""
+        self._rank.make(self.path)
+        folder = self._rank.term_folder(self.term, self._pod_uid)
+        if folder.counts:
+            for step in folder.steps:
+                with contextlib.suppress(CheckpointDamaged, FileNotFoundError):
+                    self._kept[step] = read(self._fs, folder.checkpoint(step)).ref
+            if self._kept:
+                self._base = self._rank.base_of(folder)
+                self._counts = True
+        self._sweep()
+        if not self._counts and self._base_path is not None:
+            self._linked = self._link_base(self._base_path)
+
+    def _step_path(self, step: int) -> Path:
+        return self.path / f"step-{step}"
+
+    def _stop_if_superseded(self) -> None:
+        highest = max((term for term, _ in self._rank.term_names()), default=0)
+        if highest > self.term:
+            raise Superseded(highest)
+
+    def _require_space(self, size_bytes: int) -> None:
+        """A save happens beside the kept ones: with keep=1, too, two must fit."""
+        space = self._fs.space(self.path)
+        copies = max(self._keep, 2)
+        if space.total and space.free < copies * size_bytes:
+            raise VolumeTooSmall(
+                f"the volume at {self._rank.root} has {_size(space.free)} free of {_size(space.total)}, but {copies} "
+                f"checkpoints of {_size(size_bytes)} need {_size(copies * size_bytes)} (keep is {self._keep}): "
+                "use a larger claim, or a lower keep"
+            )
+
+    def _commit_making_room(self, step: int, state: State, extra: Mapping[str, Any]) -> CheckpointRef:
+        try:
+            return self._commit(step, state, extra)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._sweep()
+            if error.errno not in FULL or not self._make_room():
+                raise
+        try:
+            return self._commit(step, state, extra)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._sweep()
+            raise
+
+    def _make_room(self) -> bool:
+        """Remove older terms before their time: keeping them until this one has `keep` commits yields to saving at all.
+
+        What this term would fall back to is verified first: here, or at its load.
+        """
+        if not self._counts:
+            return self._remove_older_terms(spare=self._base_path)
+        try:
+            read(self._fs, self._step_path(max(self._kept)))
+        except (CheckpointDamaged, FileNotFoundError):
+            return False
+        return self._remove_older_terms(spare=None)
+
+    def _commit(self, step: int, state: State, extra: Mapping[str, Any]) -> CheckpointRef:
+        self._sweep()
+        self._prune(max(self._keep - 1, 1))
+        if not self._counts and self._base_path is not None and self._base is not None:
+            self._settle_base(self._base, self._base_path)
+        temporary = self.path / f"{TEMPORARY}step-{step}"
+        self._fs.make_folder(temporary)
+        self._fs.write(temporary / STATE, state.chunks())
+        manifest = Manifest(
+            term=self.term, step=step, pod=self._pod_uid, base=self._base, tensors=state.tensors, extra=dict(extra)
+        )
+        sealed, digest = seal(manifest)
+        self._fs.write(temporary / MANIFEST, [sealed])
+        self._fs.sync(temporary)
+        self._fs.rename(temporary, self._step_path(step))
+        self._fs.sync(self.path)
+        if not self._counts:
+            self._declare()
+        self._kept[step] = CheckpointRef(self.term, step, digest)
+        return self._kept[step]
+
+    def _link_base(self, source: Path) -> bool:
+        """Give the base a second name in this term's folder: whatever its own term prunes from now on, it stays."""
+        assert self._base is not None
+        temporary = self.path / f"{TEMPORARY}base"
+        try:
+            self._fs.make_folder(temporary)
+            for name in (STATE, MANIFEST):
+                self._fs.link(source / name, temporary / name)
+            self._fs.rename(temporary, self._step_path(self._base.step))
+        except OSError as error:
+            if error.errno not in NO_LINKS and not isinstance(error, FileNotFoundError):
+                raise
+            remove_tree(self._fs, temporary)
+            return False
+        return True
+
+    def _settle_base(self, base: CheckpointRef, source: Path) -> None:
+        """Make the base durable in this term's folder, then make the term count.
+
+        A base that is gone or damaged by now, where there are no links, leaves that to the first commit: it is durable,
+        too.
+        """
+        target = self._step_path(base.step)
+        if not self._linked and not self._copy_base(source, target):
+            return
+        self._fs.sync(target)
+        self._declare()
+        self._kept[base.step] = base
+
+    def _copy_base(self, source: Path, target: Path) -> bool:
+        try:
+            if read(self._fs, source).ref != self._base:
+                return False
+            state, manifest = (self._fs.read(source / name) for name in (STATE, MANIFEST))
+        except (CheckpointDamaged, FileNotFoundError):
+            return False
+        temporary = self.path / f"{TEMPORARY}base"
+        self._fs.make_folder(temporary)
+        self._fs.write(temporary / STATE, [state])
+        self._fs.write(temporary / MANIFEST, [manifest])
+        self._fs.rename(temporary, target)
+        self._linked = True
+        return True
+
+    def _declare(self) -> None:
+        """Write BASE: from here on readers take this term. All that it vouches for is made durable first."""
+        self._rank.sync_path_to(self.path)
+        temporary = self.path / f"{TEMPORARY}{BASE}"
+        self._fs.write(temporary, [encode_base(self.term, self._pod_uid, self._base)])
+        self._fs.rename(temporary, self.path / BASE)
+        self._fs.sync(self.path)
+        self._counts = True
+
+    def _sweep(self) -> None:
+        """Remove what a save that failed left behind."""
+        mine = {f"step-{step}" for step in self._kept}
+        if self._linked and self._base is not None:
+            mine.add(f"step-{self._base.step}")
+        for name in self._fs.names(self.path):
+            if name.startswith(TEMPORARY) or (name.startswith("step-") and name not in mine):
+                self._discard(self.path / name)
+
+    def _prune(self, count: int) -> None:
+        for step in sorted(self._kept)[:-count]:
+            del self._kept[step]
+            self._discard(self._step_path(step))
+
+    def _discard(self, path: Path) -> None:
+        """Remove a folder, out of the readers' sight first; where a crash undoes that, without its manifest first."""
+        if not path.name.startswith(TEMPORARY):
+            hidden = path.with_name(GONE + path.name)
+            remove_tree(self._fs, hidden)
+            try:
+                self._fs.rename(path, hidden)
+            except FileNotFoundError:
+                return
+            path = hidden
+        remove_tree(self._fs, path, first=MANIFEST)
+
+    def _clean_up(self) -> None:
+        """Remove what the commit replaced. The commit stands: trouble here is a notice."""
+        try:
+            with volume_errors(f"remove old checkpoints of term {self.term}", self.path):
+                self._prune(self._keep)
+                own = [step for step, ref in self._kept.items() if ref.term == self.term]
+                if len(own) >= self._keep and self._has_older_terms():
+                    for step in own:
+                        read(self._fs, self._step_path(step))
+                    self._remove_older_terms(spare=None)
+        except FileNotFoundError as error:
+            self.notices.append(CheckpointDamaged(f"a checkpoint of term {self.term} has vanished: {error.filename}"))
+        except UnderstudyError as error:
+            self.notices.append(error)
+
+    def _has_older_terms(self) -> bool:
+        return any(term < self.term for term, _ in self._rank.term_names()) or bool(self._half_gone())
+
+    def _half_gone(self) -> list[str]:
+        """List older terms whose removal a crash cut short."""
+        return [name for name in self._fs.names(self._rank.path) if name.startswith(GONE)]
+
+    def _remove_older_terms(self, spare: Path | None) -> bool:
+        """Remove all that older terms left, oldest first, but one checkpoint. Return whether there was anything."""
+        removed = False
+        for name in self._half_gone():
+            self._discard(self._rank.path / name)
+            removed = True
+        for folder in self._rank.scan():
+            if folder.term >= self.term:
+                continue
+            if spare is None or not spare.is_relative_to(folder.path):
+                self._discard(folder.path)
+                removed = True
+                continue
+            for name in self._fs.names(folder.path):
+                if folder.path / name != spare and name != BASE:
+                    self._discard(folder.path / name)
+                    removed = True
+        return removed
+
+
+def _size(size_bytes: float) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if size_bytes < 1024:
+            return f"{size_bytes:.4g} {unit}"
+        size_bytes /= 1024
+    return f"{size_bytes:.4g} GiB"
