@@ -25,3 +25,43 @@ lock: ## resolve the dependencies anew (requirements*.lock)
 	  $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    pyproject.toml --extra $${side%%:*} $$([ -z "$${side##*:}" ] || echo --extra $${side##*:}) \
 	    --output-file requirements-$${side%%:*}.lock || exit 1; done
+
+.PHONY: cluster
+cluster: venv ## start the local cluster (two worker nodes), or find it running
+	$(RUN) -m localcluster up
+
+.PHONY: cluster-down
+cluster-down: ## end the local cluster, whatever is left of it
+	$(PYTHON) -m localcluster down
+
+.PHONY: images
+images: venv ## build the images and load them into the local cluster
+	$(RUN) -m localcluster images
+
+.PHONY: demo
+demo: cluster images ## lose a primary three ways, live, on the local cluster
+	$(RUN) -m demo
+
+.PHONY: bench-failover
+bench-failover: cluster images ## time the failover for every cause
+	$(RUN) -m benchmarks.failover $(ARGS)
+
+.PHONY: bench-overhead
+bench-overhead: cluster images ## measure what Understudy costs a training that loses nothing
+	$(RUN) -m benchmarks.overhead $(ARGS)
+
+.PHONY: test
+test: venv ## everything: lint, unit, integration and end-to-end tests on the local cluster
+	$(RUN) tests/stages.py $(STAGES)
+
+.PHONY: test-unit
+test-unit: venv ## lint and the tests that need no cluster
+	$(RUN) tests/stages.py lint unit
+
+.PHONY: format
+format: venv ## format the code
+	$(VENV)/bin/ruff check --fix --quiet . && $(VENV)/bin/ruff format --quiet .
+
+.PHONY: manifests
+manifests: cluster ## render manifests/ from the chart
+	$(RUN) charts/render.py

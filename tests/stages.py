@@ -1,0 +1,59 @@
+"""Run the stages of `make test` one after the other, and say what each took.
+
+    python tests/stages.py [STAGE ...]      all of them without an argument
+
+The first stage that fails ends the run with its exit code; the table of times is printed in any case.
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = sys.executable
+BIN = Path(PYTHON).parent
+
+STAGES: dict[str, list[list[str]]] = {
+    "lint": [
+        [str(BIN / "ruff"), "check", "."],
+        [str(BIN / "ruff"), "format", "--check", "."],
+        [str(BIN / "mypy")],
+        [str(BIN / "lint-imports")],
+    ],
+    "unit": [[PYTHON, "-m", "pytest", "-q", "tests/unit"]],
+    "cluster": [[PYTHON, "-m", "localcluster", "up"]],
+    "images": [[PYTHON, "-m", "localcluster", "images"]],
+    "localcluster": [[PYTHON, "-m", "pytest", "-q", "tests/localcluster"]],
+    "integration": [[PYTHON, "-m", "pytest", "-q", "tests/integration"]],
+    "e2e": [[PYTHON, "-m", "pytest", "-q", "tests/e2e"]],
+}
+
+
+def main(names: list[str]) -> int:
+    """Run the named stages; return the exit code of the first that fails, else 0."""
+    unknown = [name for name in names if name not in STAGES]
+    if unknown:
+        print(f"no such stage: {', '.join(unknown)}; there are {', '.join(STAGES)}", file=sys.stderr)
+        return 2
+    took: list[tuple[str, float, int]] = []
+    code = 0
+    for name in names or list(STAGES):
+        print(f"== {name}", flush=True)
+        began = time.monotonic()
+        for command in STAGES[name]:
+            code = subprocess.run(command, cwd=ROOT, check=False).returncode  # noqa: S603 - our own list
+            if code:
+                break
+        took.append((name, time.monotonic() - began, code))
+        if code:
+            break
+    print("\nstage             seconds")
+    for name, seconds, result in took:
+        print(f"{name:<16} {seconds:>8.1f}{'' if result == 0 else f'   failed ({result})'}")
+    print(f"{'in all':<16} {sum(seconds for _, seconds, _ in took):>8.1f}", flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
