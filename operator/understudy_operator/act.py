@@ -25,6 +25,7 @@ from understudy_operator.core.actions import (
     CreatePod,
     DeletePod,
     Emit,
+    EventReason,
     OpenRank,
     OpenSlot,
     Placement,
@@ -65,7 +66,7 @@ class Actor:
                 body = children.slot_lease(job, action.rank, action.slot)
                 self._world.leases.upsert(await self._create(job, self._leases(job), body))
             case AssignSlot():
-                await self._assign(job, action, memo)
+                await self._assign(job, action, memo, now)
             case CreatePod():
                 await self._create_pod(job, action, memo, now)
             case Relabel():
@@ -115,7 +116,7 @@ class Actor:
             job.namespace, job.name, action.rank, lease.holder, action.target, action.term, cause,
         )  # fmt: skip
 
-    async def _assign(self, job: Job, action: AssignSlot, memo: Memo) -> None:
+    async def _assign(self, job: Job, action: AssignSlot, memo: Memo, now: Now) -> None:
         rank = action.rank_lease
         taken = {Annotation.INCARNATION: str(rank.incarnation + 1)}
         await self._swap(job, rank.name, rank.resource_version, taken, {})
@@ -140,6 +141,9 @@ class Actor:
         memo.unborn.add(name)
         if action.suspect_node is not None:
             self._world.suspect(action.suspect_node)
+        if action.loss:
+            message = f"Rank {action.rank}, redundant: {action.loss}. {name} takes its place."
+            await self._emit(job, Emit(f"slot {name}", True, EventReason.REDUNDANT_LOST, message), memo, now)
 
     async def _swap(
         self, job: Job, name: str, version: str, annotations: Mapping[Any, str | None], spec: Mapping[str, Any]

@@ -18,7 +18,6 @@ class EventReason(StrEnum):
     PROMOTED = "Promoted"
     COLD_START = "ColdStart"
     REDUNDANT_LOST = "RedundantLost"
-    POD_REPLACED = "PodReplaced"
     COMPLETED = "Completed"
     RANK_COMPLETED = "RankCompleted"
     INVALID_TEMPLATE = "InvalidTemplate"
@@ -84,6 +83,8 @@ class AssignSlot:
     lease: LeaseRecord
     rank_lease: LeaseRecord
     failures: int
+    loss: str
+    """Why the slot's last pod is no longer of use; empty for a slot that had none, or whose pod was promoted."""
     suspect_node: str | None
 
 

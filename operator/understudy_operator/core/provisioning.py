@@ -98,7 +98,7 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
         return [OpenSlot(view.rank, slot)], math.inf
     holder = lease.record.holder
     failures = lease.record.failures
-    suspect = None
+    loss, suspect = "", None
     if holder and holder != view.lease.record.holder:
         unborn = holder in observation.unborn
         verdict = judge_redundant(lease, view.pods.get(holder), at=now.at, nodes=observation.nodes, unborn=unborn)
@@ -108,6 +108,7 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
             return [], verdict
         failures = budget.slot_failures_after(lease.record, verdict)
         pod = view.pods.get(holder)
+        loss = verdict.message
         suspect = pod.node if verdict.silent and pod is not None else None
     if not _may_create(observation, view, slot):
         return [], math.inf
@@ -115,7 +116,7 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
     due = lease.silent_since + budget.backoff_s(max(failures, view.lease.record.failures - 1))
     if now.at < due:
         return [], due
-    return [AssignSlot(view.rank, slot, lease.record, view.lease.record, failures, suspect)], math.inf
+    return [AssignSlot(view.rank, slot, lease.record, view.lease.record, failures, loss, suspect)], math.inf
 
 
 def _served(view: RankView) -> dict[str, Lease]:
