@@ -21,21 +21,21 @@ class _Message(msgspec.Struct, frozen=True, tag=True, tag_field="type", omit_def
     pass
 
 
-class Standby(_Message):
+class Standby(_Message, frozen=True):
     """Be redundant: warm up, follow the primary's checkpoints, do not train."""
 
     volume: str | None = None
     """Id that the volume must have; None: not known yet."""
 
 
-class Follow(_Message):
+class Follow(_Message, frozen=True):
     """The primary committed this checkpoint: load it."""
 
     checkpoint: CheckpointRef
     volume: str | None = None
 
 
-class Promote(_Message):
+class Promote(_Message, frozen=True):
     """Be the primary of this term. A later Promote with a higher term is a mistake of the agent."""
 
     term: int
@@ -44,29 +44,29 @@ class Promote(_Message):
     volume: str | None = None
 
 
-class HandOver(_Message):
+class HandOver(_Message, frozen=True):
     """Finish the running step, save, say HandedOver, train no more."""
 
 
-class Supersede(_Message):
+class Supersede(_Message, frozen=True):
     """A higher term exists: stop without another commit."""
 
     term: int
 
 
-class Hello(_Message):
+class Hello(_Message, frozen=True):
     """The SDK is in use. First message of the trainer, before anything slow."""
 
     version: str
 
 
-class Ready(_Message):
+class Ready(_Message, frozen=True):
     """Redundant: warm, and this checkpoint is verified and loaded. Sent again for each newer one."""
 
     loaded: CheckpointRef
 
 
-class Started(_Message):
+class Started(_Message, frozen=True):
     """Primary: restored, and about to take its first step."""
 
     term: int
@@ -75,7 +75,7 @@ class Started(_Message):
     volume: str
 
 
-class FirstStep(_Message):
+class FirstStep(_Message, frozen=True):
     """The first step of the term is computed."""
 
     term: int
@@ -85,19 +85,19 @@ class FirstStep(_Message):
     """Wall clock after the step's result was there, RFC 3339 with microseconds."""
 
 
-class Committed(_Message):
+class Committed(_Message, frozen=True):
     """A checkpoint is durable and visible."""
 
     checkpoint: CheckpointRef
 
 
-class HandedOver(_Message):
+class HandedOver(_Message, frozen=True):
     """Answer to HandOver: this checkpoint holds every step that was taken."""
 
     checkpoint: CheckpointRef
 
 
-class Completed(_Message):
+class Completed(_Message, frozen=True):
     """The last checkpoint is committed; the script's own code may still run."""
 
     step: int
@@ -105,19 +105,19 @@ class Completed(_Message):
     """Path of the finished model, relative to the volume's root."""
 
 
-class Superseded(_Message):
+class Superseded(_Message, frozen=True):
     """A higher term was found on the volume; the trainer stops."""
 
     term: int
 
 
-class Failed(_Message):
+class Failed(_Message, frozen=True):
     """The trainer is about to exit non-zero; one sentence says why."""
 
     message: str
 
 
-class Notice(_Message):
+class Notice(_Message, frozen=True):
     """One sentence for the job's Events; training goes on."""
 
     reason: str
@@ -139,9 +139,11 @@ def encode(message: FromAgent | FromTrainer) -> bytes:
 
 def decode_from_agent(line: bytes) -> FromAgent:
     """Parse a line that the agent sent; raises msgspec.MsgspecError on anything else."""
-    return _from_agent.decode(line)
+    message: FromAgent = _from_agent.decode(line)
+    return message
 
 
 def decode_from_trainer(line: bytes) -> FromTrainer:
     """Parse a line that the trainer sent; raises msgspec.MsgspecError on anything else."""
-    return _from_trainer.decode(line)
+    message: FromTrainer = _from_trainer.decode(line)
+    return message

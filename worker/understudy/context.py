@@ -1,0 +1,90 @@
+"""Who this process is: read once from the environment that the operator and the agent set, or made up on a laptop.
+
+Without $UNDERSTUDY_SOCKET the process is standalone: one rank, and a folder of its own for checkpoints. Standalone
+runs are numbered; starting over makes the next number and leaves the earlier runs where they are. Reads no clock.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from understudy_contract.names import CHECKPOINT_DIR, Env
+
+from understudy.errors import NotStarted
+
+STANDALONE_KEEP: Final = 3
+"""Checkpoints kept on a laptop: the CRD's default."""
+
+_RUN: Final = re.compile(r"run-(\d+)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One trainer's place in its job."""
+
+    job: str
+    job_uid: str
+    """Folder of the job below `root`."""
+    rank: int
+    ranks: int
+    pod_uid: str
+    keep: int
+    root: Path
+    """Where the volume is mounted."""
+    socket: Path | None
+    """The agent's; None: standalone."""
+    counters: Path | None
+
+    @property
+    def standalone(self) -> bool:
+        """Say whether no agent is there."""
+        return self.socket is None
+
+
+def read_context(
+    environ: Mapping[str, str] = os.environ, *, directory: str | os.PathLike[str] | None = None, fresh: bool = False
+) -> Context:
+    """Read the environment; `directory` and `fresh` count standalone only. Raises NotStarted for a missing variable."""
+    if Env.SOCKET not in environ:
+        return _standalone(directory, fresh)
+    try:
+        return Context(
+            job=environ[Env.JOB],
+            job_uid=environ[Env.JOB_UID],
+            rank=int(environ[Env.RANK]),
+            ranks=int(environ[Env.RANKS]),
+            pod_uid=environ[Env.POD_UID],
+            keep=int(environ.get(Env.KEEP, STANDALONE_KEEP)),
+            root=Path(environ.get(Env.CHECKPOINT_DIR, CHECKPOINT_DIR)),
+            socket=Path(environ[Env.SOCKET]),
+            counters=Path(environ[Env.COUNTERS]) if Env.COUNTERS in environ else None,
+        )
+    except KeyError as error:
+        raise NotStarted(
+            f"${Env.SOCKET} is set but ${error.args[0]} is not: start the script through the operator, "
+            f"or unset ${Env.SOCKET} to train standalone"
+        ) from None
+
+
+def _standalone(directory: str | os.PathLike[str] | None, fresh: bool) -> Context:
+    script = Path(sys.argv[0]).stem or "session"
+    root = Path(directory) if directory is not None else Path("checkpoints") / script
+    runs = [int(m[1]) for entry in (root.iterdir() if root.is_dir() else ()) if (m := _RUN.match(entry.name))]
+    run = max(runs, default=0)
+    if fresh or run == 0:
+        run += 1
+    return Context(
+        job=script,
+        job_uid=f"run-{run}",
+        rank=0,
+        ranks=1,
+        pod_uid=f"pid-{os.getpid()}",
+        keep=STANDALONE_KEEP,
+        root=root,
+        socket=None,
+        counters=None,
+    )

@@ -1,0 +1,138 @@
+"""Epochs of a Keras training: metrics and their resets, validation, the events of callbacks.
+
+Guarantees that resets, validation and callbacks happen at steps fixed by the arguments, whatever pod takes the step,
+and that an epoch whose validation was interrupted by a hand-over is validated by the successor. Reads no clock.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from understudy.failures import name_failure
+from understudy.keras_state import KerasState
+from understudy.log import say
+from understudy.session import Session
+
+Validation = tuple[Any, ...] | Callable[[], tuple[Any, ...]]
+
+
+class Epochs:
+    """The epochs of one call of `train`; without `steps_per_epoch` the whole training is one."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        state: KerasState,
+        callbacks: Sequence[keras.callbacks.Callback],
+        *,
+        steps: int,
+        log_every: int,
+        steps_per_epoch: int | None,
+        validation: Validation | None,
+        validation_batch_size: int,
+    ) -> None:
+        """Keep the arguments of `train`."""
+        if steps_per_epoch is not None and steps_per_epoch < 1:
+            raise ValueError(f"steps_per_epoch is {steps_per_epoch}: use a positive number, or None for one long epoch")
+        self._model = model
+        self._state = state
+        self._steps = steps
+        self._window = steps_per_epoch or log_every
+        self._steps_per_epoch = steps_per_epoch
+        self._length = steps_per_epoch or max(steps, 1)
+        self._validation = validation
+        self._validation_batch_size = validation_batch_size
+        self._session: Session | None = None
+        self._callbacks: keras.callbacks.CallbackList | None = None
+        self._has_callbacks = bool(callbacks)
+        self._given = callbacks
+
+    def attach(self, session: Session) -> None:
+        """Take the session that runs the steps."""
+        self._session = session
+
+    def started(self, step: int) -> None:
+        """Tell the callbacks that training begins, or goes on; finish an epoch that was left half finished."""
+        if self._has_callbacks:
+            self._callbacks = keras.callbacks.CallbackList(
+                list(self._given),
+                model=self._model,
+                epochs=-(-self._steps // self._length),
+                steps=self._length,
+                verbose=0,
+            )
+            with name_failure("a callback's on_train_begin"):
+                self._callbacks.on_train_begin()
+        self._state.restore_callbacks()
+        if self._state.epoch_logs is not None:
+            self._finish_epoch(step)
+        elif step < self._steps:
+            self._begin_epoch(step // self._length)
+
+    def before(self, index: int) -> None:
+        """Tell the callbacks that a batch begins. Silent in a warm-up."""
+        if self._callbacks is not None:
+            self._callbacks.on_train_batch_begin(index % self._length)
+
+    def after(self, step: int, logs: Mapping[str, Any]) -> None:
+        """Do what is due after `step` completed steps."""
+        if self._callbacks is not None:
+            self._callbacks.on_train_batch_end((step - 1) % self._length, dict(logs))
+        if step % self._length == 0 or step == self._steps:
+            self._state.epoch_logs = _plain(logs)
+            self._model.reset_metrics()
+            self._finish_epoch(step)
+        elif self._steps_per_epoch is None and step % self._window == 0:
+            self._model.reset_metrics()
+        if self._model.stop_training and self._session is not None:
+            self._session.stop()
+
+    def ended(self, logs: dict[str, float]) -> None:
+        """Tell the callbacks that training is over."""
+        if self._callbacks is not None:
+            self._callbacks.on_train_end(logs)
+
+    def _begin_epoch(self, epoch: int) -> None:
+        if self._callbacks is not None:
+            self._callbacks.on_epoch_begin(epoch)
+
+    def _finish_epoch(self, step: int) -> None:
+        epoch = (step - 1) // self._length
+        logs = dict(self._state.epoch_logs or {})
+        if self._validation is not None:
+            validated = self._validate()
+            logs |= {f"val_{name}": value for name, value in validated.items()}
+            values = "".join(f" {name} {value:.4g}" for name, value in validated.items())
+            say(f"validation at step {step}/{self._steps}{values}")
+        if self._callbacks is not None:
+            with name_failure(f"a callback's on_epoch_end({epoch})"):
+                self._callbacks.on_epoch_end(epoch, logs)
+        self._state.epoch_logs = None
+        if step < self._steps and not self._model.stop_training:
+            self._begin_epoch(epoch + 1)
+
+    def _validate(self) -> dict[str, float]:
+        assert self._session is not None
+        model, size = self._model, self._validation_batch_size
+        data = self._validation() if callable(self._validation) else self._validation
+        assert data is not None
+        if callable(self._validation):
+            self._validation = data
+        model.make_test_function()
+        count = len(keras.tree.flatten(data)[0])
+        logs: Mapping[str, Any] = {}
+        with name_failure("the validation"):
+            for start in range(0, count, size):
+                if self._session.must_stop:
+                    model.reset_metrics()  # as they were before: the successor validates again
+                self._session.poll()
+                part = keras.tree.map_structure(lambda array, at=start: array[at : at + size], tuple(data))
+                logs = model.test_function(iter((part,)))
+        values = _plain(logs)
+        model.reset_metrics()
+        return values
+
+
+def _plain(logs: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in logs.items() if getattr(value, "shape", ()) == ()}

@@ -1,0 +1,84 @@
+"""From an order of the agent to a writer for the term: which checkpoint a primary goes on from.
+
+Guarantees that a primary starts from the newest checkpoint on the volume, at or above the durable floor, verified; and
+from nothing only when the rank never committed anything. Does not decide roles. Trusts no clock.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from understudy_contract.lease import CheckpointRef
+
+from understudy.checkpoint import Checkpoint, RankStore, TermWriter
+from understudy.context import Context
+from understudy.errors import CheckpointsExist, VolumeMismatch
+from understudy.exits import HandedOverExit, SupersededExit
+from understudy.link import Closed, Link
+from understudy.protocol import Follow, HandOver, Promote, Standby, Supersede
+
+
+class Restorer:
+    """Loads checkpoints for one session, and knows the one that is loaded."""
+
+    def __init__(
+        self, store: RankStore, context: Context, load: Callable[[Checkpoint], None], notice: Callable[[str, str], None]
+    ) -> None:
+        """Restore from `store` with `load`; `notice(reason, sentence)` reports what was skipped."""
+        self._store = store
+        self._context = context
+        self._load = load
+        self._notice = notice
+        self.loaded: Checkpoint | None = None
+        """Without its tensors: they are in the state."""
+
+    def take(self, checkpoint: Checkpoint) -> None:
+        """Load a checkpoint into the state."""
+        self._load(checkpoint)
+        self.loaded = replace(checkpoint, tensors={})
+
+    def begin(self, order: Promote) -> tuple[TermWriter, str]:
+        """Make sure that the right checkpoint is loaded and open the term; returns its writer and the volume's id.
+
+        Raises VolumeMismatch, FloorMissing, CheckpointDamaged, Superseded, or the volume's trouble.
+        """
+        volume = self._store.volume_id()
+        if order.volume is not None and volume != order.volume:
+            raise VolumeMismatch(order.volume, volume)
+        volume = volume or self._store.create_volume_id()
+        self._catch_up(order.floor)
+        try:
+            return self._open(order.term), volume
+        except CheckpointsExist:
+            self._catch_up(order.floor)  # a slow volume showed its first checkpoint only now
+            return self._open(order.term), volume
+
+    def _open(self, term: int) -> TermWriter:
+        return self._store.begin(term, self._context.pod_uid, self.loaded)
+
+    def _catch_up(self, floor: CheckpointRef | None) -> None:
+        loaded = self.loaded.ref if self.loaded else None
+        if loaded is not None and loaded == self._store.peek() and (floor is None or loaded >= floor):
+            return  # the redundant pod followed in time: nothing to read on the way to the first step
+        newest = self._store.newest(floor)
+        if newest is None:
+            return
+        for sentence in newest.damaged:
+            self._notice("CheckpointDamaged", sentence)
+        if newest.ref != loaded:
+            self.take(newest)
+
+
+def first_order(link: Link) -> Standby | Promote:
+    """Wait for the role. Raises SystemExit when this pod is to end before it had one."""
+    while True:
+        match link.inbox.get():
+            case Standby() | Promote() as order:
+                return order
+            case HandOver():
+                raise HandedOverExit
+            case Supersede(term=term):
+                raise SupersededExit(term)
+            case Closed():
+                raise SystemExit("understudy: the agent closed its socket before it gave this trainer a role")
+            case Follow():
+                continue  # nothing to follow before the role is known: the volume is read at the start of Standby

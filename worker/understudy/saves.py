@@ -1,0 +1,108 @@
+"""The saves of one primary: asynchronous while it trains, synchronous where the next thing must be durable.
+
+Guarantees that a save that fails stops no training: it is reported once for each distinct error and the next save tries
+again; a hand-over and the end of the training try several times before they give up. Waits between tries on the
+monotonic clock. A higher term found on the volume is an order: it goes to `Orders`.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from understudy_contract.lease import CheckpointRef
+
+from understudy.checkpoint import AsyncSaver, TermWriter
+from understudy.errors import Retryable, Superseded, UnderstudyError
+from understudy.link import Orders
+from understudy.log import say
+from understudy.protocol import Committed, FromTrainer, Notice
+from understudy.state import State
+
+FINAL_TRIES: Final = 6
+"""Tries of a save that must succeed; with the pauses between them about half a minute."""
+FIRST_PAUSE_S: Final = 0.5
+"""Pause after the first failed try; doubled after each."""
+
+
+class Saves:
+    """Commits a State into one term's folder."""
+
+    def __init__(
+        self,
+        writer: TermWriter,
+        state: State,
+        *,
+        orders: Orders,
+        tell: Callable[[FromTrainer], None],
+        bump: Callable[[], None],
+        envelope: Callable[[], dict[str, Any]],
+    ) -> None:
+        """Save `state` with `envelope()` as the manifest's extra; commits and failures are told to the agent."""
+        self._writer = writer
+        self._state = state
+        self._orders = orders
+        self._tell = tell
+        self._bump = bump
+        self._envelope = envelope
+        self._reported: set[tuple[type[BaseException], int | None]] = set()
+        self._saver = AsyncSaver(writer, self._committed, self._failed)
+        self.newest: CheckpointRef | None = writer.newest
+
+    def submit(self, step: int) -> None:
+        """Save in the background; blocks for the snapshot only."""
+        self._saver.submit(step, self._state.tensors(), self._envelope())
+        self._bump()
+
+    def commit(self, step: int) -> CheckpointRef:
+        """Save and return once it is durable; a step that is committed already is not written again.
+
+        Raises Superseded at once, and the volume's error after several tries.
+        """
+        with contextlib.suppress(Retryable):  # reported already; the tries below are what counts
+            self._saver.flush()
+        if self.newest is not None and self.newest.step == step:
+            return self.newest
+        pause_s = FIRST_PAUSE_S
+        for tries_left in reversed(range(FINAL_TRIES)):
+            self._bump()
+            try:
+                ref = self._writer.commit(step, self._state.tensors(), self._envelope())
+            except Retryable as error:
+                self._failed(error)
+                if not tries_left:
+                    raise
+                time.sleep(pause_s)
+                pause_s *= 2
+            else:
+                self._committed(ref)
+                return ref
+        raise AssertionError("unreachable")
+
+    def publish(self, name: str, write: Callable[[Path], None]) -> Path:
+        """Let `write` make the trained model's file in this term's folder, visible once it is durable."""
+        self._bump()
+        return self._writer.publish_final(name, write)
+
+    def close(self) -> None:
+        """Wait for the save in flight."""
+        self._saver.close()
+
+    def _committed(self, ref: CheckpointRef) -> None:
+        self.newest = ref
+        self._bump()
+        self._tell(Committed(ref))
+
+    def _failed(self, error: BaseException) -> None:
+        self._bump()
+        if isinstance(error, Superseded):
+            self._orders.superseded_by = error.term
+            return
+        kind = (type(error), getattr(error, "errno", None))
+        if kind in self._reported:
+            return
+        self._reported.add(kind)
+        sentence = str(error) if isinstance(error, UnderstudyError) else f"{type(error).__name__}: {error}"
+        say(f"a save failed, training goes on: {sentence}")
+        self._tell(Notice("CheckpointFailed", sentence))

@@ -1,0 +1,287 @@
+"""A training that survives its pod: `for step in Session(state, step_fn).steps(total)`, for any framework.
+
+    session = Session(state, step_fn)
+    for step in session.steps(20_000, save_every=100):
+        ...                                     # validation, logging: runs after each step, before its checkpoint
+
+Beside an agent, `steps` blocks on a redundant pod until it is promoted; then, and on a primary from the start, it
+restores the newest checkpoint and goes on. Without an agent it is one rank with a folder of checkpoints of its own.
+
+Guarantees: `step_fn(index)` is called for each index from the restored checkpoint's step to total - 1, in order, and
+every checkpoint holds the state after the loop's body of its step. Does not guarantee that a step is taken once: what
+was not committed is taken again, by another pod. `step_fn` runs once more on a redundant pod, to warm up, and the state
+is restored and compared after it. Durations are measured on the monotonic clock; the wall clock is for display.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from understudy import __version__
+from understudy.checkpoint import Checkpoint, RankStore
+from understudy.context import Context, read_context
+from understudy.counters import Counters
+from understudy.errors import NotStarted, Superseded
+from understudy.exits import HandedOverExit, SupersededExit
+from understudy.facts import collect, differences
+from understudy.failures import explain_failures, name_failure
+from understudy.interrupt import interruptible
+from understudy.link import Link, Orders
+from understudy.log import say, step_line, wall_clock
+from understudy.protocol import (
+    Completed,
+    FirstStep,
+    FromTrainer,
+    HandedOver,
+    Hello,
+    Notice,
+    Promote,
+    Standby,
+    Started,
+)
+from understudy.protocol import Superseded as SupersededMessage
+from understudy.restore import Restorer, first_order
+from understudy.saves import Saves
+from understudy.standby import Follower
+from understudy.state import State, require_equal
+
+ENVELOPE: Final = 1
+"""Version of the layout of a manifest's extra."""
+
+
+class Session:
+    """One training, in one of the pods of its rank."""
+
+    def __init__(
+        self,
+        state: State,
+        step_fn: Callable[[int], object],
+        *,
+        name: str | None = None,
+        metrics: Callable[[], Mapping[str, float]] | None = None,
+        prepare: Callable[[int], None] | None = None,
+        export: Callable[[Path], None] | None = None,
+        export_name: str = "model",
+        started: Callable[[int], None] | None = None,
+        facts: Callable[[], Mapping[str, str]] | None = None,
+        warm_up_always: bool = False,
+        directory: str | os.PathLike[str] | None = None,
+        fresh: bool = False,
+    ) -> None:
+        """Connect to the agent and say Hello; everything slow waits for `steps`.
+
+        `metrics()` gives the newest values for a log line, computed; `prepare(index)` is told which step comes next,
+        while there is time; `started(step)` is called on becoming primary, restored; `export(path)` writes the trained
+        model, which is published as `final/<export_name>`; `facts()` adds what exactness depends on.
+        `warm_up_always` warms a primary up as well. `directory` and `fresh` are for standalone runs.
+        """
+        self.context: Context = read_context(directory=directory, fresh=fresh)
+        self.name = name or self.context.job
+        self._state = state
+        self._step_fn = step_fn
+        self._metrics = metrics or dict
+        self._prepare = prepare or (lambda index: None)
+        self._export = export
+        self._export_name = export_name
+        self._started = started or (lambda step: None)
+        self._facts = facts or dict
+        self._warm_up_always = warm_up_always
+        self._orders = Orders()
+        self._counters = Counters(self.context.counters)
+        self._link = Link(self.context.socket, self._orders) if self.context.socket else None
+        self._tell(Hello(__version__))
+        if self._link is not None:
+            explain_failures(self._tell)
+        self._store = RankStore(self.context.root, self.context.job_uid, self.context.rank, keep=self.context.keep)
+        self._saves: Saves | None = None
+        self._used = False
+        self._recorded_facts: dict[str, str] = {}
+        self._completed = 0
+        self._term = 0
+        self._stopped = False
+        self._checked = False
+
+    @property
+    def rank(self) -> int:
+        """This worker's index."""
+        return self.context.rank
+
+    @property
+    def ranks(self) -> int:
+        """Number of workers of the job."""
+        return self.context.ranks
+
+    def steps(self, total: int, *, save_every: int = 100, log_every: int = 100) -> Iterator[int]:
+        """Run `step_fn` for each step that is left, and yield the number of completed steps after each.
+
+        Raises SystemExit with a reserved code when another pod takes over, and whatever `step_fn` raises.
+        """
+        if total < 0 or save_every < 1 or log_every < 1:
+            raise ValueError(f"steps({total}, save_every={save_every}, log_every={log_every}): use positive numbers")
+        if self._used:
+            raise NotStarted("steps() was called twice on one Session: make a new Session for another training")
+        self._used = True
+        self._recorded_facts = collect(self._facts())
+        try:
+            with interruptible(self._orders, standalone=self._link is None):
+                self._become_primary(total)
+                assert self._saves is not None
+                try:
+                    yield from self._train(total, save_every, log_every)
+                    self._finish()
+                finally:
+                    self._saves.close()
+        except Superseded as superseded:
+            self._stop_superseded(superseded.term)
+
+    def stop(self) -> None:
+        """End the training after this step, as if `total` were reached."""
+        self._stopped = True
+
+    @property
+    def must_stop(self) -> bool:
+        """Say whether `poll` would not return."""
+        return self._orders.pending
+
+    def poll(self) -> None:
+        """Obey the agent's orders, if there are any: call it now and then in a long body of the loop.
+
+        Saves the state as it is, as that of the last completed step, and raises SystemExit when the pod has to stop.
+        """
+        self._counters.bump()
+        if self._orders.superseded_by is not None:
+            self._stop_superseded(self._orders.superseded_by)
+        if self._orders.hand_over:
+            assert self._saves is not None
+            ref = self._saves.commit(self._completed)
+            self._tell(HandedOver(ref))
+            if self._link is None:
+                say(f"interrupted; saved step {ref.step} in {self.context.root}")
+                raise KeyboardInterrupt
+            say(f"handed over at step {ref.step} of term {self._term}")
+            raise HandedOverExit
+
+    def _train(self, total: int, save_every: int, log_every: int) -> Iterator[int]:
+        first = True
+        self.poll()
+        self._started(self._completed)
+        logged_step, logged_at = self._completed, time.monotonic()
+        while self._completed < total and not self._stopped:
+            index = self._completed
+            with name_failure(f"step_fn({index})"):
+                self._step_fn(index)
+            self._completed = self._counters.step = step = index + 1
+            if first or step % log_every == 0 or step == total:
+                values = self._metrics()  # waits for the step's result: the time is taken after it
+                at = wall_clock()
+                if first:
+                    self._tell(FirstStep(self._term, step, at))
+                    first = False
+                now = time.monotonic()
+                say(step_line(step, total, values, (now - logged_at) * 1e3 / (step - logged_step), self._term), at)
+                logged_step, logged_at = step, now
+            yield step
+            if self._orders.pending:
+                self.poll()
+            if step % save_every == 0 and step < total and not self._stopped:
+                assert self._saves is not None
+                self._saves.submit(step)
+
+    def _become_primary(self, total: int) -> None:
+        restorer = Restorer(self._store, self.context, self._load, self.notice)
+        order: Standby | Promote = Promote(term=self._store.highest_term() + 1, volume=self._store.volume_id())
+        if self._link is not None:
+            order = first_order(self._link)
+        if isinstance(order, Standby) or self._warm_up_always:
+            self._warm_up(total)
+        if isinstance(order, Standby):
+            assert self._link is not None
+            order = Follower(self._link, self._store, order, restorer.take, self._counters.bump).run()
+        self._term = order.term
+        writer, volume = restorer.begin(order)
+        base = restorer.loaded
+        self._completed = self._counters.step = base.ref.step if base else 0
+        self._saves = Saves(
+            writer,
+            self._state,
+            orders=self._orders,
+            tell=self._tell,
+            bump=self._counters.bump,
+            envelope=self._envelope,
+        )
+        start = base.ref if base else self._saves.commit(0)
+        self._prepare(self._completed)
+        self._tell(Started(order.term, start, volume))
+        self._say_start(base)
+
+    def _say_start(self, base: Checkpoint | None) -> None:
+        if base is None:
+            say(f"starting from step 0 as primary of term {self._term}")
+        elif self._link is None:
+            say(f"resuming from step {base.ref.step} of {self.context.root}")
+        else:
+            say(f"resuming from step {base.ref.step} of term {base.ref.term} as primary of term {self._term}")
+
+    def _warm_up(self, total: int) -> None:
+        newest = self._store.peek()
+        index = min(newest.step if newest else 0, max(total - 1, 0))
+        before = self._state.tensors()
+        with name_failure(f"step_fn({index})"):
+            self._step_fn(index)
+        self._counters.bump()
+        self._state.load(before)
+        require_equal(before, self._state.tensors(), "after the warm-up step")
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        self._state.load(checkpoint.tensors)
+        if not self._checked:
+            require_equal(checkpoint.tensors, self._state.tensors(), f"after loading step {checkpoint.ref.step}")
+            self._checked = True
+            self._compare_facts(checkpoint.extra.get("facts", {}))
+        self._stopped = bool(checkpoint.extra.get("stopped", False))
+        self._state.load_extra(checkpoint.extra.get("state", {}))
+        self._prepare(checkpoint.ref.step)
+        self._counters.bump()
+
+    def _compare_facts(self, recorded: Mapping[str, Any]) -> None:
+        if differs := differences(recorded, self._recorded_facts):
+            self.notice(
+                "NotExact",
+                f"exactness is off, the training itself is not: {'; '.join(differs)}. Results are bit for bit "
+                "repeatable only with one image, one number of threads and one type of CPU",
+            )
+
+    def _envelope(self) -> dict[str, Any]:
+        return {
+            "version": ENVELOPE,
+            "stopped": self._stopped,
+            "state": self._state.extra(),
+            "facts": self._recorded_facts,
+        }
+
+    def _finish(self) -> None:
+        assert self._saves is not None
+        ref = self._saves.commit(self._completed)
+        model = None
+        if self._export is not None:
+            model = str(self._saves.publish(self._export_name, self._export).relative_to(self.context.root))
+        self._tell(Completed(ref.step, model))
+        say(f"finished at step {ref.step} of term {self._term}" + (f", model {model}" if model else ""))
+
+    def _stop_superseded(self, term: int) -> None:
+        self._tell(SupersededMessage(term))
+        say(f"superseded by term {term}")
+        raise SupersededExit(term)
+
+    def notice(self, reason: str, message: str) -> None:
+        say(message)
+        self._tell(Notice(reason, message))
+
+    def _tell(self, message: FromTrainer) -> None:
+        if self._link is not None:
+            self._link.send(message)
+
+
+__all__ = ["Session", "State"]

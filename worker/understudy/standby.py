@@ -1,0 +1,135 @@
+"""A redundant trainer's life between its start and its promotion: warm, with the newest checkpoint loaded.
+
+Guarantees that Ready is said only for a checkpoint that was verified, is loaded, and lies on the primary's volume: the
+volume's id is compared, or the checkpoint is the one that the primary named by its digest. It acts on the agent's
+messages; once a second the volume is read as well, so that an agent that cannot reach the API does not stop it.
+"""
+
+import queue
+from collections.abc import Callable
+from typing import Final
+
+from understudy_contract.lease import CheckpointRef
+
+from understudy.checkpoint import Checkpoint, RankStore
+from understudy.errors import CheckpointDamaged, CheckpointMissing, Retryable, VolumeMismatch
+from understudy.exits import HandedOverExit, SupersededExit
+from understudy.link import Closed, Link
+from understudy.log import say
+from understudy.protocol import Follow, FromAgent, HandOver, Notice, Promote, Ready, Standby, Supersede
+
+PEEK_INTERVAL_S: Final = 1.0
+"""How often the volume is read without being told: a fallback, one directory listing."""
+
+
+class Follower:
+    """Follows the primary's checkpoints until the promotion."""
+
+    def __init__(
+        self, link: Link, store: RankStore, order: Standby, load: Callable[[Checkpoint], None], bump: Callable[[], None]
+    ) -> None:
+        """Follow `store`, loading each newer checkpoint with `load`; `bump` is called at each sign of life."""
+        self._link = link
+        self._store = store
+        self._load = load
+        self._bump = bump
+        self._volume = order.volume
+        self._wanted: CheckpointRef | None = None
+        self._announced: CheckpointRef | None = None
+        self._rejected: set[CheckpointRef] = set()
+        self._said: set[str] = set()
+        self.loaded: CheckpointRef | None = None
+
+    def run(self) -> Promote:
+        """Follow until promoted. Raises SystemExit when the agent is gone or a higher term ended this pod."""
+        while True:
+            self._catch_up()
+            self._announce()
+            if (promote := self._take_messages()) is not None:
+                return promote
+
+    def _take_messages(self) -> Promote | None:
+        message: FromAgent | Closed
+        try:
+            message = self._link.inbox.get(timeout=PEEK_INTERVAL_S)
+        except queue.Empty:
+            self._bump()
+            return None
+        while True:
+            match message:
+                case Promote():
+                    return message
+                case Follow(checkpoint=ref, volume=volume):
+                    self._wanted = ref
+                    self._volume = volume or self._volume
+                case Standby(volume=volume):
+                    self._volume = volume or self._volume
+                case Supersede(term=term):
+                    raise SupersededExit(term)
+                case HandOver():
+                    raise HandedOverExit
+                case Closed():
+                    raise SystemExit("understudy: the agent is gone; a redundant trainer has nothing to do without it")
+            try:
+                message = self._link.inbox.get_nowait()  # only the newest checkpoint matters
+            except queue.Empty:
+                return None
+
+    def _catch_up(self) -> None:
+        try:
+            seen = (self._store.peek(), self._wanted)
+            newest = max((ref for ref in seen if ref is not None), default=None)
+            if newest is not None and newest != self.loaded and newest not in self._rejected:
+                self._load_or_reject(newest)
+        except CheckpointMissing:
+            pass  # not visible here yet, or pruned meanwhile: the next wake-up looks again
+        except Retryable as trouble:
+            self._once(str(trouble))
+        self._bump()
+
+    def _load_or_reject(self, ref: CheckpointRef) -> None:
+        try:
+            self._take(self._store.load(ref))
+        except CheckpointDamaged as damage:
+            self._rejected.add(ref)
+            self._notice("CheckpointDamaged", str(damage))
+            self._fall_back()
+
+    def _fall_back(self) -> None:
+        try:
+            checkpoint = self._store.newest(None, wait_s=0)
+        except CheckpointDamaged as trouble:
+            self._once(str(trouble))
+            return
+        if checkpoint is not None and checkpoint.ref != self.loaded:
+            self._take(checkpoint)
+
+    def _take(self, checkpoint: Checkpoint) -> None:
+        self._load(checkpoint)
+        self.loaded = checkpoint.ref
+
+    def _announce(self) -> None:
+        if self.loaded is None or self.loaded == self._announced or not self._on_the_primarys_volume(self.loaded):
+            return
+        self._announced = self.loaded
+        say(f"standing by with step {self.loaded.step} of term {self.loaded.term}")
+        self._link.send(Ready(self.loaded))
+
+    def _on_the_primarys_volume(self, loaded: CheckpointRef) -> bool:
+        if self._volume is None:
+            return loaded == self._wanted
+        found = self._store.volume_id()
+        if found == self._volume:
+            return True
+        self._notice("VolumeMismatch", str(VolumeMismatch(self._volume, found)))
+        return False
+
+    def _notice(self, reason: str, message: str) -> None:
+        if message not in self._said:
+            self._once(message)
+            self._link.send(Notice(reason, message))
+
+    def _once(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            say(message)
