@@ -9,7 +9,7 @@ volume.
     store = RankStore(root, job_uid, rank, keep=3)
     store.volume_id() -> str | None;  store.create_volume_id() -> str
     store.highest_term() -> int                           over all term folders, with or without BASE; 0 without any
-    store.peek() -> CheckpointRef | None                  newest by name, unverified; a few calls to the file system
+    store.peek(floor) -> CheckpointRef | None             what newest(floor) would load, unverified; a few calls
     store.load(ref) -> Checkpoint                         verified; CheckpointDamaged, CheckpointMissing (pruned)
     store.newest(floor, wait_s=60) -> Checkpoint | None   verified; None: start fresh; FloorMissing, CheckpointDamaged
     store.begin(term, pod_uid, base) -> TermWriter        makes the term's folder; Superseded, CheckpointsExist
@@ -30,7 +30,8 @@ Rules, in order of importance:
 2. Readers take the highest term that counts, and there the newest step that passes its checksums; from there they go
    back along the lineage: into the term of the base, but never above the base's step. What a superseded writer commits
    is thus never read.
-3. The durable floor must be visible before anybody reads past it: the reader waits, then fails with FloorMissing.
+3. The durable floor must be visible, in a term that counts or in its line, before anybody reads: the reader waits, then
+   fails with FloorMissing.
 4. A writer prunes its own folder. Older terms go when `keep` commits of its own have been read back, or when the volume
    is full.
 """

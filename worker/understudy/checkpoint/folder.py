@@ -9,8 +9,8 @@ import msgspec
 from understudy_contract.lease import CheckpointRef
 
 from understudy.checkpoint.filesystem import FileSystem, read_intact
-from understudy.checkpoint.format import Manifest, read_manifest, seal, unseal
-from understudy.checkpoint.lineage import TermFolder
+from understudy.checkpoint.format import read_manifest, seal, unseal
+from understudy.checkpoint.lineage import Line, TermFolder
 from understudy.errors import CheckpointDamaged
 
 BASE: Final = "BASE"
@@ -25,8 +25,8 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
     term: int
     """The term that it makes count."""
     pod: str
-    base: CheckpointRef | None
-    """None: the term started fresh."""
+    line: Line
+    """What the term was based on, newest first; empty: it started fresh."""
 
 
 class RankFolder:
@@ -57,28 +57,23 @@ class RankFolder:
         steps = sorted(int(match[1]) for name in names if (match := _STEP.fullmatch(name)))
         return TermFolder(term, pod_uid, path, BASE in names, tuple(steps))
 
-    def base_of(self, folder: TermFolder) -> CheckpointRef | None:
-        """Read what a term was based on; None for a fresh start, or where nothing tells any more.
+    def line_of(self, folder: TermFolder) -> Line:
+        """Read what a term was based on; empty for a fresh start, or where nothing tells any more.
 
         A damaged BASE is replaced by what the term's manifests repeat, or by the base itself, which lies beside it.
         """
         try:
             text, _ = unseal(read_intact(self.fs, folder.path / BASE))
-            return msgspec.json.decode(text, type=Base).base
+            return msgspec.json.decode(text, type=Base).line
         except (ValueError, msgspec.MsgspecError, FileNotFoundError):
             pass
         for step in reversed(folder.steps):
             with contextlib.suppress(CheckpointDamaged, FileNotFoundError):
                 manifest, digest = read_manifest(self.fs, folder.checkpoint(step))
                 if manifest.term == folder.term:
-                    return manifest.base
-                return CheckpointRef(manifest.term, manifest.step, digest)
-        return None
-
-    def manifest(self, folder: TermFolder, step: int) -> tuple[Manifest, CheckpointRef]:
-        """Read the manifest of a step. Raises CheckpointDamaged, FileNotFoundError."""
-        manifest, digest = read_manifest(self.fs, folder.checkpoint(step))
-        return manifest, CheckpointRef(manifest.term, manifest.step, digest)
+                    return manifest.line
+                return (CheckpointRef(manifest.term, manifest.step, digest), *manifest.line)
+        return ()
 
     def make(self, path: Path) -> None:
         """Make a folder and those above it; parents above the root, which nobody else syncs, durably."""
@@ -107,6 +102,6 @@ class RankFolder:
             return []
 
 
-def encode_base(term: int, pod_uid: str, base: CheckpointRef | None) -> bytes:
+def encode_base(term: int, pod_uid: str, line: Line) -> bytes:
     """Render a BASE."""
-    return seal(Base(term=term, pod=pod_uid, base=base))[0]
+    return seal(Base(term=term, pod=pod_uid, line=line))[0]

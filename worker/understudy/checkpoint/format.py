@@ -59,8 +59,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     step: int
     pod: str
     """uid of the writer's pod."""
-    base: CheckpointRef | None
-    """What the writer's term was based on: repeats its BASE, so that a damaged BASE can be replaced."""
+    line: tuple[CheckpointRef, ...] = ()
+    """What the writer's term was based on, newest first: repeats its BASE, so that a damaged BASE can be replaced."""
     tensors: dict[str, Tensor]
     """In the order of their bytes."""
     extra: dict[str, Any]
@@ -76,6 +76,8 @@ class Checkpoint:
     extra: dict[str, Any]
     location: Path
     """The folder that it was read from."""
+    line: tuple[CheckpointRef, ...] = ()
+    """What its term was based on, newest first."""
     damaged: tuple[str, ...] = ()
     """One sentence for each newer checkpoint that had to be passed over."""
 
@@ -175,7 +177,8 @@ def read(fs: FileSystem, folder: Path) -> Checkpoint:
         raise CheckpointDamaged(f"checkpoint {folder} is damaged: {STATE} is missing") from None
     except (ValueError, KeyError) as error:
         raise CheckpointDamaged(f"checkpoint {folder} is damaged: {STATE}: {error}") from None
-    return Checkpoint(CheckpointRef(manifest.term, manifest.step, digest), tensors, manifest.extra, folder)
+    ref = CheckpointRef(manifest.term, manifest.step, digest)
+    return Checkpoint(ref, tensors, manifest.extra, folder, manifest.line)
 
 
 def _verified(manifest: Manifest, data: memoryview) -> dict[str, Array]:

@@ -19,8 +19,8 @@ from understudy_contract.lease import CheckpointRef
 
 from understudy.checkpoint.filesystem import NO_LINKS, TEMPORARY, Disk, FileSystem, volume_errors
 from understudy.checkpoint.folder import RankFolder
-from understudy.checkpoint.format import Checkpoint, read
-from understudy.checkpoint.lineage import TermFolder, floor_is_visible, line
+from understudy.checkpoint.format import Checkpoint, read, read_manifest
+from understudy.checkpoint.lineage import TermFolder, candidates
 from understudy.checkpoint.writer import TermWriter
 from understudy.errors import CheckpointDamaged, CheckpointMissing, CheckpointsExist, FloorMissing, Superseded
 
@@ -89,15 +89,20 @@ class RankStore:
         with volume_errors("list the terms", self.path):
             return max((term for term, _ in self._rank.term_names()), default=0)
 
-    def peek(self) -> CheckpointRef | None:
-        """Name the newest checkpoint, without verifying its tensors:
+    def peek(self, floor: CheckpointRef | None = None) -> CheckpointRef | None:
+        """Name what `newest(floor)` would load, tensors unverified: a cheap question for something newer than what is
+        loaded.
 
-        a cheap question for something newer than what is loaded.
+        None if there is nothing, or if the floor is not visible. A redundant pod whose loaded checkpoint is
+        `peek(floor)` may start.
         """
         with volume_errors("look for a newer checkpoint", self.path):
-            for folder, step in line(self._rank.scan(), self._rank.base_of):
+            for candidate in candidates(self._rank.scan(), self._rank.line_of, floor):
+                if not candidate.keeps_floor:
+                    return None
                 with contextlib.suppress(CheckpointDamaged, FileNotFoundError):
-                    return self._rank.manifest(folder, step)[1]
+                    manifest, digest = read_manifest(self._fs, candidate.path)
+                    return CheckpointRef(manifest.term, manifest.step, digest)
         return None
 
     def load(self, ref: CheckpointRef) -> Checkpoint:
@@ -129,29 +134,33 @@ class RankStore:
         whole.
         """
         with volume_errors("load the newest checkpoint", self.path):
-            folders = self._await(floor, wait_s)
+            self._await(floor, wait_s)
             hollow: set[Path] = set()
             while True:
+                folders = self._rank.scan()
                 problems: list[str] = []
-                for folder, step in line(folders, self._rank.base_of, floor):
-                    path = folder.checkpoint(step)
-                    if path in hollow:
+                for candidate in candidates(folders, self._rank.line_of, floor):
+                    if candidate.path in hollow:
                         continue
                     try:
-                        found = read(self._fs, path)
+                        found = read(self._fs, candidate.path)
                     except CheckpointDamaged as error:
                         problems.extend(error.problems)
                     except FileNotFoundError:
                         # A living primary pruned it, so that newer ones are there; or a removal was cut short.
-                        hollow.add(path)
+                        hollow.add(candidate.path)
                         break
                     else:
+                        if floor and not candidate.keeps_floor and not problems:
+                            problems.append(
+                                f"step {floor.step} of term {floor.term} was committed, but is neither on the volume "
+                                f"nor an ancestor of step {candidate.step} in {candidate.path}"
+                            )
                         return replace(found, damaged=tuple(problems))
                 else:
                     if stuck := self._no_way_back(folders, floor, problems):
                         raise stuck
                     return None
-                folders = self._rank.scan()
 
     def begin(self, term: int, pod_uid: str, base: Checkpoint | None) -> TermWriter:
         """Open this term for writing; `base` is what training goes on from, None for a fresh start.
@@ -181,19 +190,21 @@ class RankStore:
         # A torn one is none.
         return text[:-1].decode("ascii") if len(text) == _VOLUME_ID_CHARS + 1 and text[:-1].isalnum() else None
 
-    def _await(self, floor: CheckpointRef | None, wait_s: float) -> list[TermFolder]:
+    def _await(self, floor: CheckpointRef | None, wait_s: float) -> None:
         deadline = self._clock() + wait_s
         pause = _FIRST_PAUSE_S
-        while True:
+        while floor is not None:
             folders = self._rank.scan()
-            if floor is None or floor_is_visible(folders, floor):
-                return folders
+            first = next(candidates(folders, self._rank.line_of, floor), None)
+            if first is not None and first.keeps_floor:
+                return
             if (left := deadline - self._clock()) <= 0:
                 break
             self._sleep(min(pause, left))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
-        if floor.step == 0:
-            return folders
+        # A later term that leaves the floor out went back past it, damaged, and could not report that.
+        if floor is None or floor.step == 0 or any(folder.counts and folder.term > floor.term for folder in folders):
+            return
         raise FloorMissing(
             floor,
             f"step {floor.step} of term {floor.term} (digest {floor.digest[:12]}) was committed, but is not below "

@@ -10,14 +10,19 @@ import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from understudy_contract.lease import CheckpointRef
 
-from understudy.checkpoint.filesystem import FULL, GONE, NO_LINKS, TEMPORARY, remove_tree, volume_errors
+from understudy.checkpoint.filesystem import FULL, NO_LINKS, TEMPORARY, remove_tree, volume_errors
 from understudy.checkpoint.folder import BASE, FINAL, RankFolder, encode_base
 from understudy.checkpoint.format import MANIFEST, STATE, Array, Checkpoint, Manifest, State, read, seal
+from understudy.checkpoint.lineage import Line
+from understudy.checkpoint.retention import discard, has_older_terms, remove_older_terms
 from understudy.errors import CheckpointDamaged, Superseded, UnderstudyError, VolumeTooSmall
+
+_LINE_LENGTH: Final = 32
+"""Bases that a term remembers: more failovers than this between two reports of a floor are not to be had."""
 
 
 class TermWriter:
@@ -33,6 +38,7 @@ class TermWriter:
         self._pod_uid = pod_uid
         self._keep = keep
         self._base = base.ref if base else None
+        self._line: Line = (base.ref, *base.line)[:_LINE_LENGTH] if base else ()
         self._base_path = base.location if base else None
         self._kept: dict[int, CheckpointRef] = {}
         """What lies in this term's folder, durable, ascending by step."""
@@ -94,7 +100,7 @@ class TermWriter:
                 with contextlib.suppress(CheckpointDamaged, FileNotFoundError):
                     self._kept[step] = read(self._fs, folder.checkpoint(step)).ref
             if self._kept:
-                self._base = self._rank.base_of(folder)
+                self._line = self._rank.line_of(folder)
                 self._counts = True
         self._sweep()
         if not self._counts and self._base_path is not None:
@@ -140,12 +146,12 @@ class TermWriter:
         What this term would fall back to is verified first: here, or at its load.
         """
         if not self._counts:
-            return self._remove_older_terms(spare=self._base_path)
+            return remove_older_terms(self._rank, self.term, spare=self._base_path)
         try:
             read(self._fs, self._step_path(max(self._kept)))
         except (CheckpointDamaged, FileNotFoundError):
             return False
-        return self._remove_older_terms(spare=None)
+        return remove_older_terms(self._rank, self.term, spare=None)
 
     def _commit(self, step: int, state: State, extra: Mapping[str, Any]) -> CheckpointRef:
         self._sweep()
@@ -156,11 +162,12 @@ class TermWriter:
         self._fs.make_folder(temporary)
         self._fs.write(temporary / STATE, state.chunks())
         manifest = Manifest(
-            term=self.term, step=step, pod=self._pod_uid, base=self._base, tensors=state.tensors, extra=dict(extra)
+            term=self.term, step=step, pod=self._pod_uid, line=self._line, tensors=state.tensors, extra=dict(extra)
         )
         sealed, digest = seal(manifest)
         self._fs.write(temporary / MANIFEST, [sealed])
         self._fs.sync(temporary)
+        self._stop_if_superseded()
         self._fs.rename(temporary, self._step_path(step))
         self._fs.sync(self.path)
         if not self._counts:
@@ -216,7 +223,8 @@ class TermWriter:
         """Write BASE: from here on readers take this term. All that it vouches for is made durable first."""
         self._rank.sync_path_to(self.path)
         temporary = self.path / f"{TEMPORARY}{BASE}"
-        self._fs.write(temporary, [encode_base(self.term, self._pod_uid, self._base)])
+        self._fs.write(temporary, [encode_base(self.term, self._pod_uid, self._line)])
+        self._stop_if_superseded()
         self._fs.rename(temporary, self.path / BASE)
         self._fs.sync(self.path)
         self._counts = True
@@ -224,28 +232,21 @@ class TermWriter:
     def _sweep(self) -> None:
         """Remove what a save that failed left behind."""
         mine = {f"step-{step}" for step in self._kept}
-        if self._linked and self._base is not None:
+        if self._linked and not self._counts and self._base is not None:
             mine.add(f"step-{self._base.step}")
-        for name in self._fs.names(self.path):
+        names = self._fs.names(self.path)
+        if BASE in names and not self._counts:
+            # Its sync failed. It must not outlive the checkpoint that it vouches for.
+            self._fs.remove(self.path / BASE)
+            self._fs.sync(self.path)
+        for name in names:
             if name.startswith(TEMPORARY) or (name.startswith("step-") and name not in mine):
-                self._discard(self.path / name)
+                discard(self._fs, self.path / name)
 
     def _prune(self, count: int) -> None:
         for step in sorted(self._kept)[:-count]:
             del self._kept[step]
-            self._discard(self._step_path(step))
-
-    def _discard(self, path: Path) -> None:
-        """Remove a folder, out of the readers' sight first; where a crash undoes that, without its manifest first."""
-        if not path.name.startswith(TEMPORARY):
-            hidden = path.with_name(GONE + path.name)
-            remove_tree(self._fs, hidden)
-            try:
-                self._fs.rename(path, hidden)
-            except FileNotFoundError:
-                return
-            path = hidden
-        remove_tree(self._fs, path, first=MANIFEST)
+            discard(self._fs, self._step_path(step))
 
     def _clean_up(self) -> None:
         """Remove what the commit replaced. The commit stands: trouble here is a notice."""
@@ -253,40 +254,12 @@ class TermWriter:
             with volume_errors(f"remove old checkpoints of term {self.term}", self.path):
                 self._prune(self._keep)
                 own = [step for step, ref in self._kept.items() if ref.term == self.term]
-                if len(own) >= self._keep and self._has_older_terms():
+                if len(own) >= self._keep and has_older_terms(self._rank, self.term):
                     for step in own:
                         read(self._fs, self._step_path(step))
-                    self._remove_older_terms(spare=None)
-        except FileNotFoundError as error:
-            self.notices.append(CheckpointDamaged(f"a checkpoint of term {self.term} has vanished: {error.filename}"))
+                    remove_older_terms(self._rank, self.term, spare=None)
         except UnderstudyError as error:
             self.notices.append(error)
-
-    def _has_older_terms(self) -> bool:
-        return any(term < self.term for term, _ in self._rank.term_names()) or bool(self._half_gone())
-
-    def _half_gone(self) -> list[str]:
-        """List older terms whose removal a crash cut short."""
-        return [name for name in self._fs.names(self._rank.path) if name.startswith(GONE)]
-
-    def _remove_older_terms(self, spare: Path | None) -> bool:
-        """Remove all that older terms left, oldest first, but one checkpoint. Return whether there was anything."""
-        removed = False
-        for name in self._half_gone():
-            self._discard(self._rank.path / name)
-            removed = True
-        for folder in self._rank.scan():
-            if folder.term >= self.term:
-                continue
-            if spare is None or not spare.is_relative_to(folder.path):
-                self._discard(folder.path)
-                removed = True
-                continue
-            for name in self._fs.names(folder.path):
-                if folder.path / name != spare and name != BASE:
-                    self._discard(folder.path / name)
-                    removed = True
-        return removed
 
 
 def _size(size_bytes: float) -> str:
