@@ -1,0 +1,95 @@
+"""Bookkeeping of the one Lease that this pod holds: when to renew, what is in flight, whether it is released. Pure.
+
+Guarantees at most one renewal in flight, except that a release overtakes one that hangs, and that what is sent is the
+newest content at the moment of sending. Times are the machine's (monotonic seconds).
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from understudy_contract.lease import Release
+from understudy_contract.names import Term
+
+from understudy.agent.model import DEFAULT_DURATION_S, RELEASE_RETRY_S, RELEASE_WAIT_S, RETRY_S
+from understudy.agent.verdict import LastWords
+
+_TIMEOUT_MAX_S: Final = 5.0
+
+
+@dataclass(slots=True)
+class Held:
+    """A Lease in our name."""
+
+    name: str
+    term: Term
+    duration_s: int
+    due_at: float
+    """When to renew next."""
+    in_flight: int = 0
+    """Number of the renewal that is under way; 0: none."""
+    words: LastWords | None = None
+    """Set once the Lease is to be released."""
+    settled: bool = False
+    """The release is written, or will never be."""
+    healthy: bool = True
+    """The last renewal was accepted; for the log."""
+    _urgent: bool = False
+    _releasing: bool = False
+    """The renewal in flight is the release."""
+    _overtake_at: float = 0.0
+
+    @property
+    def interval_s(self) -> float:
+        """Three renewals a lease: one may be lost and one late."""
+        return (self.duration_s or DEFAULT_DURATION_S) / 3
+
+    @property
+    def timeout_s(self) -> float:
+        """Below the interval, so that a lost request costs no more than itself."""
+        return min(0.9 * self.interval_s, _TIMEOUT_MAX_S)
+
+    def hurry(self) -> None:
+        """Renew at once, or as soon as the renewal in flight is answered."""
+        self._urgent = True
+
+    def let_go(self, words: LastWords, now: float) -> None:
+        """Release at once."""
+        self.words = words
+        self._urgent = True
+        self._overtake_at = now + RELEASE_WAIT_S
+
+    @property
+    def release(self) -> Release | None:
+        """The release to write, in the term that is held now."""
+        words = self.words
+        return Release(self.term, words.reason, words.code, words.message) if words is not None else None
+
+    def wants(self, now: float) -> bool:
+        """Say whether a renewal is to be sent now."""
+        return not self.settled and now >= self.wake_at(now)
+
+    def wake_at(self, now: float) -> float:
+        """Say when `wants` becomes true if nothing else happens."""
+        if self.settled:
+            return float("inf")
+        if self.in_flight:
+            return self._overtake_at if self.words is not None else float("inf")
+        return now if self._urgent else self.due_at
+
+    def sent(self, number: int, now: float) -> None:
+        """Note a renewal on its way."""
+        self.in_flight = number
+        self._urgent = False
+        self._releasing = self.words is not None
+        self._overtake_at = float("inf")
+        self.due_at = now + self.interval_s
+
+    def accepted(self) -> None:
+        """Note that the renewal in flight was accepted."""
+        self.in_flight = 0
+        self.settled = self.settled or self._releasing
+
+    def failed(self, now: float) -> None:
+        """Note that the renewal in flight failed, and plan the next."""
+        self.in_flight = 0
+        self.due_at = now + (RELEASE_RETRY_S if self.words is not None else min(self.interval_s, RETRY_S))

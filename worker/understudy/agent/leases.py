@@ -1,0 +1,133 @@
+"""The agent's requests to the API: read and renew two Leases by name, watch one. Turns answers into events, decides
+nothing.
+
+Its Role allows get, watch and patch on these names alone, so there is no list: a watch without resourceVersion begins
+with the object as it is. After any trouble the watch starts anew like that.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+from understudy_contract.lease import LeaseObject, decode_lease, renewal_patch
+from understudy_kube.client import Api, ApiError, Invalid
+
+from understudy.agent import model
+
+_WATCH_S: Final = (240.0, 300.0)
+_SILENCE_S: Final = 90.0
+"""Bookmarks come about once a minute. Sooner suspicion is the machine's: it GETs."""
+_BACK_OFF_S: Final = (0.1, 5.0)
+
+
+class _WatchEvent(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class _Position(msgspec.Struct):
+    class _Meta(msgspec.Struct):
+        resource_version: str = msgspec.field(name="resourceVersion", default="")
+
+    metadata: _Meta = msgspec.field(default_factory=_Meta)
+
+
+class Leases:
+    """Requests run as tasks; each ends in one event to `feed`."""
+
+    def __init__(self, api: Api, namespace: str, rank_lease: str, feed: Callable[[model.Event], None]) -> None:
+        self._api = api
+        self._base = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._rank_lease = rank_lease
+        self._feed = feed
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._renewals: dict[str, asyncio.Task[None]] = {}
+        self._watcher: asyncio.Task[None] | None = None
+
+    def get(self, lease: str) -> None:
+        """Read a Lease."""
+        self._spawn(self._get(lease))
+
+    def renew(self, action: model.Renew) -> None:
+        """Renew or release a Lease; a request in flight for it is abandoned."""
+        if (older := self._renewals.get(action.lease)) is not None:
+            older.cancel()
+        self._renewals[action.lease] = self._spawn(self._renew(action))
+
+    def watch(self, wanted: bool, *, anew: bool = False) -> None:
+        """Watch the rank's Lease, or stop watching it."""
+        if self._watcher is not None and (anew or not wanted):
+            self._watcher.cancel()
+            self._watcher = None
+        if wanted and self._watcher is None:
+            self._watcher = self._spawn(self._watch())
+
+    async def close(self) -> None:
+        """Abandon everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _get(self, lease: str) -> None:
+        try:
+            record = decode_lease(await self._api.get(f"{self._base}/{lease}"))
+        except (ApiError, msgspec.MsgspecError) as error:
+            self._feed(model.LeaseUnread(lease, str(error)))
+        else:
+            self._feed(model.LeaseSeen(record, watched=False))
+
+    async def _renew(self, action: model.Renew) -> None:
+        task = asyncio.current_task()
+        patch = renewal_patch(action.beat, datetime.now(UTC), release=action.release, notice=action.notice)
+        try:
+            await self._api.json_patch(f"{self._base}/{action.lease}", patch, timeout_s=action.timeout_s)
+            answer: model.Event = model.Renewed(action.lease, action.number)
+        except ApiError as error:
+            refused = isinstance(error, Invalid)
+            answer = model.RenewalFailed(action.lease, action.number, refused, error.message)
+        if self._renewals.get(action.lease) is task:
+            del self._renewals[action.lease]
+        self._feed(answer)
+
+    async def _watch(self) -> None:
+        delay_s, position = _BACK_OFF_S[0], ""
+        while True:
+            try:
+                async with aclosing(self._lines(position)) as lines:
+                    position = ""
+                    async for line in lines:
+                        position = self._take(line)
+                        delay_s = _BACK_OFF_S[0]
+            except (ApiError, msgspec.MsgspecError):
+                position = ""
+            if not position:  # trouble, or ended before it said anything
+                await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+                delay_s = min(delay_s * 2, _BACK_OFF_S[1])
+
+    def _lines(self, position: str) -> AsyncGenerator[bytes, None]:
+        params = {"fieldSelector": f"metadata.name={self._rank_lease}", "allowWatchBookmarks": "true"}
+        if position:
+            params["resourceVersion"] = position
+        timeout_s = random.uniform(*_WATCH_S)  # noqa: S311 - jitter, not a secret
+        return self._api.watch(self._base, params=params, timeout_s=timeout_s, silence_s=_SILENCE_S)
+
+    def _take(self, line: bytes) -> str:
+        """Pass an event on; give the position after it, empty when it cannot be gone on from."""
+        event = msgspec.json.decode(line, type=_WatchEvent)
+        if event.type in ("ADDED", "MODIFIED"):
+            record = msgspec.json.decode(event.object, type=LeaseObject).record()
+            self._feed(model.LeaseSeen(record, watched=True))
+            return record.resource_version
+        if event.type == "ERROR":
+            return ""
+        return msgspec.json.decode(event.object, type=_Position).metadata.resource_version

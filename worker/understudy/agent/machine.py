@@ -1,0 +1,322 @@
+"""The agent's decisions: events in, actions out. Pure and deterministic; the caller gives the time and does the rest.
+
+Rules:
+1. The holder of the rank's Lease is primary; Promote goes to the trainer first, the acknowledging renewal next.
+2. Once primary, never redundant again: a primary ends by completing, handing over, failing or being superseded.
+3. Superseded only by positive evidence: another holder, in a term not below ours. A 422 makes us look; 401, 403, 404
+   and time-outs prove nothing, and the trainer trains on.
+4. A trainer's death is told at once, on whichever Lease is held, with the last step that it completed.
+5. The agent exits when its trainer has ended (or cannot be ended) and its release is settled or too late.
+
+`now` is monotonic seconds, `step` the trainer's counter at that moment.
+"""
+
+import signal
+from enum import Enum, auto
+from typing import Final
+
+from understudy_contract.exits import ExitCode, ReleaseReason, describe_exit
+from understudy_contract.lease import CheckpointRef, LeaseRecord
+from understudy_contract.names import Term
+
+from understudy import protocol
+from understudy.agent import model
+from understudy.agent.asking import Asking
+from understudy.agent.ending import Ending
+from understudy.agent.model import Action, Config, Event
+from understudy.agent.progress import Progress
+from understudy.agent.renewals import Renewals
+from understudy.agent.verdict import HELLO_WITHIN_S, LastWords, judge_exit, late_hand_over, not_called_yet
+
+_NEVER: Final = float("inf")
+
+
+class Role(Enum):
+    """What the rank's Lease makes of this pod."""
+
+    UNKNOWN = auto()
+    REDUNDANT = auto()
+    PRIMARY = auto()
+
+
+class Machine:
+    """One agent's life. Call `start`, then `handle` for each event; send a Tick when `wake_at` has come."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.role = Role.UNKNOWN
+        self.exited = False
+        self._out: list[Action] = []
+        self._now, self._step = 0.0, 0
+        self._hello_by = self._hand_over_by = _NEVER
+        self._trainer = Progress()
+        self._ending = Ending()
+        self._asking = Asking()
+        self._rank: LeaseRecord | None = None
+        self._rank_heard_at = 0.0
+        self._suspicious = False
+        self._renewals = Renewals(config.pod, self._trainer)
+        self._slot_lost_at = -_NEVER if config.slot_lease is None else _NEVER
+        self._followed: CheckpointRef | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Say whether the pod does its work: a primary that steps, or a warm redundant pod."""
+        return not self._ending.has_begun and self._trainer.is_working(primary=self.role is Role.PRIMARY)
+
+    @property
+    def wants_watch(self) -> bool:
+        """Say whether the rank's Lease is to be watched: a primary learns all it needs from its renewals."""
+        return self.role is Role.REDUNDANT and not self.exited
+
+    def start(self, now: float) -> tuple[Action, ...]:
+        """Begin: the trainer has been started."""
+        self._hello_by = now + HELLO_WITHIN_S
+        self._asking.ask(self._config.rank_lease, now)
+        return self.handle(now, 0, model.Tick())
+
+    def handle(self, now: float, step: int, event: Event) -> tuple[Action, ...]:
+        """Take in one event; give what is to be done, in order."""
+        if self.exited:
+            return ()
+        self._now, self._step, self._out = now, step, []
+        match event:
+            case model.Tick():
+                pass
+            case model.LeaseSeen(record, watched):
+                self._on_lease(record, watched)
+            case model.LeaseUnread(lease, message):
+                self._asking.answered(lease)
+                self._asking.ask(lease, now + model.RETRY_S)
+                self._log(f"Lease {lease} cannot be read, trying on: {message}")
+            case model.Renewed() | model.RenewalFailed():
+                if line := self._renewals.on_answer(event, now):
+                    self._log(line)
+                if isinstance(event, model.RenewalFailed) and event.refused:
+                    self._asking.ask(event.lease, now)
+            case model.TrainerExited(code):
+                self._on_exit(code)
+            case model.Terminated():
+                self._on_terminated()
+            case _:
+                self._on_trainer(event)
+        self._on_time()
+        return tuple(self._out)
+
+    def wake_at(self) -> float:
+        """Say when to send a Tick if nothing else happens before."""
+        return min(
+            self._hello_by,
+            self._hand_over_by,
+            self._ending.wake_at(),
+            self._asking.wake_at(),
+            self._suspect_at(),
+            self._renewals.wake_at(self._now),
+        )
+
+    # What Leases say
+
+    def _on_lease(self, record: LeaseRecord, watched: bool) -> None:
+        asked_at = -_NEVER if watched else self._asking.answered(record.name)
+        if record.name != self._config.rank_lease:
+            self._on_slot(record)
+            return
+        self._rank_heard_at = self._now
+        known = self._rank
+        if known is not None and int(record.resource_version) < int(known.resource_version):
+            return
+        if self._suspicious and not watched:
+            self._suspicious = False
+            if known is not None and record.resource_version != known.resource_version:
+                self._log("the watch missed a change of the rank's Lease: watching anew")
+                self._out.append(model.RestartWatch())
+        self._rank = record
+        if record.heartbeat is not None and record.heartbeat.volume is not None:
+            self._trainer.volume = record.heartbeat.volume
+        if record.holder == self._config.pod:
+            self._on_grant(record)
+        elif self.role is Role.PRIMARY:
+            if record.term > self._term or (record.holder and record.term == self._term):
+                self._on_superseded(record)
+        elif not watched and record.holder and asked_at >= self._slot_lost_at:
+            self._on_superseded(record)
+        else:
+            self._on_not_holder(record)
+
+    def _on_not_holder(self, record: LeaseRecord) -> None:
+        if self._config.slot_lease is None or self._slot_lost_at < _NEVER:
+            self._asking.ask(record.name, self._now + model.RETRY_S)
+        elif self.role is Role.UNKNOWN:
+            self.role = Role.REDUNDANT
+            self._log(f"redundant for rank {self._config.rank}, whose primary is {record.holder or 'nobody yet'}")
+            self._asking.ask(self._config.slot_lease, self._now)
+            self._brief()
+        else:
+            self._follow()
+
+    def _on_grant(self, record: LeaseRecord) -> None:
+        if self.role is Role.PRIMARY:
+            if record.term > self._term:  # the Lease was lost and made anew; the volume fences any term between
+                self._log(f"the rank's Lease goes on as term {record.term} with this pod as its holder")
+                self._renewals.adopt(record)
+            return
+        self.role = Role.PRIMARY
+        self._log(f"primary of rank {self._config.rank} in term {record.term}")
+        self._renewals.hold(record, self._now)
+        self._brief()
+        if self._ending.code is not None:
+            text = f"{self._config.pod} was ending when it was promoted"
+            self._tell(self._ending.words or LastWords(ReleaseReason.HANDED_OVER, self._ending.code, text))
+
+    def _on_superseded(self, record: LeaseRecord) -> None:
+        if self._renewals.held is not None:
+            self._renewals.held.settled = True
+        if not self._ending.has_begun:
+            self._log(f"superseded: {record.holder or 'nobody'} holds {record.name} in term {record.term}")
+            if self._trainer.hello:
+                self._send(protocol.Supersede(record.term))
+            self._end(ExitCode.SUPERSEDED, grace_s=model.END_WITHIN_S if self._trainer.hello else 0.0)
+
+    def _on_slot(self, record: LeaseRecord) -> None:
+        if self.role is not Role.REDUNDANT:
+            return
+        if record.holder == self._config.pod:
+            if self._renewals.held is None:
+                self._renewals.hold(record, self._now)
+            elif record.term != self._renewals.held.term:
+                self._renewals.adopt(record)
+        elif record.holder:
+            # A promoted pod's slot is given away, so the rank's Lease, read after this, has the last word.
+            self._slot_lost_at, self._renewals.held = self._now, None
+            self._asking.ask(self._config.rank_lease, self._now)
+        else:
+            self._asking.ask(record.name, self._now + model.RETRY_S)
+
+    # What the trainer says and does
+
+    def _on_trainer(self, message: protocol.FromTrainer) -> None:
+        if line := self._trainer.note(message):
+            self._log(line)
+        match message:
+            case protocol.Hello():
+                self._hello_by = _NEVER
+                self._brief()
+            case protocol.Ready() | protocol.FirstStep() | protocol.Completed():
+                self._renewals.hurry()
+            case protocol.HandedOver(checkpoint) if not self._ending.has_begun:
+                self._tell(LastWords(ReleaseReason.HANDED_OVER, ExitCode.HANDED_OVER, f"saved step {checkpoint.step}"))
+                self._end(ExitCode.HANDED_OVER, grace_s=model.END_WITHIN_S)
+            case _:
+                pass  # the next renewal carries it
+
+    def _on_exit(self, code: int) -> None:
+        self._ending.trainer_ended = True
+        self._hello_by = self._hand_over_by = _NEVER
+        if self._ending.has_begun:
+            self._log(f"the trainer ended with {describe_exit(code)}")
+            return
+        said = self._trainer
+        words = judge_exit(
+            code,
+            script=self._config.script,
+            hello=said.hello,
+            completed=said.completed is not None,
+            failed=said.failed,
+        )
+        self._log(f"the trainer ended with {describe_exit(code)}: {words.message}")
+        self._tell(words)
+        self._ending.begin(words.code)
+
+    def _on_terminated(self) -> None:
+        if self._ending.has_begun or self._hand_over_by < _NEVER:
+            return
+        if self.role is not Role.PRIMARY:
+            self._log("SIGTERM: ending the trainer")
+            self._out.append(model.SignalTrainer(signal.SIGTERM))
+            self._end(0, grace_s=model.END_WITHIN_S)
+        elif self._trainer.started is None:
+            text = "deleted before its first step of this term, so none is lost"
+            self._log(f"SIGTERM: {text}")
+            self._tell(LastWords(ReleaseReason.HANDED_OVER, ExitCode.HANDED_OVER, text))
+            self._end(ExitCode.HANDED_OVER, grace_s=0.0)
+        else:
+            self._hand_over_by = self._now + self._config.hand_over_s
+            if self._trainer.completed is None:
+                self._log(f"SIGTERM: handing over within {self._config.hand_over_s:g} s")
+                self._send(protocol.HandOver())
+            else:
+                self._log(f"SIGTERM: the script has {self._config.hand_over_s:g} s to end")
+
+    # What time brings
+
+    def _on_time(self) -> None:
+        now = self._now
+        if now >= self._hand_over_by:
+            self._on_late_hand_over()
+        if now >= self._hello_by:
+            self._hello_by = _NEVER
+            notice = not_called_yet(self._config.script)
+            self._log(notice.message)
+            self._trainer.notices.append(notice)
+        if now >= self._suspect_at():
+            self._suspicious = True
+            self._rank_heard_at = now
+            self._asking.ask(self._config.rank_lease, self._now)
+        primary = self.role is Role.PRIMARY
+        if (renewal := self._renewals.next(self._step, self._ending.words, now, primary=primary)) is not None:
+            self._out.append(renewal)
+        self._out.extend(model.GetLease(lease) for lease in self._asking.due(now))
+        self._out.extend(self._ending.advance(self._renewals.held, now))
+        self.exited = any(isinstance(action, model.Exit) for action in self._out)
+
+    def _on_late_hand_over(self) -> None:
+        words = late_hand_over(self._config.hand_over_s, completed=self._trainer.completed is not None)
+        self._log(words.message)
+        self._tell(words)
+        self._end(words.code, grace_s=0.0)
+
+    # Means
+
+    @property
+    def _term(self) -> Term:
+        """Term of the Lease that is held."""
+        assert self._renewals.held is not None
+        return self._renewals.held.term
+
+    def _brief(self) -> None:
+        """Tell the trainer its role, once it listens."""
+        if not self._trainer.hello or self._ending.has_begun or self._rank is None:
+            return
+        if self.role is Role.REDUNDANT:
+            self._send(protocol.Standby(self._trainer.volume))
+            self._follow()
+        elif self.role is Role.PRIMARY:
+            self._send(protocol.Promote(self._term, self._rank.floor, self._trainer.volume))
+
+    def _follow(self) -> None:
+        floor = self._rank.floor if self._rank is not None else None
+        if not self._trainer.hello or self._ending.has_begun or floor is None:
+            return
+        if self._followed is None or floor > self._followed:
+            self._followed = floor
+            self._send(protocol.Follow(floor, self._trainer.volume))
+
+    def _suspect_at(self) -> float:
+        """A watch silent for two renewals of the rank's Lease may be dead."""
+        if not self.wants_watch or self._rank is None or self._asking.is_asked(self._config.rank_lease):
+            return _NEVER
+        return self._rank_heard_at + 2 / 3 * (self._rank.duration_s or model.DEFAULT_DURATION_S)
+
+    def _tell(self, words: LastWords) -> None:
+        self._ending.tell(words, self._renewals.held, self._now)
+
+    def _end(self, code: int, *, grace_s: float) -> None:
+        """End the trainer after the grace, then the agent."""
+        self._ending.begin(code, kill_at=self._now + grace_s)
+        self._hello_by = self._hand_over_by = _NEVER
+
+    def _send(self, message: protocol.FromAgent) -> None:
+        self._out.append(model.Send(message))
+
+    def _log(self, text: str) -> None:
+        self._out.append(model.Log(text))

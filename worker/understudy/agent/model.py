@@ -1,0 +1,148 @@
+"""What goes into and comes out of the agent's state machine: frozen values. Reads no clock and does nothing."""
+
+import signal
+from dataclasses import dataclass
+from typing import Final
+
+from understudy_contract.lease import Heartbeat, LeaseRecord, Notice, Release
+
+from understudy import protocol
+
+END_WITHIN_S: Final = 2.0
+"""Given to a trainer that was asked to end, before SIGKILL; and to the kernel after that."""
+RETRY_S: Final = 1.0
+"""Pause after a request that the API did not answer well."""
+RELEASE_RETRY_S: Final = 0.2
+"""The same for a release: the trainer is dead and somebody waits to take over."""
+RELEASE_WAIT_S: Final = 0.1
+"""How long a release waits for a renewal in flight; later it overtakes it. A renewal takes 2 to 20 ms."""
+COMPLETED_PATIENCE_S: Final = 300.0
+"""How long a finished rank tries to say so: nobody waits to take over, and unsaid it would be finished once more."""
+DEFAULT_DURATION_S: Final = 10
+"""Lease duration assumed until a Lease has been read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the agent knows before it asks anyone."""
+
+    pod: str
+    rank: int
+    rank_lease: str
+    slot_lease: str | None
+    """None: this pod was made as a primary."""
+    hand_over_s: float
+    script: str
+    """The trainer's command, for messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed: the machine's `wake_at` has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseSeen:
+    """A Lease was read."""
+
+    record: LeaseRecord
+    watched: bool
+    """By the watch; else by a GET that the machine asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseUnread:
+    """A GET that the machine asked for failed."""
+
+    lease: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A renewal was accepted."""
+
+    lease: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenewalFailed:
+    """A renewal was not accepted, or may not have been."""
+
+    lease: str
+    number: int
+    refused: bool
+    """422: holder or term may have changed. Anything else proves nothing."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerExited:
+    """The trainer's process ended: its code, or 128 + n for signal n."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terminated:
+    """SIGTERM: the pod is being deleted."""
+
+
+Event = Tick | LeaseSeen | LeaseUnread | Renewed | RenewalFailed | TrainerExited | Terminated | protocol.FromTrainer
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Say this to the trainer."""
+
+    message: protocol.FromAgent
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """PATCH this Lease; a request still in flight for it is abandoned."""
+
+    lease: str
+    number: int
+    beat: Heartbeat
+    timeout_s: float
+    release: Release | None = None
+    notice: Notice | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GetLease:
+    """GET this Lease; answered by LeaseSeen or LeaseUnread."""
+
+    lease: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestartWatch:
+    """Watch the rank's Lease anew: the watch missed something."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalTrainer:
+    """Send this signal to the trainer."""
+
+    signal: signal.Signals
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """End the agent with this code; the message is the container's termination message."""
+
+    code: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Say this to people."""
+
+    text: str
+
+
+Action = Send | Renew | GetLease | RestartWatch | SignalTrainer | Exit | Log

@@ -1,0 +1,20 @@
+"""How many threads the trainer's libraries may use. Pure.
+
+TensorFlow refuses to change its thread counts once a model is built, and results depend on them bit for bit: so they
+are set before the trainer starts, from what the pod may use rather than from what the node has.
+"""
+
+import math
+from collections.abc import Mapping
+
+from understudy_contract.names import Env
+
+VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+
+
+def thread_variables(environ: Mapping[str, str], visible_cores: int) -> dict[str, str]:
+    """Give the variables to add: none that the pod's template sets itself."""
+    limit_m = environ.get(Env.CPU_LIMIT_M, "")
+    limited = limit_m.isdigit() and int(limit_m) > 0
+    threads = math.ceil(int(limit_m) / 1000) if limited else max(1, visible_cores)
+    return {name: str(threads) for name in VARIABLES if name not in environ}

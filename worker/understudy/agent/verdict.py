@@ -1,0 +1,71 @@
+"""What the end of a trainer means: the last words for the Lease, and the agent's exit code. Pure."""
+
+import signal
+from dataclasses import dataclass
+from typing import Final
+
+from understudy_contract.exits import ExitCode, ReleaseReason, describe_exit
+from understudy_contract.lease import Notice
+
+HELLO_WITHIN_S: Final = 60.0
+"""Import of TensorFlow takes 5 s here, 30 s on a slow disk; a script silent for longer is worth a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastWords:
+    """What a release will say, whichever Lease is held when it is written."""
+
+    reason: ReleaseReason
+    code: int
+    """Exit code of the agent."""
+    message: str
+
+
+def judge_exit(code: int, *, script: str, hello: bool, completed: bool, failed: str | None) -> LastWords:
+    """Judge a trainer that ended without having been told to.
+
+    A container that exits 0 looks complete, so exit 0 before completion becomes another code: NOT_INTEGRATED if the SDK
+    was never called, 1 if it was. A signal is a ProcessExited even before the first call: the script had no say in it.
+    """
+    said = describe_exit(code)
+    if not hello and code < 128 and failed is None:
+        return LastWords(
+            ReleaseReason.NOT_INTEGRATED,
+            code or ExitCode.NOT_INTEGRATED,
+            f"{script} ended with {said} before it called understudy; "
+            "call understudy.keras.train or Session.steps in it, and see its log for an error",
+        )
+    if code == 0 and completed:
+        return LastWords(ReleaseReason.COMPLETED, 0, "training is complete")
+    if code == 0:
+        return LastWords(
+            ReleaseReason.PROCESS_EXITED,
+            1,
+            f"{script} exited 0 before its training was complete; let it run understudy's loop to the last step",
+        )
+    if completed:
+        return LastWords(
+            ReleaseReason.PROCESS_EXITED, code, f"{failed or said}; training was complete, the code after it failed"
+        )
+    return LastWords(ReleaseReason.PROCESS_EXITED, code, failed or said)
+
+
+def late_hand_over(within_s: float, *, completed: bool) -> LastWords:
+    """Judge a hand-over that missed its deadline: the trainer is killed."""
+    if completed:
+        return LastWords(
+            ReleaseReason.HANDED_OVER,
+            ExitCode.HANDED_OVER,
+            f"complete, but the script did not end within {within_s:g} s",
+        )
+    killed = 128 + signal.SIGKILL
+    return LastWords(ReleaseReason.PROCESS_EXITED, killed, f"no hand-over within {within_s:g} s: killed by the agent")
+
+
+def not_called_yet(script: str) -> Notice:
+    """Say that the SDK has not been heard of, once, while the script may still be starting."""
+    return Notice(
+        "NotIntegratedYet",
+        f"the script {script} has not called understudy yet, after {HELLO_WITHIN_S:g} s; "
+        "unless it is slow to start, call understudy.keras.train or Session.steps in it",
+    )
