@@ -60,8 +60,7 @@ class Saves:
 
         Raises Superseded at once, and the volume's error after several tries.
         """
-        with contextlib.suppress(Retryable):  # reported already; the tries below are what counts
-            self._saver.flush()
+        self.settle()
         if self.newest is not None and self.newest.step == step:
             return self.newest
         pause_s = FIRST_PAUSE_S
@@ -79,6 +78,11 @@ class Saves:
                 self._committed(ref)
                 return ref
         raise AssertionError("unreachable")
+
+    def settle(self) -> None:
+        """Wait until no save is in flight or waiting; what failed is reported already."""
+        with contextlib.suppress(Exception):
+            self._saver.flush()
 
     def publish(self, name: str, write: Callable[[Path], None]) -> Path:
         """Let `write` make the trained model's file in this term's folder, visible once it is durable."""

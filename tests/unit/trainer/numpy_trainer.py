@@ -1,0 +1,76 @@
+"""Least squares with momentum, in numpy: a training whose every bit depends on every step before it."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from understudy.session import Session
+from understudy.state import State
+
+
+class Regression(State):
+    def __init__(self) -> None:
+        self.weights = np.zeros(16)
+        self.momentum = np.zeros(16)
+        self.loss = 0.0
+
+    def tensors(self) -> dict[str, np.ndarray[Any, Any]]:
+        return {"weights": self.weights.copy(), "momentum": self.momentum.copy()}
+
+    def load(self, tensors: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        self.weights = tensors["weights"].copy()
+        self.momentum = tensors["momentum"].copy()
+
+    def step(self, index: int) -> None:
+        random = np.random.default_rng(index)
+        x = random.normal(size=(8, 16))
+        error = x @ self.weights - x.sum(axis=1)
+        self.loss = float(error @ error)
+        self.momentum = 0.9 * self.momentum + x.T @ error / 8
+        self.weights = self.weights - 0.01 * self.momentum
+
+
+class Forgetful(Regression):
+    def load(self, tensors: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        self.weights = tensors["weights"].copy()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--total", type=int, default=40)
+    parser.add_argument("--save-every", type=int, default=10)
+    parser.add_argument("--fail-at", type=int)
+    parser.add_argument("--stop-at", type=int)
+    parser.add_argument("--kill-at", type=int, help="end by SIGKILL once a checkpoint at or above this step is due")
+    parser.add_argument("--forgetful", action="store_true")
+    parser.add_argument("--typo", action="store_true")
+    parser.add_argument("--directory")
+    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--result", type=Path)
+    args = parser.parse_args()
+    state = Forgetful() if args.forgetful else Regression()
+
+    def step(index: int) -> None:
+        if index == args.fail_at:
+            raise ValueError("this sample is broken")
+        state.step(index)
+
+    session = Session(state, step, metrics=lambda: {"loss": state.loss}, directory=args.directory, fresh=args.fresh)
+    if args.typo:
+        undefined_name  # type: ignore[name-defined] # noqa: B018, F821
+    for completed in session.steps(args.total, save_every=args.save_every, log_every=args.save_every):
+        if completed == args.stop_at:
+            session.stop()
+        if completed == args.kill_at:
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGKILL)
+    if args.result:
+        np.save(args.result, state.weights)
+
+
+if __name__ == "__main__":
+    main()

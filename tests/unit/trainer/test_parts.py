@@ -1,0 +1,122 @@
+"""The small parts of the trainer's side."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import msgspec
+import pytest
+from understudy import protocol
+from understudy.counters import SIZE_BYTES, Counters
+from understudy.facts import differences
+from understudy.failures import name_failure, sentence
+from understudy.log import step_line
+from understudy.prefetch import Prefetcher
+from understudy_contract.lease import CheckpointRef
+
+REF = CheckpointRef(3, 200, "ab" * 32)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        protocol.Standby("volume"),
+        protocol.Follow(REF, "volume"),
+        protocol.Promote(4, REF, "volume"),
+        protocol.Promote(1),
+        protocol.HandOver(),
+        protocol.Supersede(5),
+    ],
+)
+def test_what_the_agent_says_is_read_back(message: protocol.FromAgent) -> None:
+    line = protocol.encode(message)
+    assert line.endswith(b"\n") and line.count(b"\n") == 1
+    assert protocol.decode_from_agent(line) == message
+    with pytest.raises(msgspec.MsgspecError):
+        protocol.decode_from_trainer(line)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        protocol.Hello("1"),
+        protocol.Ready(REF),
+        protocol.Started(1, REF, "volume"),
+        protocol.FirstStep(1, 2, "now"),
+        protocol.Committed(REF),
+        protocol.HandedOver(REF),
+        protocol.Completed(9, "final/model.keras"),
+        protocol.Superseded(2),
+        protocol.Failed("two\nlines"),
+        protocol.Notice("Reason", "message"),
+    ],
+)
+def test_what_the_trainer_says_is_read_back(message: protocol.FromTrainer) -> None:
+    assert protocol.decode_from_trainer(protocol.encode(message)) == message
+
+
+def test_counters_outlive_a_killed_process(tmp_path: Path) -> None:
+    path = tmp_path / "counters"
+    code = (
+        "import os, pathlib, signal; from understudy.counters import Counters\n"
+        f"c = Counters(pathlib.Path({str(path)!r})); c.step = 41; c.step = 42; c.bump(); "
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    with Counters(path) as counters:
+        assert (counters.step, counters.activity) == (42, 3)
+    assert path.read_bytes()[:8] == (42).to_bytes(8, "little") and len(path.read_bytes()) == SIZE_BYTES
+
+
+def test_batches_are_computed_ahead_and_in_order_whatever_is_asked_for() -> None:
+    calls: list[int] = []
+    ahead = threading.Event()
+
+    def make(index: int) -> int:
+        calls.append(index)
+        if index == 8:
+            ahead.set()
+        return index * 10
+
+    prefetcher = Prefetcher(make, limit=10)
+    assert [prefetcher.get(0), prefetcher.get(1)] == [0, 10]
+    prefetcher.aim(7)
+    assert ahead.wait(60), "the batch after the one aimed at was not prepared"
+    assert [prefetcher.get(7), prefetcher.get(8), prefetcher.get(9), prefetcher.get(2)] == [70, 80, 90, 20]
+    prefetcher.close()
+    assert max(calls) == 9
+
+
+def test_an_error_of_a_batch_is_raised_where_it_is_asked_for() -> None:
+    def make(index: int) -> int:
+        if index == 1:
+            raise KeyError("no such file")
+        return index
+
+    prefetcher = Prefetcher(make, limit=3)
+    assert prefetcher.get(0) == 0
+    with pytest.raises(KeyError), name_failure("batch(step=1, rank=0, ranks=2)"):
+        prefetcher.get(1)
+    assert prefetcher.get(2) == 2
+    prefetcher.close()
+
+
+def fail_in_a_batch() -> None:
+    with name_failure("batch(step=7, rank=0, ranks=2)"):
+        raise ValueError("broken\nover two lines")
+
+
+def test_the_innermost_call_names_a_failure() -> None:
+    with pytest.raises(ValueError, match="broken") as caught, name_failure("step_fn(7)"):
+        fail_in_a_batch()
+    assert sentence(caught.value) == "batch(step=7, rank=0, ranks=2) raised ValueError: broken over two lines"
+
+
+def test_only_what_both_sides_know_differs() -> None:
+    assert differences({"cpu": "a", "numpy": "2"}, {"cpu": "b", "keras": "3"}) == ["cpu a then, b now"]
+
+
+def test_a_line_shows_metrics_between_step_and_time() -> None:
+    line = step_line(101, 2000, {"loss": 0.123, "accuracy": 0.97}, 12.34, 2)
+    assert line == "step 101/2000 loss 0.123 accuracy 0.97 12.3 ms/step term 2"

@@ -1,0 +1,121 @@
+"""Saves that fail: reported once, tried again, never in the way of the training."""
+
+import errno
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from understudy import saves as module
+from understudy.checkpoint import RankStore
+from understudy.checkpoint.filesystem import Disk
+from understudy.errors import Superseded, VolumeFull
+from understudy.link import Orders
+from understudy.protocol import Committed, FromTrainer, Notice
+from understudy.saves import Saves
+from understudy.state import State
+
+
+class Counting(State):
+    def __init__(self) -> None:
+        self.value = 0
+
+    def tensors(self) -> dict[str, np.ndarray[Any, Any]]:
+        return {"value": np.array([self.value])}
+
+    def load(self, tensors: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        self.value = int(tensors["value"][0])
+
+
+class Fillable(Disk):
+    """A disk that can be full."""
+
+    failure: int | None = None
+    failures_left = 1_000_000
+
+    def write(self, path: Path, chunks: Iterable[Any]) -> None:
+        if self.failure is not None and self.failures_left:
+            self.failures_left -= 1
+            raise OSError(self.failure, "injected", str(path))
+        super().write(path, chunks)
+
+
+class Bench:
+    def __init__(self, path: Path) -> None:
+        self.disk = Fillable()
+        self.store = RankStore(path, "job", 0, keep=3, fs=self.disk)
+        self.told: list[FromTrainer] = []
+        self.orders = Orders()
+        self.state = Counting()
+        self.saves = Saves(
+            self.store.begin(1, "pod", None),
+            self.state,
+            orders=self.orders,
+            tell=self.told.append,
+            bump=lambda: None,
+            envelope=dict,
+        )
+
+    def notices(self) -> list[Notice]:
+        return [message for message in self.told if isinstance(message, Notice)]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def save(bench: Bench, step: int) -> None:
+    bench.state.value = step
+    bench.saves.submit(step)
+    bench.saves.settle()
+
+
+def test_a_full_volume_is_reported_once_and_the_next_save_tries_again(bench: Bench) -> None:
+    bench.saves.commit(0)
+    bench.disk.failure = errno.ENOSPC
+    save(bench, 10)
+    save(bench, 20)
+    assert [notice.reason for notice in bench.notices()] == ["CheckpointFailed"]
+    bench.disk.failure = None
+    save(bench, 30)
+    assert bench.store.newest() is not None
+    newest = bench.store.newest()
+    assert newest is not None and newest.ref.step == 30
+    bench.disk.failure = errno.EROFS
+    save(bench, 40)
+    assert len(bench.notices()) == 2, "another cause is worth another notice"
+
+
+def test_a_save_that_must_succeed_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(module.time, "sleep", pauses.append)
+    bench.disk.failure, bench.disk.failures_left = errno.EIO, 2
+    assert bench.saves.commit(0).step == 0
+    assert len(pauses) >= 1
+
+
+def test_a_save_that_must_succeed_gives_up_in_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    bench.disk.failure = errno.ENOSPC
+    with pytest.raises(VolumeFull):
+        bench.saves.commit(0)
+
+
+def test_a_step_that_is_committed_is_not_written_again(bench: Bench) -> None:
+    bench.saves.commit(0)
+    save(bench, 10)
+    bench.disk.failure = errno.ENOSPC
+    assert bench.saves.commit(10).step == 10
+    assert [message.checkpoint.step for message in bench.told if isinstance(message, Committed)] == [0, 10]
+
+
+def test_a_higher_term_becomes_an_order(bench: Bench) -> None:
+    bench.saves.commit(0)
+    bench.store.begin(2, "other", bench.store.newest())
+    save(bench, 10)
+    assert bench.orders.superseded_by == 2
+    with pytest.raises(Superseded):
+        bench.saves.commit(10)
+    assert not bench.notices()

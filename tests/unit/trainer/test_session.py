@@ -1,0 +1,270 @@
+"""A trainer beside an agent: what it says, what it saves, how it ends."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from understudy.checkpoint import RankStore
+from understudy.protocol import (
+    Committed,
+    Completed,
+    Failed,
+    FirstStep,
+    Follow,
+    HandedOver,
+    HandOver,
+    Notice,
+    Promote,
+    Ready,
+    Standby,
+    Started,
+    Supersede,
+    Superseded,
+)
+from understudy_contract.exits import ExitCode
+from understudy_contract.lease import CheckpointRef
+
+FOREVER = "1000000"
+
+
+def store_of(volume: Path) -> RankStore:
+    return RankStore(volume, "uid-of-job", 0, keep=3)
+
+
+def final_weights(start: Callable[..., Any], root: Path) -> bytes:
+    """Weights of an undisturbed run of 40 steps."""
+    root.mkdir()
+    trainer = start(pod="undisturbed", root=root)
+    trainer.send(Promote(1))
+    assert trainer.end()[0] == 0
+    newest = store_of(root).newest()
+    assert newest is not None and newest.ref.step == 40
+    return newest.tensors["weights"].tobytes()
+
+
+def test_a_primary_starts_commits_and_completes(start: Callable[..., Any], volume: Path) -> None:
+    trainer = start(pod="a")
+    trainer.send(Promote(1))
+    code, output = trainer.end()
+    assert code == 0
+    [started], [first] = trainer.said(Started), trainer.said(FirstStep)
+    assert (started.term, started.checkpoint.step, started.volume) == (1, 0, store_of(volume).volume_id())
+    assert (first.term, first.step) == (1, 1)
+    commits = [message.checkpoint.step for message in trainer.said(Committed)]
+    assert commits[0] == 0 and commits[-1] == 40 and commits == sorted(set(commits))
+    assert trainer.said(Completed) == [Completed(40)]
+    assert trainer.log.index(first) > trainer.log.index(started)
+    assert trainer.step == 40
+    assert f"{first.at} step 1/40 loss " in output
+
+
+def test_its_lines_have_the_documented_format(start: Callable[..., Any]) -> None:
+    trainer = start(pod="a")
+    trainer.send(Promote(1))
+    lines = trainer.end()[1].splitlines()
+    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z "
+    assert re.fullmatch(stamp + "starting from step 0 as primary of term 1", lines[0])
+    step = stamp + r"step (\d+)/40 loss [-+.e\d]+ \d+\.\d ms/step term 1"
+    assert [re.fullmatch(step, line)[1] for line in lines[1:-1]] == ["1", "10", "20", "30", "40"]
+    assert re.fullmatch(stamp + "finished at step 40 of term 1", lines[-1])
+
+
+def test_a_promoted_trainer_ends_with_the_weights_of_an_undisturbed_run(
+    start: Callable[..., Any], volume: Path, tmp_path: Path
+) -> None:
+    expected = final_weights(start, tmp_path / "undisturbed")
+    primary = start("--kill-at", "27", pod="a")
+    primary.send(Promote(1))
+    started = primary.until(Started)
+    redundant = start(pod="b")
+    redundant.send(Standby(started.volume))
+    ready = redundant.until(Ready)
+    assert primary.end()[0] == -9
+    assert primary.step == 27
+    newest = store_of(volume).peek()
+    redundant.send(Follow(newest, started.volume))
+    if ready.loaded != newest:
+        redundant.until(Ready, lambda ready: ready.loaded == newest)
+    redundant.send(Promote(2, newest, started.volume))
+    assert redundant.until(Started).checkpoint == newest
+    assert redundant.until(FirstStep).step == newest.step + 1
+    code, output = redundant.end()
+    assert code == 0
+    assert f"resuming from step {newest.step} of term 1 as primary of term 2" in output
+    assert store_of(volume).newest().tensors["weights"].tobytes() == expected
+
+
+def test_a_hand_over_loses_no_step(start: Callable[..., Any], volume: Path, tmp_path: Path) -> None:
+    primary = start("--total", FOREVER, pod="a")
+    primary.send(Promote(1))
+    primary.until(Committed, lambda message: message.checkpoint.step >= 10)
+    primary.send(HandOver())
+    handed = primary.until(HandedOver).checkpoint
+    assert primary.end()[0] == ExitCode.HANDED_OVER
+    assert primary.step == handed.step
+    successor = start("--total", str(handed.step + 1), pod="b")
+    successor.send(Promote(2, handed, store_of(volume).volume_id()))
+    assert successor.until(FirstStep).step == handed.step + 1
+
+
+def test_a_hand_over_before_the_first_step_gives_the_checkpoint_it_started_from(
+    start: Callable[..., Any], volume: Path
+) -> None:
+    first = start(pod="a")
+    first.send(Promote(1))
+    assert first.end()[0] == 0
+    newest = store_of(volume).peek()
+    second = start("--total", FOREVER, pod="b")
+    second.send(Promote(2, newest))
+    second.send(HandOver())
+    handed = second.until(HandedOver).checkpoint
+    assert second.end()[0] == ExitCode.HANDED_OVER
+    assert handed.step >= newest.step
+    assert second.step == handed.step
+
+
+def test_a_superseded_trainer_commits_nothing_more(start: Callable[..., Any], volume: Path) -> None:
+    primary = start("--total", FOREVER, "--save-every", "1000000", pod="a")
+    primary.send(Promote(1))
+    primary.until(FirstStep)
+    primary.send(Supersede(2))
+    assert primary.until(Superseded).term == 2
+    assert primary.end()[0] == ExitCode.SUPERSEDED
+    assert store_of(volume).peek().step == 0
+
+
+def test_a_higher_term_on_the_volume_ends_a_primary(start: Callable[..., Any], volume: Path) -> None:
+    primary = start("--total", FOREVER, pod="a")
+    primary.send(Promote(1))
+    primary.until(FirstStep)
+    store = store_of(volume)
+    store.begin(2, "b", store.newest())
+    assert primary.until(Superseded).term == 2
+    assert primary.end()[0] == ExitCode.SUPERSEDED
+
+
+def test_a_promoted_trainer_loads_a_checkpoint_that_it_was_not_told_of(start: Callable[..., Any], volume: Path) -> None:
+    first = start("--total", "20", pod="a")
+    first.send(Promote(1))
+    redundant = start(pod="b")
+    redundant.send(Standby(first.until(Started).volume))
+    redundant.until(Ready)
+    assert first.end()[0] == 0
+    newest = store_of(volume).peek()
+    redundant.send(Promote(2, newest))
+    assert redundant.until(Started).checkpoint == newest
+    assert redundant.until(FirstStep).step == 21
+
+
+def test_a_pod_that_sees_another_volume_is_never_ready(start: Callable[..., Any], volume: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    trainer = start(pod="a")
+    trainer.send(Promote(1))
+    assert trainer.end()[0] == 0
+    redundant = start(pod="b")
+    redundant.send(Standby("another-volume"))
+    notice = redundant.until(Notice)
+    assert notice.reason == "VolumeMismatch"
+    assert "ReadWriteMany" in notice.message
+    assert not redundant.said(Ready)
+    redundant.send(Promote(2, store_of(volume).peek(), "another-volume"))
+    assert "another-volume" in redundant.until(Failed).message
+    assert redundant.end()[0] == 1
+
+
+def test_a_damaged_newest_checkpoint_is_reported_and_passed_over(start: Callable[..., Any], volume: Path) -> None:
+    trainer = start(pod="a")
+    trainer.send(Promote(1))
+    assert trainer.end()[0] == 0
+    store = store_of(volume)
+    newest = store.newest()
+    file = newest.location / "state.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 4
+    file.write_bytes(data)
+    redundant = start("--total", "60", pod="b")
+    redundant.send(Standby(store.volume_id()))
+    notice = redundant.until(Notice)
+    assert notice.reason == "CheckpointDamaged"
+    ready = redundant.until(Ready)
+    assert ready.loaded < newest.ref
+    redundant.send(Promote(2, newest.ref, store.volume_id()))
+    assert redundant.until(Started).checkpoint == ready.loaded
+    assert redundant.end()[0] == 0
+    assert store.newest().ref.step == 60
+
+
+def test_a_floor_that_is_not_there_is_never_started_below(start: Callable[..., Any], volume: Path) -> None:
+    trainer = start(pod="a")
+    trainer.send(Standby())
+    trainer.send(Promote(2, CheckpointRef(1, 0, "0" * 64), "a-volume"))
+    assert "a-volume" in trainer.until(Failed).message
+    assert trainer.end()[0] == 1
+
+
+def test_a_step_that_raises_is_named_to_the_agent_and_the_traceback_is_printed(start: Callable[..., Any]) -> None:
+    trainer = start("--fail-at", "7", pod="a")
+    trainer.send(Promote(1))
+    assert trainer.until(Failed).message == "step_fn(7) raised ValueError: this sample is broken"
+    code, output = trainer.end()
+    assert code == 1
+    assert "Traceback" in output and "ValueError: this sample is broken" in output
+
+
+def test_an_error_outside_the_loop_is_told_with_its_line(start: Callable[..., Any]) -> None:
+    trainer = start("--typo", pod="a")
+    message = trainer.until(Failed).message
+    assert re.fullmatch(r"NameError: name 'undefined_name' is not defined \(numpy_trainer\.py, line \d+\)", message)
+    assert trainer.end()[0] == 1
+
+
+def test_a_state_that_does_not_restore_all_it_saves_is_never_ready(start: Callable[..., Any], volume: Path) -> None:
+    trainer = start(pod="a")
+    trainer.send(Promote(1))
+    trainer.until(Completed)
+    redundant = start("--forgetful", pod="b")
+    redundant.send(Standby(store_of(volume).volume_id()))
+    message = redundant.until(Failed).message
+    assert "momentum" in message and "load()" in message
+    assert redundant.end()[0] == 1
+    assert not redundant.said(Ready)
+
+
+def test_a_training_that_stopped_early_is_not_taken_up_again(start: Callable[..., Any], volume: Path) -> None:
+    first = start("--stop-at", "25", pod="a")
+    first.send(Promote(1))
+    assert first.until(Completed).step == 25
+    second = start(pod="b")
+    second.send(Promote(2, store_of(volume).peek()))
+    assert second.until(Completed).step == 25
+    assert second.end()[0] == 0
+    assert not second.said(FirstStep)
+
+
+def test_a_redundant_trainer_ends_when_its_agent_is_gone(start: Callable[..., Any]) -> None:
+    trainer = start(pod="a")
+    trainer.send(Standby())
+    trainer.connection.shutdown(2)
+    code, output = trainer.end()
+    assert code == 1
+    assert "the agent" in output
+
+
+def test_resumed_weights_are_those_of_the_state_and_not_of_the_warm_up(
+    start: Callable[..., Any], volume: Path, tmp_path: Path
+) -> None:
+    expected = final_weights(start, tmp_path / "undisturbed")
+    primary = start(pod="a")
+    primary.send(Promote(1))
+    started = primary.until(Started)
+    primary.send(HandOver())
+    handed = primary.until(HandedOver).checkpoint
+    redundant = start(pod="b")
+    redundant.send(Standby(started.volume))
+    redundant.until(Ready, lambda ready: ready.loaded == handed)
+    redundant.send(Promote(2, handed, started.volume))
+    assert redundant.end()[0] == 0
+    assert np.array_equal(store_of(volume).newest().tensors["weights"], np.frombuffer(expected))
