@@ -1,0 +1,72 @@
+"""The API server of the session, with the operator's rights and the definition installed from manifests/install.yaml."""
+
+import os
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from understudy_kube.client import Api
+
+from tests.integration.operator.control_plane import ControlPlane, running
+from tests.integration.operator.stage import Stage
+from tests.integration.operator.process import Operator
+
+ROOT = Path(__file__).resolve().parents[3]
+SYSTEM = "understudy-system"
+ACCOUNT = "understudy-operator"
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with running(tmp_path_factory.mktemp("control-plane")) as plane:
+        plane.run_kubectl("apply", "--server-side", "-f", ROOT / "manifests" / "install.yaml")
+        plane.run_kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/trainingjobs.understudy.dev")
+        yield plane
+
+
+@pytest_asyncio.fixture
+async def api(control_plane: ControlPlane) -> AsyncIterator[Api]:
+    """The API as its administrator sees it."""
+    async with Api(control_plane.credentials()) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def stage(api: Api, control_plane: ControlPlane) -> Stage:
+    """A namespace of the test's own."""
+    namespace = f"t-{uuid.uuid4().hex[:8]}"
+    control_plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+    return Stage(api, namespace)
+
+
+@pytest.fixture(scope="session")
+def operator(control_plane: ControlPlane) -> Iterator[Operator]:
+    """The operator; its log is printed with a failure of the test that uses it last."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    kubeconfig = control_plane.kubeconfig("operator", control_plane.token_of(SYSTEM, ACCOUNT))
+    environment = os.environ | {"KUBECONFIG": str(kubeconfig), "UNDERSTUDY_HEALTH_PORT": port}
+    environment.pop("KUBERNETES_SERVICE_HOST", None)
+    command = [sys.executable, "-m", "understudy_operator"]
+    made = Operator(command, environment, control_plane.folder / "operator.log")
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture(autouse=True)
+def show_the_operators_log(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Print what the operator logged during a test; pytest shows it when the test failed."""
+    if "operator" not in request.fixturenames:
+        yield
+        return
+    operator: Operator = request.getfixturevalue("operator")
+    start = len(operator.text()) if operator.log.exists() else 0
+    yield
+    print(operator.text()[start:])
