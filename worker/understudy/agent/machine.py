@@ -105,6 +105,8 @@ class Machine:
 
     def wake_at(self) -> float:
         """Say when to send a Tick if nothing else happens before."""
+        if self.exited:
+            return _NEVER
         return min(
             self._hello_by,
             self._hand_over_by,
