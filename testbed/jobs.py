@@ -55,6 +55,12 @@ def container(body: Object) -> Object:
     return found
 
 
+def argument(body: Object, name: str) -> int:
+    """Return the value of the trainer's argument `--name=value`."""
+    words: list[str] = container(body)["args"]
+    return int(next(word for word in words if word.startswith(f"--{name}=")).partition("=")[2])
+
+
 def with_arguments(words: list[str], wanted: Mapping[str, str]) -> list[str]:
     """Replace or append `--name=value` words."""
     kept = [word for word in words if word.removeprefix("--").partition("=")[0] not in wanted]

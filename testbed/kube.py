@@ -7,6 +7,7 @@ code for every kind. Errors are the official client's ApiException.
 import json
 import urllib.parse
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -50,8 +51,9 @@ class Stream:
 
     def close(self) -> None:
         """Hang up."""
-        # Not close(): it waits for the reader's lock. Shutting the socket down wakes the reader.
-        self._response.shutdown()
+        # Not the response's close(), which waits for its reader; RuntimeError: the response has ended by itself.
+        with suppress(RuntimeError, ValueError, OSError):
+            self._response.shutdown()
 
 
 class Kube:

@@ -50,8 +50,7 @@ class Mirror:
         """End the thread."""
         self._stopped.set()
         if self._stream is not None:
-            with suppress(OSError, ValueError):
-                self._stream.close()
+            self._stream.close()
 
     def _run(self) -> None:
         while not self._stopped.is_set():

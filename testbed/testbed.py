@@ -142,9 +142,7 @@ class Testbed:
                 "timeoutSeconds": str(GONE_WITHIN_S),
             }
             if not any(json.loads(line)["type"] == "DELETED" for line in self.kube.lines(NAMESPACES, params)):
-                raise TestbedError(
-                    f"namespace {self.namespace} is being deleted and has not ended in {GONE_WITHIN_S} s"
-                )
+                raise TestbedError(f"namespace {self.namespace} has not ended {GONE_WITHIN_S} s after its deletion")
             found = None
         if found is None:
             self.kube.create(NAMESPACES, {"metadata": {"name": self.namespace}})

@@ -62,6 +62,8 @@ class World:
         self.pod_history: deque[tuple[float, Pod]] = deque(maxlen=HISTORY)
         self.on_pod: Callable[[Pod], None] = lambda pod: None
         """Called, on the mirror's thread, with each pod that is new or changed."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called, on the mirror's thread, after each change of a pod or a Lease."""
         self._mirrors = [
             Mirror(kube, PODS.format(namespace), self.changed, self._take_pod, self.pods.clear),
             Mirror(kube, LEASES.format(namespace), self.changed, self._take_lease, self.leases.clear),
@@ -169,6 +171,7 @@ class World:
             self.changed.notify_all()
         if kind != "DELETED":
             self.on_pod(pod)
+        self.on_change()
 
     def _take_lease(self, kind: str, body: Object) -> None:
         record = msgspec.convert(body, LeaseObject, strict=False).record()
@@ -179,6 +182,7 @@ class World:
                 self.leases[record.name] = record
                 self.lease_history.append(LeaseChange(wall(), record))
             self.changed.notify_all()
+        self.on_change()
 
     def _take_job(self, kind: str, body: Object) -> None:
         with self.changed:
