@@ -67,7 +67,12 @@ def judge_primary(
     if pod.deleting_since is not None:
         late_at = pod.deleting_since + hand_over_s
         if lease.phase in (Phase.TRAINING, Phase.FINISHING) and at < late_at:
-            return min(late_at, _silence(lease, pod, at, nodes, relieved, late_at))
+            due = min(late_at, _silence(lease, pod, at, nodes, relieved, late_at))
+            if due > at:
+                return due
+            why = f"has not renewed its Lease for {lease.record.duration_s} s since"
+            message = f"pod {pod.name} was deleted and {why}"
+            return Failure(Cause.POD_DELETED, message, pod.deletion_time, application=False, silent=True)
         why = "took longer than handOverSeconds to hand over" if lease.acknowledged else "had not begun to train"
         return Failure(Cause.POD_DELETED, f"pod {pod.name} was deleted and {why}", pod.deletion_time, application=False)
     due = _silence(lease, pod, at, nodes, relieved, math.inf)
