@@ -1,7 +1,9 @@
 """Consecutive failures of the application, and how long to wait after them.
 
 A failure with a new checkpoint since the last one starts the count again; a pod taken away (deleted, evicted, its
-node lost) does not count. The counts live in the Leases, written by the same CAS that acts on the failure.
+node lost) does not count, unless it was so before its first report: else one that every kubelet refuses, or that
+somebody deletes on sight, would be made anew as fast as the API answers. The counts live in the Leases, written by the
+same CAS that acts on the failure.
 """
 
 from typing import Final
@@ -15,13 +17,16 @@ BACKOFF_MAX_S: Final = 60.0
 """A script that cannot run is tried once a minute: seldom enough to cost nothing, often enough to notice the repair."""
 
 
-def failures_after(record: LeaseRecord, failure: Failure) -> int:
-    """Count a rank's consecutive failures without progress, `failure` included."""
-    if not failure.application:
-        return record.failures
+def standing(record: LeaseRecord) -> int:
+    """Count a rank's consecutive failures without progress: none once a newer checkpoint is committed."""
     since = record.promotion.checkpoint if record.promotion else None
     progressed = record.floor is not None and record.floor.step > 0 and (since is None or record.floor > since)
-    return 1 if progressed else record.failures + 1
+    return 0 if progressed else record.failures
+
+
+def failures_after(record: LeaseRecord, failure: Failure) -> int:
+    """Count a rank's consecutive failures without progress, `failure` included."""
+    return standing(record) + int(failure.application or record.current_heartbeat is None)
 
 
 def slot_failures_after(record: LeaseRecord, failure: Failure) -> int:
@@ -29,7 +34,7 @@ def slot_failures_after(record: LeaseRecord, failure: Failure) -> int:
     beat = record.current_heartbeat
     if beat is not None and beat.phase is Phase.READY:
         return int(failure.application)
-    return record.failures + int(failure.application)
+    return record.failures + int(failure.application or beat is None)
 
 
 def backoff_s(failures: int) -> float:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from understudy_contract.lease import Phase, micro_time
 
+from understudy_operator.core import budget
 from understudy_operator.core.actions import Action, Emit, EventReason
 from understudy_operator.core.completion import job_complete, rank_complete
 from understudy_operator.core.model import Now, Observation, Pod, RankView, Running, Waiting
@@ -154,7 +155,7 @@ def _rank_training(observation: Observation, view: RankView) -> Finding | None:
         stuck = _stuck(observation, view.primary)
         if stuck is not None:
             return stuck
-    if record.failures > 0 and record.promotion is not None:
+    if budget.standing(record) > 0 and record.promotion is not None:
         return Finding(
             False,
             "Failing",

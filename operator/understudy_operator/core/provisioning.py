@@ -113,7 +113,7 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
     if not _may_create(observation, view, slot):
         return [], math.inf
     # The first failure of a rank is news; from the second on its program is suspect, and so is a copy of it.
-    due = lease.silent_since + budget.backoff_s(max(failures, view.lease.record.failures - 1))
+    due = lease.silent_since + budget.backoff_s(max(failures, budget.standing(view.lease.record) - 1))
     if now.at < due:
         return [], due
     return [AssignSlot(view.rank, slot, lease.record, view.lease.record, failures, loss, suspect)], math.inf

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from understudy_contract.lease import Heartbeat, Phase, Promotion
 
-from understudy_operator.core import conditions
+from understudy_operator.core import budget, conditions
 from understudy_operator.core.actions import Action, Emit, EventReason, WriteStatus
 from understudy_operator.core.completion import job_complete, rank_complete
 from understudy_operator.core.model import Now, Observation, RankView
@@ -92,7 +92,7 @@ def _rank(observation: Observation, view: RankView) -> Json:
         "primary": record.holder,
         "term": int(record.term),
         "step": record.heartbeat.step if record.heartbeat else int(record.floor_step),
-        "failuresWithoutProgress": record.failures,
+        "failuresWithoutProgress": budget.standing(record),
     }
     if record.floor is not None:
         entry["checkpointStep"] = int(record.floor_step)
