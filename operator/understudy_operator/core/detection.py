@@ -123,7 +123,8 @@ def _released(lease: Lease, release: Release, pod: Pod | None) -> Failure:
 
 
 def _ended(pod: Pod) -> Failure:
-    if not isinstance(pod.container, Terminated):
+    if pod.reason or not isinstance(pod.container, Terminated):
+        # status.reason is the kubelet's or a controller's own verdict: Evicted, OutOfcpu, NodeLost, Terminated.
         return Failure(Cause.POD_DELETED, f"pod {pod.name} was ended: {pod.reason or pod.phase}", "", application=False)
     end = pod.container
     if AGENT_COMMAND in end.message and ("not found" in end.message or "no such file" in end.message):
