@@ -57,8 +57,9 @@ def judge_primary(
     if release is not None:
         return math.inf if release.reason == ReleaseReason.COMPLETED else _released(lease, release, pod)
     if pod is None:
-        if unborn:
-            return math.inf
+        # A pod that has reported is born, whatever became of the answer to its creation.
+        if unborn and not lease.acknowledged:
+            return _unstarted(lease, "was not created yet") if relieved else math.inf
         return Failure(
             Cause.POD_DELETED, f"pod {lease.record.holder} is gone: deleted without a hand-over", "", application=False
         )
@@ -75,6 +76,8 @@ def judge_primary(
             return Failure(Cause.POD_DELETED, message, pod.deletion_time, application=False, silent=True)
         why = "took longer than handOverSeconds to hand over" if lease.acknowledged else "had not begun to train"
         return Failure(Cause.POD_DELETED, f"pod {pod.name} was deleted and {why}", pod.deletion_time, application=False)
+    if relieved and not lease.acknowledged and not isinstance(pod.container, Running):
+        return _unstarted(lease, "has not started")
     due = _silence(lease, pod, at, nodes, relieved, math.inf)
     if due > at:
         return due
@@ -88,7 +91,7 @@ def judge_redundant(
     if pod is None:
         return (
             math.inf
-            if unborn
+            if unborn and not lease.acknowledged
             else Failure(Cause.POD_DELETED, f"pod {lease.record.holder} is gone", "", application=False)
         )
     if pod.deleting_since is not None:
@@ -100,6 +103,12 @@ def judge_redundant(
         return _ended(pod)
     due = _silence(lease, pod, at, nodes, True, math.inf)
     return due if due > at else _silent(lease, pod)
+
+
+def _unstarted(lease: Lease, what: str) -> Failure:
+    """Give a cold start up for a redundant pod that became ready first: the new one may find no node, or no image."""
+    message = f"pod {lease.record.holder} {what}, and a redundant pod is ready"
+    return Failure(Cause.LEASE_EXPIRED, message, "", application=False)
 
 
 def _released(lease: Lease, release: Release, pod: Pod | None) -> Failure:

@@ -41,7 +41,8 @@ def provide_rank(observation: Observation, view: RankView, now: Now) -> tuple[li
     actions: list[Action] = []
     wake_at = math.inf
     record = view.lease.record
-    if record.holder in observation.unborn and record.holder not in view.pods and _may_create(observation, view, None):
+    unborn = record.holder in observation.unborn and not view.lease.acknowledged and record.holder not in view.pods
+    if unborn and _may_create(observation, view, None):
         actions.append(CreatePod(record.holder, view.rank, None, record.term, placement(observation, view)))
     if not rank_complete(view):
         for slot in range(observation.job.policy.redundancy):
@@ -100,7 +101,7 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
     failures = lease.record.failures
     loss, suspect = "", None
     if holder and holder != view.lease.record.holder:
-        unborn = holder in observation.unborn
+        unborn = holder in observation.unborn and not lease.acknowledged
         verdict = judge_redundant(lease, view.pods.get(holder), at=now.at, nodes=observation.nodes, unborn=unborn)
         if isinstance(verdict, float):
             if unborn and holder not in view.pods and _may_create(observation, view, slot):
