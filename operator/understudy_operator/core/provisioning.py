@@ -89,7 +89,7 @@ def _may_create(observation: Observation, view: RankView, slot: int | None) -> b
         return False
     if observation.claim is not None and observation.claim.bound:
         return True
-    return view.rank == 0 and slot is None and not any(v.pods for v in observation.ranks)
+    return view.rank == 0 and slot is None and all(p.ended for v in observation.ranks for p in v.pods.values())
 
 
 def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now) -> tuple[list[Action], float]:
