@@ -69,5 +69,6 @@ def _clear(observation: Observation) -> list[Action]:
         DeletePod(pod, "its job is complete")
         for view in observation.ranks
         for pod in view.pods.values()
-        if not pod.ended and pod.deleting_since is None and (view.lease is None or pod.name != view.lease.record.holder)
+        if pod.is_of(observation.job.name) and not pod.ended and pod.deleting_since is None
+        if view.lease is None or pod.name != view.lease.record.holder
     ]

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from understudy_contract.lease import LeaseRecord, Phase
-from understudy_contract.names import Rank, Role, Term
+from understudy_contract.names import Rank, Role, Term, pod_name
 
 from understudy_operator.core.policy import Policy
 
@@ -51,6 +51,12 @@ class Terminated:
 Container = Waiting | Running | Terminated | None
 
 
+def incarnation_of(name: str) -> int:
+    """Read the incarnation out of a pod's name; -1 if it has none."""
+    number = name.rpartition("-")[2]
+    return int(number) if number.isascii() and number.isdigit() else -1
+
+
 @dataclass(frozen=True, slots=True)
 class Pod:
     """A pod of the job."""
@@ -75,8 +81,12 @@ class Pod:
 
     @property
     def incarnation(self) -> int:
-        """Number of the pod within its rank."""
-        return int(self.name.rpartition("-")[2])
+        """Number of the pod within its rank; -1 for a name that we did not give."""
+        return incarnation_of(self.name)
+
+    def is_of(self, job: str) -> bool:
+        """Tell whether the job made this pod, as opposed to a copy that carries its labels."""
+        return self.name == pod_name(job, self.rank, self.incarnation)
 
     @property
     def ended(self) -> bool:

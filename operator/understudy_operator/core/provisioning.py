@@ -50,7 +50,7 @@ def provide_rank(observation: Observation, view: RankView, now: Now) -> tuple[li
             actions += more
             wake_at = min(wake_at, again_at)
     actions += _labels(view)
-    actions += _removals(view)
+    actions += _removals(observation.job.name, view)
     return actions, wake_at
 
 
@@ -140,14 +140,14 @@ def _labels(view: RankView) -> Iterator[Action]:
     yield from sorted(wanted, key=lambda action: action.role is Role.PRIMARY)
 
 
-def _removals(view: RankView) -> Iterator[Action]:
+def _removals(job: str, view: RankView) -> Iterator[Action]:
     assert view.lease is not None
     served = _served(view)
     complete = rank_complete(view)
     idle: list[Pod] = [
         pod
         for pod in view.pods.values()
-        if pod.name != view.lease.record.holder and (complete or pod.name not in served)
+        if pod.is_of(job) and pod.name != view.lease.record.holder and (complete or pod.name not in served)
     ]
     for pod in idle:
         if not pod.ended and pod.deleting_since is None:
