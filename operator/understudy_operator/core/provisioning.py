@@ -25,7 +25,7 @@ from understudy_operator.core.actions import (
 )
 from understudy_operator.core.completion import rank_complete
 from understudy_operator.core.detection import judge_redundant
-from understudy_operator.core.model import Lease, Now, Observation, Pod, RankView
+from understudy_operator.core.model import Lease, Now, Observation, Pod, RankView, incarnation_of
 
 ENDED_PODS_KEPT: Final = 2
 """Ended pods of a rank that are kept for their logs."""
@@ -68,11 +68,17 @@ def placement(observation: Observation, view: RankView) -> Placement:
 
 def _open(observation: Observation, view: RankView) -> OpenRank:
     """Open a rank above every term and incarnation that anything still remembers of it."""
+    status = observation.job.status
+    entries = [entry for entry in status.get("ranks", ()) if entry.get("rank") == view.rank]
+    failovers = [entry for entry in status.get("failovers", ()) if entry.get("rank") == view.rank]
     known = [pod.term or 0 for pod in view.pods.values()]
-    known += [
-        int(entry.get("term", 0)) for entry in observation.job.status.get("ranks", ()) if entry.get("rank") == view.rank
-    ]
-    incarnation = max((pod.incarnation + 1 for pod in view.pods.values()), default=0)
+    known += [int(entry.get("term", 0)) for entry in (*entries, *failovers)]
+    # A name is used once: a pod of that name may still run on a node that is cut off, and would take the Lease for its.
+    named = [*view.pods, *(lease.record.holder for lease in view.slots if lease is not None)]
+    named += [str(entry.get("primary", "")) for entry in entries]
+    named += [str(pod.get("pod", "")) for entry in entries for pod in entry.get("redundant", ())]
+    named += [str(entry.get(end, "")) for entry in failovers for end in ("from", "to")]
+    incarnation = max(incarnation_of(name) for name in ("", *named)) + 1
     living = [p for p in view.pods.values() if p.role is Role.PRIMARY and not p.ended and p.deleting_since is None]
     term = Term(max(known, default=0) + 1)
     if living:
