@@ -127,12 +127,17 @@ class RankView:
         """The pod that holds the rank's Lease."""
         return self.pods.get(self.lease.record.holder) if self.lease else None
 
+    def serves(self, pod: str) -> bool:
+        """Tell whether a slot's holder may serve as redundant: once primary, a pod never is redundant again."""
+        if self.lease is None:
+            return bool(pod)
+        last = self.lease.record.promotion
+        return bool(pod) and pod != self.lease.record.holder and (last is None or pod != last.source)
+
     def slot_pod(self, slot: int) -> Pod | None:
         """The pod that serves a redundant slot; None for a slot whose pod was promoted or is gone."""
         lease = self.slots[slot]
-        if lease is None or (self.lease is not None and lease.record.holder == self.lease.record.holder):
-            return None
-        return self.pods.get(lease.record.holder)
+        return self.pods.get(lease.record.holder) if lease is not None and self.serves(lease.record.holder) else None
 
 
 @dataclass(frozen=True, slots=True)

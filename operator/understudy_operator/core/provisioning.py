@@ -106,7 +106,7 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
     holder = lease.record.holder
     failures = lease.record.failures
     loss, suspect = "", None
-    if holder and holder != view.lease.record.holder:
+    if view.serves(holder):
         unborn = holder in observation.unborn and not lease.acknowledged
         verdict = judge_redundant(lease, view.pods.get(holder), at=now.at, nodes=observation.nodes, unborn=unborn)
         if isinstance(verdict, float):
@@ -127,7 +127,7 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
 
 
 def _served(view: RankView) -> dict[str, Lease]:
-    return {lease.record.holder: lease for lease in view.slots if lease is not None and lease.record.holder}
+    return {lease.record.holder: lease for lease in view.slots if lease is not None and view.serves(lease.record.holder)}
 
 
 def _labels(view: RankView) -> Iterator[Action]:
