@@ -106,7 +106,7 @@ def _record(view: RankView, failure: Failure, target: str, cold: bool, now: Now)
     last = record.promotion
     began = view.lease.acknowledged or failure.application
     took_over = last is not None and last.term == record.term and not last.cold
-    if not began and not took_over:
+    if cold and not began and not took_over:
         return None
     beat = record.current_heartbeat
     wall = micro_time(now.wall)
