@@ -33,6 +33,8 @@ def decide(observation: Observation, now: Now) -> Decision:
     if job_complete(observation):
         rest += _clear(observation)
     else:
+        # Events wake a job; this look finds what no event told, such as a watch that came back to a world unchanged.
+        wake_at = now.at + observation.job.policy.lease_duration_s
         if not observation.prepared:
             rest.append(Prepare())
         for view in observation.ranks:
