@@ -34,11 +34,11 @@ class Finding:
     message: str
 
 
-def assess(observation: Observation, ready: int, desired: int) -> dict[str, Finding]:
+def assess(observation: Observation, ready: int, desired: int, now: Now) -> dict[str, Finding]:
     """Assess every condition; `ready` and `desired` count redundant pods."""
     complete = job_complete(observation)
     return {
-        "Training": _training(observation, complete),
+        "Training": _training(observation, complete, now),
         "Redundant": _redundant(observation, ready, desired, complete),
         "NodeFaultTolerant": _node_fault_tolerant(observation, complete),
         "Complete": Finding(
@@ -131,7 +131,7 @@ def _claim_refused(observation: Observation) -> str:
     )
 
 
-def _training(observation: Observation, complete: bool) -> Finding:
+def _training(observation: Observation, complete: bool, now: Now) -> Finding:
     if complete:
         return Finding(False, "Completed", "The training is over")
     if observation.problem:
@@ -139,27 +139,41 @@ def _training(observation: Observation, complete: bool) -> Finding:
     if refused := _claim_refused(observation):
         return Finding(False, str(EventReason.CLAIM_REFUSED), refused)
     for view in observation.ranks:
-        finding = _rank_training(observation, view)
+        finding = _rank_training(observation, view, now)
         if finding is not None:
             return finding
     return Finding(True, "Training", "Every rank trains")
 
 
-def _rank_training(observation: Observation, view: RankView) -> Finding | None:
+def _rank_training(observation: Observation, view: RankView, now: Now) -> Finding | None:
     if view.lease is None:
         return Finding(False, "Starting", f"Rank {view.rank} has no pod yet")
-    if rank_complete(view) or (view.primary is not None and _trains(view)):
-        return None
     record = view.lease.record
+    if rank_complete(view):
+        return None
+    if view.primary is not None and _trains(view):
+        if now.at < view.lease.silent_since + record.duration_s:
+            return None
+        return Finding(
+            False,
+            "Silent",
+            f"Pod {record.holder} has not renewed its Lease for {record.duration_s} s. Its node is Ready and no redundant "
+            "pod is warm, so it is not replaced: delete it if it hangs.",
+        )
     if view.primary is not None:
         stuck = _stuck(observation, view.primary)
         if stuck is not None:
             return stuck
-    if budget.standing(record) > 0 and record.promotion is not None:
+        if view.primary.ended and view.primary.reason:
+            ended = f"Pod {record.holder} was ended by its node ({view.primary.reason}): see `kubectl describe pod`"
+            return Finding(False, "Ended", f"{ended}. A new pod is made, with growing pauses.")
+    failed = budget.standing(record)
+    if failed > 0 and record.promotion is not None:
+        times = "once" if failed == 1 else f"{failed} times"
         return Finding(
             False,
             "Failing",
-            f"Rank {view.rank} has failed {record.failures} times without a new checkpoint; last: "
+            f"Rank {view.rank} has failed {times} without a new checkpoint; last: "
             f"{record.promotion.message}. Correct the script or its image; it is tried again with growing pauses.",
         )
     return Finding(False, "Starting", f"Pod {record.holder} of rank {view.rank} is starting")

@@ -127,7 +127,9 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
 
 
 def _served(view: RankView) -> dict[str, Lease]:
-    return {lease.record.holder: lease for lease in view.slots if lease is not None and view.serves(lease.record.holder)}
+    return {
+        lease.record.holder: lease for lease in view.slots if lease is not None and view.serves(lease.record.holder)
+    }
 
 
 def _labels(view: RankView) -> Iterator[Action]:

@@ -58,7 +58,7 @@ def _status(observation: Observation, now: Now) -> Json:
     complete = job_complete(observation)
     ready = sum(r["ready"] for entry in ranks for r in entry["redundant"])
     desired = 0 if complete else job.policy.redundancy * sum(not rank_complete(v) for v in observation.ranks)
-    found = conditions.assess(observation, ready, desired)
+    found = conditions.assess(observation, ready, desired, now)
     return {
         "observedGeneration": job.generation,
         "phase": _phase(observation, complete, found),
