@@ -94,6 +94,8 @@ class Actor:
         if action.promotion is not None:
             promoted = msgspec.structs.replace(action.promotion, promoted_at=micro_time(datetime.now(UTC)))
             notes |= children.promotion_annotation(promoted)
+        if action.cold:
+            memo.unborn.add(action.target)  # before the request: the watch may tell of it before the answer does
         await self._swap(
             job,
             lease.name,
@@ -106,8 +108,6 @@ class Actor:
                 "renewTime": micro_time(datetime.now(UTC)),
             },
         )
-        if action.cold:
-            memo.unborn.add(action.target)
         if action.suspect_node is not None:
             self._world.suspect(action.suspect_node)
         cause = action.promotion.message if action.promotion else f"{lease.holder} is gone and never was at work"
@@ -121,6 +121,7 @@ class Actor:
         taken = {Annotation.INCARNATION: str(rank.incarnation + 1)}
         await self._swap(job, rank.name, rank.resource_version, taken, {})
         name = names.pod_name(job.name, action.rank, rank.incarnation)
+        memo.unborn.add(name)
         await self._swap(
             job,
             action.lease.name,
@@ -138,7 +139,6 @@ class Actor:
                 "renewTime": micro_time(datetime.now(UTC)),
             },
         )
-        memo.unborn.add(name)
         if action.suspect_node is not None:
             self._world.suspect(action.suspect_node)
         if action.loss:
@@ -161,9 +161,9 @@ class Actor:
         body = children.rank_lease(
             job, action.rank, holder=action.holder, term=action.term, incarnation=action.incarnation, now=now
         )
-        self._world.leases.upsert(await self._create(job, self._leases(job), body))
         if (job.namespace, action.holder) not in self._world.pods.records:
             memo.unborn.add(action.holder)
+        self._world.leases.upsert(await self._create(job, self._leases(job), body))
 
     async def _create_pod(self, job: Job, action: CreatePod, memo: Memo, now: Now) -> None:
         try:

@@ -197,6 +197,8 @@ class World:
             self._sightings.pop(uid, None)
         else:
             self._pods_of[index].add(key)
+            if (memo := self.memos.get(index[1])) is not None:
+                memo.unborn.discard(meta.name)
             seen = self._sightings.setdefault(uid, _Sighting())
             if new.metadata.deletion_timestamp and seen.deleting_since is None:
                 seen.deleting_since = self._clock()

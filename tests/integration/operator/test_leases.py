@@ -27,7 +27,9 @@ class Replica:
     """One operator of two: its own memory, the same API server."""
 
     def __init__(self, api: Api, stage: Stage) -> None:
-        self.world = World(api, lambda _: None)
+        self.unborn_when_woken: list[set[str]] = []
+        """What was known to be still uncreated, each time that a change woke the job."""
+        self.world = World(api, self._woken)
         self.actor = Actor(api, self.world)
         policy = read_policy("job", {"template": {"spec": {"containers": [TRAINER]}}})
         self.job = Job(stage.namespace, "job", "1-2-3", 1, "", policy, {})
@@ -35,11 +37,14 @@ class Replica:
     async def act(self, action: actions.Action) -> None:
         await self.actor.act(self.job, action, NOW)
 
+    def _woken(self, _: tuple[str, str]) -> None:
+        self.unborn_when_woken.append(set(self.world.memo(self.job.uid).unborn))
+
     def lease(self, name: str = "job-0") -> LeaseRecord:
         """The Lease as this replica knows it."""
         return self.world.leases.records[self.job.namespace, name]
 
-    def promotion(self, record: LeaseRecord, target: str) -> actions.Promote:
+    def promotion(self, record: LeaseRecord, target: str, *, cold: bool = False) -> actions.Promote:
         """Decide, on the Lease as it was read, that `target` is to be primary."""
         time = "2026-01-02T03:04:05.000000Z"
         told = Promotion(
@@ -54,7 +59,7 @@ class Replica:
             known_step=150,
             known_step_exact=False,
         )
-        return actions.Promote(Rank(0), record, target, False, record.floor, 0, told, None)
+        return actions.Promote(Rank(0), record, target, cold, record.floor, 0, told, None)
 
 
 @pytest.fixture
@@ -168,6 +173,24 @@ async def test_a_slot_is_given_to_one_pod_although_two_operators_fill_it(
     assert (rank.incarnation, slot.holder, slot.term) == (2, "job-0-1", 1)
 
 
+async def test_whoever_sees_a_lease_name_a_pod_knows_already_that_the_pod_is_still_to_be_created(
+    api: Api, stage: Stage
+) -> None:
+    """Otherwise the new pod would be taken for a lost one, when the watch is faster than the answer."""
+    one = Replica(api, stage)
+    await one.act(actions.OpenRank(Rank(0), Term(1), "job-0-0", 1))
+    assert one.unborn_when_woken.pop() == {"job-0-0"}
+    await create_pod(stage, "job-0-0")
+    one.world.pods.upsert(await api.get(f"{stage.path('pods')}/job-0-0"))
+    assert one.unborn_when_woken.pop() == set(), "it is there"
+    await one.act(one.promotion(one.lease(), "job-0-1", cold=True))
+    assert one.unborn_when_woken.pop() == {"job-0-1"}
+    await one.act(actions.OpenSlot(Rank(0), 0))
+    slot = one.lease("job-0-s0")
+    await one.act(actions.AssignSlot(Rank(0), 0, slot, one.lease(), failures=0, loss="", suspect_node=None))
+    assert one.unborn_when_woken.pop() == {"job-0-1", "job-0-2"}
+
+
 async def test_a_relabelling_on_an_outdated_sight_of_the_pod_is_refused(
     two: tuple[Replica, Replica], stage: Stage, api: Api
 ) -> None:
@@ -176,7 +199,9 @@ async def test_a_relabelling_on_an_outdated_sight_of_the_pod_is_refused(
     body = await api.get(f"{stage.path('pods')}/job-0-1")
     for replica in (one, other):
         replica.world.pods.upsert(body)
-    sights = [pod_view(r.world.pods.records[stage.namespace, "job-0-1"], running_since=0, deleting_since=None) for r in two]
+    sights = [
+        pod_view(r.world.pods.records[stage.namespace, "job-0-1"], running_since=0, deleting_since=None) for r in two
+    ]
     await one.act(actions.Relabel(sights[0], Role.PRIMARY, Term(2)))
     with pytest.raises(Conflict):
         await other.act(actions.Relabel(sights[1], None, None))

@@ -31,7 +31,19 @@ OPERATOR: set[Right] = {
 }
 """All that the operator is granted."""
 
-VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "escalate", "bind", "impersonate")
+VERBS = (
+    "get",
+    "list",
+    "watch",
+    "create",
+    "update",
+    "patch",
+    "delete",
+    "deletecollection",
+    "escalate",
+    "bind",
+    "impersonate",
+)
 RESOURCES = (
     ("understudy.dev", "trainingjobs"),
     ("understudy.dev", "trainingjobs/status"),
@@ -65,7 +77,14 @@ RESOURCES = (
 async def may(api: Api, verb: str, group: str, resource: str, *, namespace: str, name: str = "") -> bool:
     """Ask whether the owner of `api`'s token may do this."""
     plural, _, sub = resource.partition("/")
-    wanted = {"verb": verb, "group": group, "resource": plural, "subresource": sub, "namespace": namespace, "name": name}
+    wanted = {
+        "verb": verb,
+        "group": group,
+        "resource": plural,
+        "subresource": sub,
+        "namespace": namespace,
+        "name": name,
+    }
     body = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",
@@ -95,7 +114,11 @@ async def test_a_worker_may_get_watch_and_patch_its_jobs_leases_and_nothing_else
     token = control_plane.token_of(stage.namespace, "mine-worker")
     async with Api(control_plane.credentials(token)) as api:
         for name in own:
-            given = {v for v in VERBS if await may(api, v, "coordination.k8s.io", "leases", namespace=stage.namespace, name=name)}
+            given = {
+                v
+                for v in VERBS
+                if await may(api, v, "coordination.k8s.io", "leases", namespace=stage.namespace, name=name)
+            }
             assert given == {"get", "watch", "patch"}, name
         for name in foreign:
             for verb in VERBS:
