@@ -6,11 +6,13 @@ import argparse
 import sys
 
 from localcluster.cluster import NODES, Cluster
+from localcluster.images import build as build_images
 from localcluster.shell import ClusterError, say
+from localcluster.teardown import residue
 
 
 def up(arguments: argparse.Namespace) -> None:
-    """make the cluster, or repair the one that runs"""  # noqa: D403
+    """make the cluster, or repair the one that runs"""
     cluster = Cluster.up(nodes=arguments.nodes)
     say(f"The cluster is up: {', '.join(cluster.state.nodes)}. KUBECONFIG={cluster.kubeconfig}")
 
@@ -21,14 +23,43 @@ def down(_: argparse.Namespace) -> None:
     say("The cluster is down.")
 
 
+def images(arguments: argparse.Namespace) -> None:
+    """build the images that changed, and load them into the cluster if it runs"""
+    names = build_images(arguments.names)
+    if Cluster.is_running():
+        cluster = Cluster.connect()
+        for name in names:
+            cluster.load_image(name)
+
+
+def load(arguments: argparse.Namespace) -> None:
+    """load an image that was built before into the cluster"""
+    for name in arguments.names:
+        Cluster.connect().load_image(name)
+
+
+def status(_: argparse.Namespace) -> None:
+    """tell what runs"""
+    if not Cluster.is_running():
+        say("down" if not residue() else "broken: `python -m localcluster up` makes it anew")
+        return
+    cluster = Cluster.connect()
+    for node in cluster.nodes:
+        power = "on" if node.is_running else "off"
+        say(f"{node.name}  power {power}  network {'connected' if node.is_connected else 'cut off'}  {node.address}")
+    say(f"KUBECONFIG={cluster.kubeconfig}\nlogs: {cluster.logs}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m localcluster", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for function in (up, down):
+    for function in (up, down, images, load, status):
         command = commands.add_parser(function.__name__, help=function.__doc__)
         command.set_defaults(function=function)
         if function is up:
             command.add_argument("--nodes", type=int, default=NODES, help=f"worker nodes (default: {NODES})")
+        if function in (images, load):
+            command.add_argument("names", nargs="*" if function is images else "+", metavar="NAME", help="an image")
     arguments = parser.parse_args()
     try:
         arguments.function(arguments)

@@ -66,7 +66,7 @@ class Api:
             response = connection.getresponse()
             text = response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise ApiError(0, f"{method} {path}: the API server at {self.host}:{self.port} is silent: {error}") from error
+            raise ApiError(0, self._silence(f"{method} {path}", error)) from error
         finally:
             connection.close()
         if response.status >= http.client.BAD_REQUEST:
@@ -87,7 +87,9 @@ class Api:
 
     def watch(self, path: str) -> Iterator[dict[str, Any]]:
         """Yield the events of a collection, first one ADDED for each object that is there; ends after WATCH_S."""
-        connection = http.client.HTTPSConnection(self.host, self.port, context=self.context, timeout=WATCH_S + TIMEOUT_S)
+        connection = http.client.HTTPSConnection(
+            self.host, self.port, context=self.context, timeout=WATCH_S + TIMEOUT_S
+        )
         separator = "&" if "?" in path else "?"
         try:
             connection.request("GET", f"{path}{separator}watch=true&timeoutSeconds={WATCH_S}")
@@ -97,7 +99,7 @@ class Api:
             for line in response:
                 yield json.loads(line)
         except (OSError, http.client.HTTPException) as error:
-            raise ApiError(0, f"watch {path}: the API server at {self.host}:{self.port} is silent: {error}") from error
+            raise ApiError(0, self._silence(f"watch {path}", error)) from error
         finally:
             connection.close()
 
@@ -107,6 +109,9 @@ class Api:
         except ApiError:
             return False
         return True
+
+    def _silence(self, what: str, error: Exception) -> str:
+        return f"{what}: the API server at {self.host}:{self.port} is silent: {error}"
 
     def apply(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Server-side apply."""

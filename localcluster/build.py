@@ -78,9 +78,9 @@ def _build(folder: Path) -> None:
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}")
     temporary.mkdir(parents=True)
     try:
+        build = ["nice", go, "build", "-C", MODULE, "-mod=readonly", "-trimpath", "-buildvcs=false"]
         run_logged(
-            ["nice", go, "build", "-C", MODULE, "-mod=readonly", "-trimpath", "-buildvcs=false"]
-            + ["-ldflags", linker_flags(), "-o", temporary / "kubernetes", "."],
+            [*build, "-ldflags", linker_flags(), "-o", temporary / "kubernetes", "."],
             paths.cache() / "logs" / "go-build.log",
             env=os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": ""},
             what="building Kubernetes",

@@ -20,11 +20,11 @@ from localcluster import (
     build,
     cgroups,
     controlplane,
+    load,
     network,
     paths,
     pki,
     pods,
-    processes,
     requirements,
     storage,
     teardown,
@@ -67,9 +67,14 @@ class Cluster:
     def connect(cls, *, checkout: Path = paths.CHECKOUT) -> Cluster:
         """Return the running cluster; ClusterError says how to get one when there is none."""
         state = paths.State.load()
-        if state is None or not controlplane.is_running():
+        if state is None or not cls.is_running():
             raise ClusterError("no cluster runs on this machine: make one with `python -m localcluster up`")
         return cls(state, checkout)
+
+    @classmethod
+    def is_running(cls) -> bool:
+        """Tell whether a cluster's control plane runs on this machine."""
+        return paths.State.load() is not None and controlplane.is_running()
 
     @classmethod
     def down(cls, *, checkout: Path = paths.CHECKOUT) -> None:
@@ -142,6 +147,10 @@ class Cluster:
                 f"{storage.TMPFS_SIZE} to give it a file system of its own"
             )
         run(["mount", "-o", f"remount,{'ro' if read_only else 'rw'}", folder])
+
+    def load_image(self, name: str) -> None:
+        """Make every node have an image that `localcluster.images` built, as it is now."""
+        load.load(self.nodes, name)
 
     def _volume(self, namespace: str, claim: str) -> dict[str, Any]:
         found = self.api.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{claim}")

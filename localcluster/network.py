@@ -26,11 +26,11 @@ MACHINE_LINK = "understudy0"
 HANDLES = Path("/run/netns")
 
 # 198.18.0.0/15 is set aside for benchmarks of networks (RFC 2544): no real network uses it.
-HOSTS = ipaddress.ip_network("198.18.0.0/24")
+HOSTS = ipaddress.IPv4Network("198.18.0.0/24")
 MACHINE_ADDRESS = HOSTS[1]
 CONTROL_ADDRESS = HOSTS[2]
-PODS = ipaddress.ip_network("10.244.0.0/16")
-SERVICES = ipaddress.ip_network("10.96.0.0/16")
+PODS = ipaddress.IPv4Network("10.244.0.0/16")
+SERVICES = ipaddress.IPv4Network("10.96.0.0/16")
 API_SERVICE = SERVICES[1]
 DNS_SERVICE = SERVICES[10]  # nobody answers there, and hosts say so at once instead of letting lookups time out
 ROUTE_PROTOCOL = 89  # marks this machine's routes as ours

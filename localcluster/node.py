@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -19,7 +18,7 @@ from typing import Any
 
 from localcluster import cgroups, network, paths, pause, processes
 from localcluster.api import Api, ApiError
-from localcluster.shell import ClusterError, run, wait_until
+from localcluster.shell import Argv, ClusterError, run, wait_until
 
 INIT = Path(__file__).resolve().parent / "node-init.sh"
 START_TIMEOUT_S = 20  # until the node's first process runs
@@ -72,6 +71,7 @@ class Node:
             raise ClusterError(f"{self.name} has no power that could be cut: start() it first")
         self._port.set(up=False)
         init.send(signal.SIGKILL)
+        processes.forget(f"{self.name}.init")  # it takes the kernel a moment to bury it
 
     def partition(self) -> None:
         """Cut the node off from the control plane, the other nodes and this machine; what runs on it runs on."""
@@ -105,11 +105,11 @@ class Node:
             what=f"{self.name} to become Ready (logs: {self.state.logs}/{self.name}-*.log)",
         )
 
-    def run(self, argv: Sequence[str | Path], *, stdin: str | None = None, timeout_s: float | None = 60) -> str:
+    def run(self, argv: Argv, *, stdin: str | None = None, timeout_s: float | None = 60) -> str:
         """Run a program on the node, in all its namespaces, and return what it printed."""
         return run([*self.enter(), *argv], stdin=stdin, timeout_s=timeout_s)
 
-    def popen(self, argv: Sequence[str | Path], **options: Any) -> subprocess.Popen[bytes]:
+    def popen(self, argv: Argv, **options: Any) -> subprocess.Popen[bytes]:
         """Start a program on the node; options as for subprocess.Popen."""
         return subprocess.Popen([*self.enter(), *map(str, argv)], **options)
 
@@ -127,8 +127,11 @@ class Node:
         except ApiError:
             return False
         renewed = datetime.fromisoformat(lease["spec"]["renewTime"])
-        conditions = {condition["type"]: condition["status"] for condition in node["status"]["conditions"]}
-        return renewed > since and conditions.get("Ready") == "True"
+        if renewed <= since:
+            return False
+        (ready,) = (condition for condition in node["status"]["conditions"] if condition["type"] == "Ready")
+        reported = datetime.fromisoformat(ready["lastHeartbeatTime"])  # whole seconds
+        return ready["status"] == "True" and reported >= since.replace(microsecond=0)
 
     def _bury(self) -> None:
         """Wait for the end of what ran on the node before, and remove its cgroups."""
@@ -137,7 +140,7 @@ class Node:
         processes.end({identity for pid in pids if (identity := processes.Identity.of(pid))})
         cgroups.remove(self.name)
 
-    def _argv(self) -> list[str | Path]:
+    def _argv(self) -> list[object]:
         environment = {
             "NODE": self.name,
             "STORE": self.store,
@@ -171,7 +174,8 @@ class Node:
         (self.store / "kubelet.json").write_text(json.dumps(self._kubelet(resolver), indent=1))
         containerd = CONTAINERD.format(pause=pause.IMAGE, plugins=_plugins())
         (self.store / "containerd.toml").write_text(containerd)
-        (self.store / "containerd-purge.toml").write_text('disabled_plugins = ["io.containerd.grpc.v1.cri"]\n' + containerd)
+        without_pods = 'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+        (self.store / "containerd-purge.toml").write_text(without_pods + containerd)
 
     def _kubelet(self, resolver: Path) -> dict[str, Any]:
         keys = self.state.pki

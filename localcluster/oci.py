@@ -8,7 +8,7 @@ import json
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -41,9 +41,9 @@ def blob_name(content_digest: str) -> str:
     return f"blobs/{content_digest.replace(':', '/')}"
 
 
-def write_archive(path: Path, index_json: bytes, blobs: Mapping[str, bytes | Path]) -> None:
+def write_archive(target: IO[bytes], index_json: bytes, blobs: Mapping[str, bytes | Path]) -> None:
     """Write an archive of the blobs (by digest). It may lack some that the importing store has already."""
-    with tarfile.open(path, "w") as archive:
+    with tarfile.open(fileobj=target, mode="w|") as archive:
         add(archive, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
         add(archive, "index.json", index_json)
         for content_digest, content in blobs.items():

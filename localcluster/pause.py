@@ -47,5 +47,6 @@ def archive(folder: Path) -> Path:
     ).encode()
     folder.mkdir(parents=True, exist_ok=True)
     index = oci.index(oci.descriptor(oci.MANIFEST, manifest), IMAGE)
-    oci.write_archive(path, index, {oci.digest(blob): blob for blob in (content, config, manifest)})
+    with path.open("wb") as target:
+        oci.write_archive(target, index, {oci.digest(blob): blob for blob in (content, config, manifest)})
     return path

@@ -14,7 +14,8 @@ from localcluster import network
 from localcluster.shell import run
 
 DAYS = 3650
-API = f"https://{network.CONTROL_ADDRESS}:6443"
+API_PORT = 6443
+API = f"https://{network.CONTROL_ADDRESS}:{API_PORT}"
 
 
 def make(folder: Path, nodes: tuple[str, ...]) -> None:
@@ -22,10 +23,9 @@ def make(folder: Path, nodes: tuple[str, ...]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     _key(folder / "ca.key")
-    run(
-        ["openssl", "req", "-x509", "-new", "-key", folder / "ca.key", "-out", folder / "ca.crt", "-days", str(DAYS)]
-        + ["-subj", "/CN=understudy-cluster", "-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"]
-    )
+    request = ["openssl", "req", "-x509", "-new", "-key", folder / "ca.key", "-out", folder / "ca.crt"]
+    usage = "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"
+    run([*request, "-days", str(DAYS), "-subj", "/CN=understudy-cluster", "-addext", usage])
     api_names = ["DNS:kubernetes", "DNS:kubernetes.default", "DNS:kubernetes.default.svc", "DNS:localhost"]
     api_names += [f"IP:{address}" for address in (network.API_SERVICE, network.CONTROL_ADDRESS, "127.0.0.1")]
     _certificate(folder, "apiserver", "/CN=kube-apiserver", api_names)
@@ -81,8 +81,5 @@ def _certificate(folder: Path, name: str, subject: str, names: list[str] | None 
     extensions += [f"subjectAltName={','.join(names)}"] if names else []
     request = run(["openssl", "req", "-new", "-key", folder / f"{name}.key", "-subj", subject])
     (folder / f"{name}.ext").write_text("\n".join(extensions) + "\n")
-    run(
-        ["openssl", "x509", "-req", "-CA", folder / "ca.crt", "-CAkey", folder / "ca.key", "-days", str(DAYS)]
-        + ["-extfile", folder / f"{name}.ext", "-out", folder / f"{name}.crt"],
-        stdin=request,
-    )
+    sign = ["openssl", "x509", "-req", "-CA", folder / "ca.crt", "-CAkey", folder / "ca.key", "-days", str(DAYS)]
+    run([*sign, "-extfile", folder / f"{name}.ext", "-out", folder / f"{name}.crt"], stdin=request)

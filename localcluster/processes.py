@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from localcluster import cgroups, network, paths
-from localcluster.shell import ClusterError, wait_until
+from localcluster.shell import Argv, ClusterError, wait_until
 
 PIDS = paths.RUN / "pids"
 ENDING_TIMEOUT_S = 30  # SIGKILL takes effect at once unless the kernel waits for a disk
@@ -48,15 +48,17 @@ class Identity:
                 return
 
 
-def start(name: str, argv: Sequence[str | Path], *, log: Path, cgroup: str) -> Identity:
+def start(name: str, argv: Argv, *, log: Path, cgroup: str) -> Identity:
     """Start a program that outlives this one, in a session and a cgroup of its own, and record it under `name`.
 
     It inherits nothing of this process' environment: proxies, tokens and search paths stay outside.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     PIDS.mkdir(parents=True, exist_ok=True)
-    script = 'for group in $CGROUPS; do echo $$ > "$group/cgroup.procs"; done; unset CGROUPS SCRIPT LOG; exec setsid "$@"'
-    launcher = "sh -c \"$SCRIPT\" sh \"$@\" >>\"$LOG\" 2>&1 </dev/null & echo $!"
+    script = (
+        'for group in $CGROUPS; do echo $$ > "$group/cgroup.procs"; done; unset CGROUPS SCRIPT LOG; exec setsid "$@"'
+    )
+    launcher = 'sh -c "$SCRIPT" sh "$@" >>"$LOG" 2>&1 </dev/null & echo $!'
     pid = int(
         subprocess.run(
             ["sh", "-c", launcher, "sh", *map(str, argv)],
@@ -83,6 +85,11 @@ def start(name: str, argv: Sequence[str | Path], *, log: Path, cgroup: str) -> I
 def record(name: str, identity: Identity) -> None:
     """Remember a process under a name."""
     (PIDS / name).write_text(f"{identity.pid} {identity.started}")
+
+
+def forget(name: str) -> None:
+    """Forget the process recorded under a name."""
+    (PIDS / name).unlink(missing_ok=True)
 
 
 def recorded(name: str) -> Identity | None:
@@ -117,7 +124,7 @@ def ours() -> set[Identity]:
     """Return every living process of the cluster: recorded, in one of its namespaces, or in one of its cgroups."""
     pids = cgroups.members() | network.members()
     if PIDS.is_dir():
-        pids |= {identity.pid for name in os.listdir(PIDS) if (identity := recorded(name)) and identity.is_alive()}
+        pids |= {identity.pid for file in PIDS.iterdir() if (identity := recorded(file.name)) and identity.is_alive()}
     pids.discard(os.getpid())
     return {identity for pid in pids if (identity := Identity.of(pid)) is not None}
 

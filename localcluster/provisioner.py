@@ -12,6 +12,7 @@ import threading
 import time
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from localcluster import paths
 from localcluster.api import Api, ApiError
@@ -41,7 +42,7 @@ def provision(api: Api, claim: Object) -> None:
         raise ClusterError(f"the class {storage_class} offers {ACCESS_MODES[storage_class]}, not {sorted(refused)}")
     name = f"pvc-{metadata['uid']}"
     node = metadata.get("annotations", {}).get("volume.kubernetes.io/selected-node")
-    volume = {
+    volume: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
         "metadata": {"name": name, "annotations": {"pv.kubernetes.io/provisioned-by": PROVISIONER}},

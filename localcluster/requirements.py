@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localcluster import paths
-from localcluster.shell import ClusterError, run, run_logged, say
+from localcluster.shell import ClusterError, run_logged, say
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ CLUSTER = (
     Need("openssl", ("openssl",)),
     Need("util-linux", ("unshare",)),
 )
-IMAGES = (Need("buildah", ("buildah",)),)
+IMAGES = (Need("buildah", ("buildah",)), Need("skopeo", ("skopeo",)))
 BASE_IMAGE = (Need("debootstrap", ("debootstrap",)),)
 
 
@@ -56,4 +56,3 @@ def install(needs: tuple[Need, ...]) -> None:
     still = [need.package for need in needs if not need.is_met()]
     if still:
         raise ClusterError(f"{' '.join(still)}: installed, but not where it is looked for; see {log}")
-    run(["ldconfig"])

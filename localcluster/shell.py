@@ -14,13 +14,16 @@ POLL_INTERVAL_S = 0.05  # between looks at something that sends no event (a proc
 MESSAGE_LINES = 12  # of a failed program's output: enough for the cause, not for its log
 
 
+Argv = Sequence[object]  # the words of a command; each becomes text
+
+
 class ClusterError(Exception):
     """The local cluster could not do what was asked; the message says what happened and what to do next."""
 
 
 def say(message: str) -> None:
     """Print one line of progress at once (a pipe would otherwise hold it back)."""
-    print(message, flush=True)  # noqa: T201 - progress for the person who waits
+    print(message, flush=True)
 
 
 @contextmanager
@@ -32,7 +35,7 @@ def step(message: str) -> Iterator[None]:
 
 
 def run(
-    argv: Sequence[str | Path],
+    argv: Argv,
     *,
     stdin: str | None = None,
     env: Mapping[str, str] | None = None,
@@ -51,8 +54,7 @@ def run(
             env=env,
             cwd=cwd,
             timeout=timeout_s,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             check=False,
         )
@@ -66,7 +68,7 @@ def run(
     return done.stdout
 
 
-def run_logged(argv: Sequence[str | Path], log: Path, *, env: Mapping[str, str], what: str) -> None:
+def run_logged(argv: Argv, log: Path, *, env: Mapping[str, str], what: str) -> None:
     """Run a long program with its output in `log`, and say once a minute that it is still at work."""
     log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()

@@ -1,0 +1,83 @@
+"""Bring built images into the nodes' own stores: only the content that a node lacks travels.
+
+An image has the name under which kubelets look for it, docker.io/library/NAME, and is replaced when its content
+differs. Layers are kept uncompressed and known by their hash, so a change of the source moves the layers of the source.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from localcluster import images, oci
+from localcluster.node import Node
+from localcluster.shell import ClusterError, say, step
+
+CTR = ("ctr", "--namespace", "k8s.io")
+
+
+def load(nodes: Sequence[Node], name: str) -> None:
+    """Make the nodes have the exported image as it is now."""
+    manifest = _exported(name)
+    wanted = f"docker.io/library/{name}" if "/" not in name else name
+    behind = [node for node in nodes if _present(node).get(wanted) != manifest["digest"]]
+    if not behind:
+        say(f"  {name} is on every node")
+        return
+    with step(f"{name} is loaded into {', '.join(node.name for node in behind)}"), ThreadPoolExecutor() as pool:
+        list(pool.map(lambda node: _import(node, wanted, manifest), behind))
+
+
+def _exported(name: str) -> dict[str, Any]:
+    """Return the descriptor of an exported image's manifest."""
+    try:
+        index = json.loads((images.layout() / "index.json").read_text())
+    except FileNotFoundError:
+        index = {"manifests": []}
+    for manifest in index["manifests"]:
+        if manifest.get("annotations", {}).get("org.opencontainers.image.ref.name") == name:
+            return {key: manifest[key] for key in ("mediaType", "digest", "size")}
+    raise ClusterError(f"{name} has not been built here: build it with `python -m localcluster images`")
+
+
+def _present(node: Node) -> dict[str, str]:
+    """Return the digests of a node's images by name."""
+    lines = node.run([*CTR, "images", "list"]).splitlines()[1:]
+    return {words[0]: words[2] for words in map(str.split, lines)}
+
+
+def _import(node: Node, name: str, manifest: Mapping[str, Any]) -> None:
+    here = set(node.run([*CTR, "content", "list", "--quiet"]).split())
+    content = json.loads(_blob(manifest["digest"]).read_text())
+    parts = [manifest["digest"], content["config"]["digest"], *(layer["digest"] for layer in content["layers"])]
+    missing = {digest: _blob(digest) for digest in dict.fromkeys(parts) if digest not in here}
+    pipe = subprocess.PIPE
+    process = node.popen([*CTR, "images", "import", "-"], stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT)
+    assert process.stdin is not None
+    try:
+        oci.write_archive(process.stdin, oci.index(manifest, name), missing)
+        process.stdin.close()
+        process.stdin = None
+    except BrokenPipeError:
+        pass  # it has ended already: what it said tells why
+    said, _ = process.communicate()
+    if process.returncode != 0:
+        raise ClusterError(f"{node.name} could not import {name}: {said.decode(errors='replace').strip()}")
+    _forget_replaced(node)
+
+
+def _forget_replaced(node: Node) -> None:
+    """Drop the nameless references to images that a newer one replaced, so that the node's disk does not fill up."""
+    listed = _present(node)
+    named = {digest for name, digest in listed.items() if not name.startswith("sha256:")}
+    for name, digest in listed.items():
+        if name.startswith("sha256:") and digest not in named:
+            node.run([*CTR, "images", "remove", name])
+
+
+def _blob(digest: str) -> Path:
+    return images.layout() / oci.blob_name(digest)
