@@ -157,8 +157,8 @@ def _rank_training(observation: Observation, view: RankView, now: Now) -> Findin
         return Finding(
             False,
             "Silent",
-            f"Pod {record.holder} has not renewed its Lease for {record.duration_s} s. Its node is Ready and no redundant "
-            "pod is warm, so it is not replaced: delete it if it hangs.",
+            f"Pod {record.holder} has not renewed its Lease for {record.duration_s} s. Its node is Ready and no "
+            "redundant pod is warm, so it is not replaced: delete it if it hangs.",
         )
     if view.primary is not None:
         stuck = _stuck(observation, view.primary)
