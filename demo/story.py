@@ -30,9 +30,7 @@ class Story:
         self._output = output
         self._failovers: list[Failover] = []
         self._manifest = jobs.digits(JOB, log_every=1)
-        self._save_every = int(
-            next(a for a in jobs.container(self._manifest)["args"] if "save-every" in a).split("=")[1]
-        )
+        self._save_every = jobs.argument(self._manifest, "save-every")
 
     @staticmethod
     def install(screen: Screen) -> None:
