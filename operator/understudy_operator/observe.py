@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from understudy_contract.lease import Heartbeat, LeaseObject, LeaseRecord
-from understudy_contract.names import Label, Rank, rank_lease_name, slot_lease_name
+from understudy_contract.names import TRAINER_CONTAINER, Label, Rank, rank_lease_name, slot_lease_name
 from understudy_kube.client import Api
 from understudy_kube.informer import Informer, Key
 
@@ -202,7 +202,9 @@ class World:
             seen = self._sightings.setdefault(uid, _Sighting())
             if new.metadata.deletion_timestamp and seen.deleting_since is None:
                 seen.deleting_since = self._clock()
-            if seen.running_since == math.inf and any(s.state.running for s in new.status.container_statuses):
+            if seen.running_since == math.inf and any(
+                s.name == TRAINER_CONTAINER and s.state.running for s in new.status.container_statuses
+            ):
                 seen.running_since = self._clock()
         self._wake((meta.namespace, meta.labels.get(Label.JOB, "")))
 
