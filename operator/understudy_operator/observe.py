@@ -212,14 +212,17 @@ class World:
         lease = new or old
         assert lease is not None
         key = (lease.namespace, lease.name)
+        overdue = False
         if new is None:
             self._renewed_at.pop(key, None)
         elif old is None or _renewal(old) != _renewal(new):
+            # A redundant pod that was too quiet to be promoted may be waited for.
+            overdue = self._clock() >= self._renewed_at.get(key, math.inf) + new.duration_s / 2
             self._renewed_at[key] = self._clock()
             holder = self.pods.records.get((lease.namespace, new.holder))
             if old is not None and holder is not None and holder.spec.node_name is not None:
                 self._suspects.pop(holder.spec.node_name, None)
-        if old is None or new is None or _news(old) != _news(new):
+        if overdue or old is None or new is None or _news(old) != _news(new):
             self._wake((lease.namespace, (lease.labels or {}).get(Label.JOB, "")))
 
     def _claim_changed(self, old: model.Claim | None, new: model.Claim | None) -> None:
