@@ -32,6 +32,11 @@ def load(nodes: Sequence[Node], name: str) -> None:
         list(pool.map(lambda node: _import(node, wanted, manifest), behind))
 
 
+def digest(name: str) -> str:
+    """Return what tells a built image from any other of its name."""
+    return str(_exported(name)["digest"])
+
+
 def _exported(name: str) -> dict[str, Any]:
     """Return the descriptor of an exported image's manifest."""
     try:
