@@ -19,9 +19,8 @@ from testbed.measure import Failover
 COLOURS: Final = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22")
 FAULT: Final = "#c1121f"
 GAP: Final = "#f6c6c9"
-BEFORE_S: Final = 0.6
-"""How much of the old primary a magnified failover shows."""
-AFTER_S: Final = 0.7
+SHOWN_S: Final = 0.7
+"""How much of both primaries a magnified failover shows."""
 DPI: Final = 150
 
 TITLES: Final = {fault.name: fault.title for fault in faults.ALL}
@@ -56,6 +55,7 @@ def _small(logs: Sequence[PodLog], failovers: Sequence[Failover], began: float) 
     left, right = figure.subplots(1, 2, width_ratios=(1.7, 1))
     _rank(left, found.rank, logs, failovers, began)
     left.set_xlabel("seconds since kubectl apply")
+    left.set_title("Steps of a rank, by pod", fontsize=10)
     _magnified(right, found, logs)
     return figure
 
@@ -71,9 +71,8 @@ def _rank(axes: Axes, rank: int, logs: Sequence[PodLog], failovers: Sequence[Fai
         own = found.rank == rank
         axes.axvline(found.at - began, color=FAULT, lw=1.4 if own else 0.7, ls="--", alpha=1 if own else 0.35)
         if own:
-            lost = "no step lost" if found.lost_steps == 0 else f"{found.lost_steps} steps lost"
             axes.annotate(
-                f"{TITLES[found.fault]}\n{found.took_s:.2f} s, {lost}",
+                f"{TITLES[found.fault]}\n{found.took_s:.2f} s, {_lost(found)}",
                 (found.at - began, 0),
                 xytext=(5, 6),
                 textcoords="offset points",
@@ -87,44 +86,59 @@ def _rank(axes: Axes, rank: int, logs: Sequence[PodLog], failovers: Sequence[Fai
 
 def _magnified(axes: Axes, found: Failover, logs: Sequence[PodLog]) -> None:
     mine = [log for log in logs if log.rank == found.rank]
-    left, right = -BEFORE_S, found.took_s + AFTER_S
+    left, right = -max(SHOWN_S, found.took_s / 3), found.took_s + max(SHOWN_S, found.took_s / 3)
     values: list[int] = []
     for log, colour in zip(mine, COLOURS, strict=False):
         near = [s for s in log.steps if left <= s.at - found.at <= right]
-        if near:
-            axes.plot([s.at - found.at for s in near], [s.step for s in near], "o", ms=3.2, color=colour, label=log.pod)
-            values += [s.step for s in near]
+        if not near:
+            continue
+        axes.plot([s.at - found.at for s in near], [s.step for s in near], "o", ms=3.2, color=colour)
+        values += [s.step for s in near]
+        old = near[0].at < found.at
+        axes.text(
+            0.02 if old else 0.98,
+            0.03,
+            log.pod,
+            transform=axes.transAxes,
+            color=colour,
+            fontsize=9,
+            fontweight="bold",
+            ha="left" if old else "right",
+        )
+    low, high = min(values, default=0), max(values, default=1)
+    room = max(high - low, 10)
+    axes.set(xlim=(left, right), ylim=(low - 0.22 * room, high + 0.4 * room))
     axes.axvspan(0, found.took_s, color=GAP, lw=0, zorder=0)
     axes.axvline(0, color=FAULT, lw=1.4, ls="--")
     axes.axvline(found.decided_s, color="0.45", lw=1, ls=":")
-    low, high = min(values, default=0), max(values, default=1)
-    room = max(high - low, 10)
-    axes.set(xlim=(left, right), ylim=(low - 0.1 * room, high + 0.42 * room))
-    lost = "no step lost" if found.lost_steps == 0 else f"{found.lost_steps} steps lost"
     axes.annotate(
-        f"{found.took_s:.2f} s\n{lost}",
-        (found.took_s / 2, high + 0.2 * room),
-        ha="center",
-        va="center",
-        fontsize=9.5,
+        f"{found.took_s:.2f} s, {_lost(found)}",
+        (0, high + 0.36 * room),
+        xytext=(5, 0),
+        textcoords="offset points",
+        va="top",
+        fontsize=10,
         fontweight="bold",
         color=FAULT,
     )
     axes.annotate(
-        f"decision\n{found.decided_s:.2f} s",
-        (found.decided_s, low - 0.05 * room),
-        xytext=(-3, 0),
+        f"decision {found.decided_s:.2f} s",
+        (found.decided_s, high + 0.2 * room),
+        xytext=(-5, 0) if found.decided_s > right / 2 else (5, 0),
         textcoords="offset points",
-        ha="right",
-        va="bottom",
-        fontsize=7.5,
-        color="0.35",
+        ha="right" if found.decided_s > right / 2 else "left",
+        va="top",
+        fontsize=8.5,
+        color="0.3",
     )
     axes.set_title(f"rank {found.rank}: {TITLES[found.fault]}", fontsize=10)
     axes.set_xlabel("seconds since the fault")
     axes.set_ylabel("step")
-    axes.legend(loc="lower right", fontsize=8, frameon=False)
     _tidy(axes)
+
+
+def _lost(found: Failover) -> str:
+    return "no step lost" if found.lost_steps == 0 else f"{found.lost_steps} steps lost"
 
 
 def _tidy(axes: Any) -> None:
