@@ -10,8 +10,7 @@ machine, the programs are the real ones. It is a cluster to break: nothing in it
 reaches outside the machine.
 """
 
-from localcluster.cluster import Cluster
-from localcluster.node import Node
+from localcluster.cluster import Cluster, Node
 from localcluster.pods import Process
 from localcluster.shell import ClusterError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from localcluster.cluster import NODES, Cluster
@@ -14,7 +15,7 @@ from localcluster.teardown import residue
 def up(arguments: argparse.Namespace) -> None:
     """make the cluster, or repair the one that runs"""
     cluster = Cluster.up(nodes=arguments.nodes)
-    say(f"The cluster is up: {', '.join(cluster.state.nodes)}. KUBECONFIG={cluster.kubeconfig}")
+    say(f"The cluster is up: {', '.join(node.name for node in cluster.nodes)}. KUBECONFIG={cluster.kubeconfig}")
 
 
 def down(_: argparse.Namespace) -> None:
@@ -41,13 +42,16 @@ def load(arguments: argparse.Namespace) -> None:
 def status(_: argparse.Namespace) -> None:
     """tell what runs"""
     if not Cluster.is_running():
-        say("down" if not residue() else "broken: `python -m localcluster up` makes it anew")
+        say("down")
+        left = residue() if os.geteuid() == 0 else []
+        if left:
+            say(f"but not all is gone: {', '.join(left)}\n`python -m localcluster up` makes it anew, `down` removes it")
         return
     cluster = Cluster.connect()
     for node in cluster.nodes:
         power = "on" if node.is_running else "off"
-        say(f"{node.name}  power {power}  network {'connected' if node.is_connected else 'cut off'}  {node.address}")
-    say(f"KUBECONFIG={cluster.kubeconfig}\nlogs: {cluster.logs}")
+        say(f"{node.name}  power {power}  network {'connected' if node.is_connected else 'cut off'}")
+    say(f"KUBECONFIG={cluster.kubeconfig}")
 
 
 def main() -> None:

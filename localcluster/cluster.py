@@ -1,88 +1,86 @@
-"""The cluster of this machine: brought up, found again, repaired, ended.
+"""What a local cluster can do, whichever kind of it runs on this machine.
 
-`up` is idempotent: a living cluster is used as it is (nodes without power are started, partitions healed); one whose
-processes were ended from outside is removed and made anew, with nothing in it. There is one per machine, whichever
-checkout asks. Nothing in it outlives it but images.
+There are two: the embedded one (embedded.py), which needs root and no container engine, and kind (kind.py), which is
+used where docker answers and kind is installed. The environment variable UNDERSTUDY_CLUSTER chooses one by name.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
-from localcluster import (
-    build,
-    cgroups,
-    controlplane,
-    load,
-    network,
-    paths,
-    pki,
-    pods,
-    requirements,
-    storage,
-    teardown,
-)
-from localcluster.api import Api, ApiError
-from localcluster.node import Node
-from localcluster.shell import ClusterError, require_root, run, say, step, wait_until
+from localcluster import engine, paths
+from localcluster.pods import Process
+from localcluster.shell import Argv, ClusterError
 
 NODES = 2
-API_TIMEOUT_S = 60
-READY_TIMEOUT_S = 120
+CHOICE = "UNDERSTUDY_CLUSTER"
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """A running cluster; `checkout` is where its kubeconfig and programs are linked."""
+class Node(ABC):
+    """A worker node and the faults that can be done to it; each has taken effect when its call returns."""
 
-    state: paths.State
+    name: str
+
+    @property
+    @abstractmethod
+    def is_running(self) -> bool:
+        """Whether the node has power."""
+
+    @property
+    @abstractmethod
+    def is_connected(self) -> bool:
+        """Whether the node is on the network."""
+
+    @abstractmethod
+    def power_cut(self) -> None:
+        """Cut the power: nothing on the node runs or sends from now on. What it wrote to its disk stays."""
+
+    @abstractmethod
+    def start(self, *, wait_ready: bool = True) -> None:
+        """Switch the node on, and return when it is Ready; does nothing to a node that runs."""
+
+    @abstractmethod
+    def partition(self) -> None:
+        """Cut the node off from the control plane and the other nodes; what runs on it runs on."""
+
+    @abstractmethod
+    def heal(self) -> None:
+        """End a partition."""
+
+    @abstractmethod
+    def run(self, argv: Argv, *, stdin: str | None = None, timeout_s: float | None = 60) -> str:
+        """Run a program on the node and return what it printed."""
+
+
+class Cluster(ABC):
+    """A running cluster."""
+
     checkout: Path
 
-    @classmethod
-    def up(cls, *, nodes: int = NODES, checkout: Path = paths.CHECKOUT) -> Cluster:
-        """Return the cluster, made or repaired as need be."""
-        require_root("the local cluster")
-        requirements.install(requirements.CLUSTER)
-        programs = build.programs()
-        with paths.lock():
-            state = paths.State.load()
-            if state is None or not _is_usable(state, programs, nodes):
-                if teardown.residue():
-                    say("Removing what is left of an earlier cluster")
-                    teardown.remove()
-                state = _make(programs, nodes)
-            cluster = cls(state, checkout)
-            cluster._repair()
-            cluster._link()
-        return cluster
+    @staticmethod
+    def up(*, nodes: int = NODES, checkout: Path = paths.CHECKOUT) -> Cluster:
+        """Return the machine's cluster: the one that runs, repaired if need be, else a new one."""
+        return _implementation().up(nodes=nodes, checkout=checkout)
 
-    @classmethod
-    def connect(cls, *, checkout: Path = paths.CHECKOUT) -> Cluster:
+    @staticmethod
+    def connect(*, checkout: Path = paths.CHECKOUT) -> Cluster:
         """Return the running cluster; ClusterError says how to get one when there is none."""
-        state = paths.State.load()
-        if state is None or not cls.is_running():
-            raise ClusterError("no cluster runs on this machine: make one with `python -m localcluster up`")
-        return cls(state, checkout)
+        return _implementation().connect(checkout=checkout)
 
-    @classmethod
-    def is_running(cls) -> bool:
-        """Tell whether a cluster's control plane runs on this machine."""
-        return paths.State.load() is not None and controlplane.is_running()
+    @staticmethod
+    def is_running() -> bool:
+        """Tell whether a cluster runs on this machine."""
+        return _implementation().is_running()
 
-    @classmethod
-    def down(cls, *, checkout: Path = paths.CHECKOUT) -> None:
-        """Leave nothing: no process, mount, namespace, route, link or cgroup, whatever state it was in."""
-        require_root("the local cluster")
-        with paths.lock():
-            teardown.remove()
-        (checkout / ".cluster" / "kubeconfig").unlink(missing_ok=True)
+    @staticmethod
+    def down(*, checkout: Path = paths.CHECKOUT) -> None:
+        """End the cluster, whatever state it is in, and leave nothing of it but caches."""
+        _implementation().down(checkout=checkout)
 
     @property
     def kubeconfig(self) -> Path:
@@ -90,164 +88,78 @@ class Cluster:
         return self.checkout / ".cluster" / "kubeconfig"
 
     @property
+    @abstractmethod
     def kubectl(self) -> Path:
-        return Path(self.state.bin) / "kubectl"
+        """The program kubectl, of the cluster's version."""
 
     @property
+    @abstractmethod
     def helm(self) -> Path:
-        return Path(self.state.bin) / "helm"
+        """The program helm."""
 
     @property
-    def logs(self) -> Path:
-        """The folder of the logs of every component."""
-        return self.state.logs
-
-    @cached_property
-    def api(self) -> Api:
-        return Api.from_kubeconfig(self.state.pki / "admin.kubeconfig")
-
-    @cached_property
-    def nodes(self) -> tuple[Node, ...]:
-        return tuple(Node(name, index, self.state, self.api) for index, name in enumerate(self.state.nodes))
+    @abstractmethod
+    def nodes(self) -> Sequence[Node]:
+        """The worker nodes."""
 
     def node(self, name: str) -> Node:
         """Return a node by its name."""
         for node in self.nodes:
             if node.name == name:
                 return node
-        raise ClusterError(f"there is no node {name}: there are {', '.join(self.state.nodes)}")
+        raise ClusterError(f"there is no node {name}: there are {', '.join(node.name for node in self.nodes)}")
 
-    @contextmanager
-    def api_outage(self) -> Iterator[None]:
-        """Make the API server unreachable from nodes, pods and this machine; no connection is told of it."""
-        port = network.SwitchPort("control")
-        port.set(up=False)
-        try:
-            yield
-        finally:
-            port.set(up=True)
-            port.close()
-            wait_until(self.api.is_ready, timeout_s=API_TIMEOUT_S, what="the API server after its outage")
+    @abstractmethod
+    def api_outage(self) -> AbstractContextManager[None]:
+        """Make the API server unreachable for the length of a block; no open connection is told of it."""
 
-    def processes(self, namespace: str, pod: str) -> list[pods.Process]:
+    @abstractmethod
+    def processes(self, namespace: str, pod: str) -> list[Process]:
         """Return the processes of a pod's containers, oldest first, with this machine's pids."""
-        found = self.api.get(f"/api/v1/namespaces/{namespace}/pods/{pod}")
-        return pods.of(found["metadata"]["uid"])
 
+    @abstractmethod
+    def load_image(self, name: str) -> None:
+        """Make every node have an image that was built on this machine, as it is now."""
+
+    @abstractmethod
     def volume_folder(self, namespace: str, claim: str) -> Path:
         """Return the folder on this machine of a bound claim's volume."""
-        return storage.folder_of(self._volume(namespace, claim))
 
+    @abstractmethod
     def set_volume_read_only(self, namespace: str, claim: str, *, read_only: bool) -> None:
         """Turn the file system of a claim with the annotation localcluster/tmpfs-size read-only, or writable again."""
-        folder = self.volume_folder(namespace, claim)
-        if not folder.is_mount():
-            raise ClusterError(
-                f"the volume of {namespace}/{claim} is a plain folder: make the claim with the annotation "
-                f"{storage.TMPFS_SIZE} to give it a file system of its own"
-            )
-        run(["mount", "-o", f"remount,{'ro' if read_only else 'rw'}", folder])
-
-    def load_image(self, name: str) -> None:
-        """Make every node have an image that `localcluster.images` built, as it is now."""
-        load.load(self.nodes, name)
-
-    def _volume(self, namespace: str, claim: str) -> dict[str, Any]:
-        found = self.api.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{claim}")
-        name = found["spec"].get("volumeName")
-        if not name:
-            raise ClusterError(f"the claim {namespace}/{claim} is not bound to a volume yet")
-        return self.api.get(f"{storage.VOLUMES}/{name}")
-
-    def _repair(self) -> None:
-        """Give every node power and a network, and every node's readiness time to come."""
-        for node in self.nodes:
-            if node.is_running and not node.is_connected:
-                say(f"  healing the partition of {node.name}")
-                node.heal()
-        asleep = [node for node in self.nodes if not node.is_running]
-        if asleep:
-            with step(f"{', '.join(node.name for node in asleep)} started"):
-                for node in asleep:
-                    node.start(wait_ready=False)
-        with step("all nodes are Ready"):
-            wait_until(lambda: all(map(self._is_ready, self.nodes)), timeout_s=READY_TIMEOUT_S, what="Ready nodes")
-            # Made by the controller manager; without it no pod is accepted.
-            account = "/api/v1/namespaces/default/serviceaccounts/default"
-            wait_until(lambda: self.api.exists(account), timeout_s=READY_TIMEOUT_S, what="the default ServiceAccount")
-
-    def _is_ready(self, node: Node) -> bool:
-        try:
-            conditions = self.api.get(f"/api/v1/nodes/{node.name}")["status"]["conditions"]
-        except ApiError:
-            return False
-        return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
-
-    def _link(self) -> None:
-        """Write the kubeconfig into the checkout, and links to the programs."""
-        folder = self.kubeconfig.parent
-        (folder / "bin").mkdir(parents=True, exist_ok=True)
-        for program in (self.kubectl, self.helm):
-            link = folder / "bin" / program.name
-            if not link.is_symlink() or link.readlink() != program:
-                link.unlink(missing_ok=True)
-                link.symlink_to(program)
-        content = pki.kubeconfig(self.state.pki, "admin")
-        if not self.kubeconfig.exists() or self.kubeconfig.read_text() != content:
-            temporary = self.kubeconfig.with_name(f"kubeconfig.{os.getpid()}")
-            temporary.touch(mode=0o600)
-            temporary.write_text(content)
-            temporary.replace(self.kubeconfig)
 
 
-def _is_usable(state: paths.State, programs: Path, nodes: int) -> bool:
-    """Tell whether a recorded cluster can go on; its control plane must live, its nodes can be started."""
-    if Path(state.bin) != programs or len(state.nodes) != nodes:
-        say("The cluster that runs is another build or size: it is replaced")
-        return False
-    if not controlplane.is_running():
-        return False
-    port = network.SwitchPort("control")
-    port.set(up=True)
-    port.close()
-    return Api.from_kubeconfig(state.pki / "admin.kubeconfig").is_ready()
+def _implementation() -> type[Cluster]:
+    from localcluster.embedded import EmbeddedCluster
+    from localcluster.kind import KindCluster
+
+    choices: dict[str, type[Cluster]] = {"embedded": EmbeddedCluster, "kind": KindCluster}
+    chosen = os.environ.get(CHOICE)
+    if chosen is None:
+        chosen = "kind" if shutil.which("kind") and engine.works("docker") else "embedded"
+    if chosen not in choices:
+        raise ClusterError(f"{CHOICE}={chosen}: choose one of {', '.join(choices)}")
+    return choices[chosen]
 
 
-def _make(programs: Path, nodes: int) -> paths.State:
-    """Make a cluster from nothing, up to its control plane."""
-    home = paths.cache() / "cluster"
-    names = tuple(f"node-{index + 1}" for index in range(nodes))
-    state = paths.State(
-        layout=paths.LAYOUT,
-        boot_id=paths.boot_id(),
-        generation=secrets.token_hex(8),
-        binary=programs.name,
-        home=str(home),
-        bin=str(programs),
-        nodes=names,
-        sysctls=teardown.sysctls(),
-    )
-    teardown.clear(home)
-    state.save()
-    with step("keys and networks made"):
-        pki.make(state.pki, names)
-        _make_volumes(home, names)
-        network.make_switch()
-        network.make_control_plane(nodes)
-        for name in names:
-            cgroups.make(name)
-    with step("the API server is ready"):
-        controlplane.start(state)
-        api = Api.from_kubeconfig(state.pki / "admin.kubeconfig")
-        storage.make_classes(api)
-    return state
+def link(checkout: Path, kubeconfig: str, programs: Sequence[Path]) -> None:
+    """Write the kubeconfig into a checkout, and links to the programs."""
+    folder = checkout / ".cluster"
+    (folder / "bin").mkdir(parents=True, exist_ok=True)
+    for program in programs:
+        here = folder / "bin" / program.name
+        if not here.is_symlink() or here.readlink() != program:
+            here.unlink(missing_ok=True)
+            here.symlink_to(program)
+    file = folder / "kubeconfig"
+    if not file.exists() or file.read_text() != kubeconfig:
+        temporary = folder / f"kubeconfig.{os.getpid()}"
+        temporary.touch(mode=0o600)
+        temporary.write_text(kubeconfig)
+        temporary.replace(file)
 
 
-def _make_volumes(home: Path, nodes: tuple[str, ...]) -> None:
-    """Make the folder of the volumes a mount of its own, so that mounts below it reach the nodes."""
-    folder = home / "volumes"
-    for name in ("shared", *nodes):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    paths.VOLUMES.mkdir(parents=True, exist_ok=True)
-    run(["mount", "--bind", folder, paths.VOLUMES])
-    run(["mount", "--make-shared", paths.VOLUMES])
+def unlink(checkout: Path) -> None:
+    """Take the kubeconfig of an ended cluster out of a checkout."""
+    (checkout / ".cluster" / "kubeconfig").unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from localcluster import base, paths
 from localcluster.engine import Engine
@@ -47,7 +48,7 @@ def layout() -> Path:
 
 
 def build(names: Sequence[str] = (), *, checkout: Path = paths.CHECKOUT) -> list[str]:
-    """Build and export the images that changed (all, or those named and what they start from); return their names."""
+    """Build what changed of all images, or of those named and what they start from; return the names of these."""
     engine = Engine.find()
     chosen = [image for image in IMAGES if not names or image.name in names or image.name in _bases(names, checkout)]
     unknown = set(names) - {image.name for image in IMAGES}
@@ -57,15 +58,41 @@ def build(names: Sequence[str] = (), *, checkout: Path = paths.CHECKOUT) -> list
         ids = {base.NAME: base.provide(engine)}
         for image in chosen:
             ids[image.name] = _build(engine, image, ids, checkout)
-        _prune()
     return [image.name for image in chosen]
 
 
-def build_one(image: Image, *, checkout: Path) -> None:
-    """Build and export an image that is not one of the project's own."""
+def export(name: str) -> dict[str, Any]:
+    """Bring an image of the engine's store into the layout, and return the descriptor of its manifest."""
     engine = Engine.find()
     with _lock():
-        _build(engine, image, {base.NAME: base.provide(engine)}, checkout)
+        present = engine.image_id(name)
+        if present is None:
+            raise ClusterError(f"{name} has not been built here: build it with `python -m localcluster images`")
+        record = paths.cache() / "images" / f"{name.replace('/', '_').replace(':', '_')}.exported"
+        manifest = _exported(name)
+        if manifest is None or not record.exists() or record.read_text() != present:
+            with step(f"{name} is exported"):
+                engine.export(name, layout())
+            _prune()
+            record.write_text(present)
+            manifest = _exported(name)
+    if manifest is None:
+        raise ClusterError(
+            f"the export of {name} to {layout()} did not bring it there: remove that folder and try again"
+        )
+    return manifest
+
+
+def _exported(name: str) -> dict[str, Any] | None:
+    """Return the descriptor of an exported image's manifest."""
+    try:
+        index = json.loads((layout() / "index.json").read_text())
+    except FileNotFoundError:
+        return None
+    for manifest in index["manifests"]:
+        if manifest.get("annotations", {}).get("org.opencontainers.image.ref.name") == name:
+            return {key: manifest[key] for key in ("mediaType", "digest", "size")}
+    return None
 
 
 def _build(engine: Engine, image: Image, ids: Mapping[str, str], checkout: Path) -> str:
@@ -84,8 +111,6 @@ def _build(engine: Engine, image: Image, ids: Mapping[str, str], checkout: Path)
             return present
         with step(f"{image.name} is built"):
             engine.build(dockerfile, context, image.name)
-        with step(f"{image.name} is exported"):
-            engine.export(image.name, layout())
     built = engine.image_id(image.name)
     if built is None:
         raise ClusterError(f"{engine.program} built {image.name} but does not know it")

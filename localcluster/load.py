@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from localcluster import images, oci
-from localcluster.node import Node
+from localcluster.node import EmbeddedNode as Node
 from localcluster.shell import ClusterError, say, step
 
 CTR = ("ctr", "--namespace", "k8s.io")
 
 
 def load(nodes: Sequence[Node], name: str) -> None:
-    """Make the nodes have the exported image as it is now."""
-    manifest = _exported(name)
+    """Make the nodes have an image of the engine's store as it is now."""
+    manifest = images.export(name)
     wanted = f"docker.io/library/{name}" if "/" not in name else name
     behind = [node for node in nodes if _present(node).get(wanted) != manifest["digest"]]
     if not behind:
@@ -34,19 +34,7 @@ def load(nodes: Sequence[Node], name: str) -> None:
 
 def digest(name: str) -> str:
     """Return what tells a built image from any other of its name."""
-    return str(_exported(name)["digest"])
-
-
-def _exported(name: str) -> dict[str, Any]:
-    """Return the descriptor of an exported image's manifest."""
-    try:
-        index = json.loads((images.layout() / "index.json").read_text())
-    except FileNotFoundError:
-        index = {"manifests": []}
-    for manifest in index["manifests"]:
-        if manifest.get("annotations", {}).get("org.opencontainers.image.ref.name") == name:
-            return {key: manifest[key] for key in ("mediaType", "digest", "size")}
-    raise ClusterError(f"{name} has not been built here: build it with `python -m localcluster images`")
+    return str(images.export(name)["digest"])
 
 
 def _present(node: Node) -> dict[str, str]:

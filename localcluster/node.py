@@ -18,6 +18,7 @@ from typing import Any
 
 from localcluster import cgroups, network, paths, pause, processes
 from localcluster.api import Api, ApiError
+from localcluster.cluster import Node
 from localcluster.shell import Argv, ClusterError, run, wait_until
 
 INIT = Path(__file__).resolve().parent / "node-init.sh"
@@ -28,7 +29,7 @@ PURGE_EXCLUDES = ("containerd",)  # of a node's /var/lib: its images are worth k
 
 
 @dataclass(frozen=True)
-class Node:
+class EmbeddedNode(Node):
     """A worker node. All times are this machine's: the nodes share its clock."""
 
     name: str
