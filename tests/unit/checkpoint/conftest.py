@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import pytest
-
 from understudy.checkpoint import Checkpoint, RankStore
 from understudy.checkpoint.filesystem import FileSystem
 

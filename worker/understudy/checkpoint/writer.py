@@ -68,7 +68,11 @@ class TermWriter:
             state = State(tensors)
             if newest is None:
                 self._require_space(state.size_bytes)
-            ref = self._commit_making_room(step, state, extra)
+            try:
+                ref = self._commit_making_room(step, state, extra)
+            except FileNotFoundError:
+                self._stop_if_superseded()  # whose successor may have removed this term by now
+                raise
             self._clean_up()
             return ref
 
@@ -126,19 +130,14 @@ class TermWriter:
             )
 
     def _commit_making_room(self, step: int, state: State, extra: Mapping[str, Any]) -> CheckpointRef:
-        try:
-            return self._commit(step, state, extra)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                self._sweep()
-            if error.errno not in FULL or not self._make_room():
-                raise
-        try:
-            return self._commit(step, state, extra)
-        except OSError:
-            with contextlib.suppress(OSError):
-                self._sweep()
-            raise
+        while True:
+            try:
+                return self._commit(step, state, extra)
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    self._sweep()
+                if error.errno not in FULL or not self._make_room():
+                    raise
 
     def _make_room(self) -> bool:
         """Remove older terms before their time: keeping them until this one has `keep` commits yields to saving at all.
