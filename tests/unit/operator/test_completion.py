@@ -1,0 +1,53 @@
+"""When a rank and a job are complete, and what becomes of their pods."""
+
+from understudy_operator.core.actions import AssignSlot, CreatePod, DeletePod, WriteStatus
+
+from tests.unit.operator.builders import PRIMARY, RANK, UNDERSTUDY, Scene, ago, ended, of
+
+
+def complete(ranks: int = 1) -> Scene:
+    """Rank 0 has said that it completed."""
+    return Scene(ranks=ranks).released(RANK, "Completed").pod(PRIMARY, container=ended(0), phase="Succeeded")
+
+
+def test_completed_and_exit_0_is_no_failure() -> None:
+    assert complete().decide().promotions == ()
+
+
+def test_a_completed_primary_that_is_deleted_afterwards_takes_nothing_back() -> None:
+    scene = complete().gone(PRIMARY)
+    assert scene.decide().promotions == ()
+    assert scene.written()["phase"] == "Succeeded"
+
+
+def test_the_redundant_pods_of_a_complete_rank_end_and_are_not_replaced() -> None:
+    scene = complete(ranks=2)
+    rest = scene.decide().rest
+    assert [d.pod.name for d in of(rest, DeletePod)] == [UNDERSTUDY]
+    assert of(scene.gone(UNDERSTUDY).decide().rest, AssignSlot) == []
+
+
+def test_the_job_goes_on_until_its_last_rank_is_complete() -> None:
+    status = complete(ranks=2).written()
+    assert (status["phase"], status["redundantDesired"]) == ("Running", 1)
+
+
+def test_a_complete_job_keeps_its_primaries_and_needs_no_look() -> None:
+    scene = complete().settled()
+    decision = scene.pod(UNDERSTUDY, deleting_since=ago(0)).decide()
+    assert (of(decision.rest, DeletePod), of(decision.rest, CreatePod)) == ([], [])
+    assert decision.wake_at == float("inf")
+
+
+def test_a_job_seen_to_succeed_stays_so_without_its_leases() -> None:
+    scene = complete().settled()
+    scene.gone(*list(scene.leases), *list(scene.pods))
+    decision = scene.decide()
+    assert decision.promotions == ()
+    assert not of(decision.rest, CreatePod)
+    assert all(write.status["phase"] == "Succeeded" for write in of(decision.rest, WriteStatus))
+
+
+def test_completion_is_told_in_events_rank_by_rank() -> None:
+    assert set(complete(ranks=2).events()) == {"rank 0 complete"}
+    assert set(complete().events()) == {"rank 0 complete", "complete"}

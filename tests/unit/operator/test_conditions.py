@@ -1,0 +1,141 @@
+"""Bad input and bad luck: each gets one sentence that says what is wrong and what to do."""
+
+import pytest
+from understudy_contract.lease import Notice
+from understudy_operator.core.model import Claim, Terminated, Waiting
+
+from tests.unit.operator.builders import LEASE_S, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, a_promotion, ended
+
+NO_NODE = "0/2 nodes are available: 2 Insufficient cpu."
+
+
+def starting() -> Scene:
+    """The primary has yet to report; there is no redundant pod to take its place."""
+    return Scene(redundancy=0).beat(RANK, none=True)
+
+
+BAD = {
+    "an image that cannot be pulled": (
+        starting().pod(PRIMARY, container=Waiting("ImagePullBackOff", 'Back-off pulling image "nope"')),
+        "ImagePullBackOff",
+        'Back-off pulling image "nope"; check the image\'s name',
+    ),
+    "a template that makes no container": (
+        starting().pod(PRIMARY, container=Waiting("CreateContainerConfigError", 'secret "s" not found')),
+        "CreateContainerConfigError",
+        'secret "s" not found; correct the pod template',
+    ),
+    "a pod that finds no node": (
+        starting().pod(PRIMARY, node=None, container=None, scheduling=NO_NODE),
+        "Unschedulable",
+        "Insufficient cpu. Free resources, or lower the template's requests",
+    ),
+    "a claim that never binds": (
+        starting()
+        .pod(PRIMARY, node=None, container=None, scheduling="unbound immediate PersistentVolumeClaims")
+        .given(claim=Claim("digits-checkpoints", "Pending", ())),
+        "ClaimPending",
+        "kubectl describe pvc digits-checkpoints",
+    ),
+    "a claim that one pod alone can mount": (
+        Scene(access="ReadWriteOncePod"),
+        "ClaimRefused",
+        "ReadWriteOnce (all pods on one node) or ReadWriteMany",
+    ),
+    "a template that the API refuses": (
+        starting().given(problem='The pod template is refused: unknown field "spec.imagee"'),
+        "InvalidTemplate",
+        "spec.imagee",
+    ),
+    "a script that fails again and again": (
+        starting()
+        .pod(PRIMARY, container=Waiting("ContainerCreating", ""))
+        .lease(RANK, failures=3, promotion=a_promotion(message="the trainer of pod digits-0-0 ended: exit code 1")),
+        "Failing",
+        "has failed 3 times without a new checkpoint; last: the trainer of pod digits-0-0 ended: exit code 1. Correct",
+    ),
+    "a pod that its node refuses": (
+        starting().pod(PRIMARY, container=None, phase="Failed", reason="OutOfcpu").lease(RANK, failures=5, silent_s=0),
+        "Ended",
+        "was ended by its node (OutOfcpu)",
+    ),
+    "a primary that hangs with nobody to replace it": (
+        Scene(redundancy=0).lease(RANK, silent_s=LEASE_S),
+        "Silent",
+        "delete it if it hangs",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_training_is_false_and_says_why(what: str) -> None:
+    scene, reason, words = BAD[what]
+    condition = scene.condition("Training")
+    assert (condition["status"], condition["reason"]) == ("False", reason)
+    assert words in condition["message"]
+
+
+@pytest.mark.parametrize(
+    ("what", "key", "reason"),
+    [
+        ("an image that cannot be pulled", "stuck digits-0-0 ImagePullBackOff", "PodPending"),
+        ("a pod that finds no node", "stuck digits-0-0 Unschedulable", "PodPending"),
+        ("a claim that never binds", "stuck digits-0-0 ClaimPending", "PodPending"),
+        ("a claim that one pod alone can mount", "claim refused", "ClaimRefused"),
+    ],
+)
+def test_an_event_says_it_too(what: str, key: str, reason: str) -> None:
+    event = BAD[what][0].events()[key]
+    assert (event.warning, event.reason) == (True, reason)
+    assert event.message == BAD[what][0].condition("Training")["message"]
+
+
+def test_an_image_without_the_agent_is_named_and_backed_off_from() -> None:
+    message = 'exec: "understudy-agent": executable file not found in $PATH'
+    start_error = Terminated(128, "StartError", f"failed to create containerd task: {message}", "")
+    scene = starting().pod(PRIMARY, container=start_error, phase="Failed").lease(RANK, silent_s=1)
+    (promote,) = scene.decide().promotions
+    assert promote.failures == 1
+    assert promote.promotion is not None
+    assert "its image has no understudy-agent: build it FROM understudy-worker" in promote.promotion.message
+    assert scene.lease(RANK, failures=1).decide().promotions == ()
+
+
+def test_a_workers_notice_becomes_an_event() -> None:
+    scene = Scene().lease(RANK, notice=Notice("CheckpointFailed", "no space left on the volume"))
+    (event,) = scene.events().values()
+    assert (event.reason, event.message) == ("CheckpointFailed", "digits-0-0: no space left on the volume")
+
+
+@pytest.mark.parametrize(
+    ("scene", "status", "reason"),
+    [
+        (Scene(), "True", "OtherNodes"),
+        (Scene().pod(UNDERSTUDY, node="node-a"), "False", "SameNode"),
+        (Scene().pod(UNDERSTUDY, container=ended()), "False", "SameNode"),
+        (Scene(access="ReadWriteOnce"), "False", "ReadWriteOnce"),
+        (Scene().given(claim=None), "False", "ClaimPending"),
+    ],
+)
+def test_node_fault_tolerant(scene: Scene, status: str, reason: str) -> None:
+    condition = scene.condition("NodeFaultTolerant")
+    assert (condition["status"], condition["reason"]) == (status, reason)
+
+
+@pytest.mark.parametrize(
+    ("scene", "status", "reason"),
+    [
+        (Scene(), "True", "Ready"),
+        (Scene(redundancy=0), "False", "NotRequested"),
+        (Scene().gone(UNDERSTUDY), "False", "Starting"),
+        (Scene().beat(SLOT, none=True).lease(SLOT, failures=2), "False", "Failing"),
+        (
+            Scene().beat(SLOT, none=True).pod(UNDERSTUDY, node=None, container=None, scheduling=NO_NODE),
+            "False",
+            "Unschedulable",
+        ),
+    ],
+)
+def test_redundant(scene: Scene, status: str, reason: str) -> None:
+    condition = scene.condition("Redundant")
+    assert (condition["status"], condition["reason"]) == (status, reason)

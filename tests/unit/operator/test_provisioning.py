@@ -1,0 +1,223 @@
+"""What a rank should have: Leases, pods and where they go, labels, and what is cleared away."""
+
+import pytest
+from understudy_contract.lease import Phase
+from understudy_contract.names import Role, Term
+from understudy_operator.core.actions import (
+    AssignSlot,
+    CreatePod,
+    DeletePod,
+    OpenRank,
+    OpenSlot,
+    Placement,
+    Prepare,
+    Relabel,
+)
+from understudy_operator.core.model import Claim
+
+from tests.unit.operator.builders import (
+    LEASE_S,
+    NOW,
+    PRIMARY,
+    RANK,
+    SLOT,
+    UNDERSTUDY,
+    Scene,
+    a_promotion,
+    ago,
+    checkpoint,
+    ended,
+    of,
+)
+
+PENDING = Claim("digits-checkpoints", "Pending", ())
+
+
+def new_job(ranks: int = 2) -> Scene:
+    """A job of which nothing exists."""
+    scene = Scene(ranks=ranks).given(claim=None, prepared=False)
+    return scene.gone(*list(scene.leases), *list(scene.pods))
+
+
+def opened(claim: Claim | None = PENDING) -> Scene:
+    """Two ranks whose Leases name their first pods, which do not exist."""
+    scene = Scene(ranks=2).given(claim=claim, unborn=frozenset({"digits-0-0", "digits-1-0"}))
+    for rank in ("digits-0", "digits-1"):
+        scene.beat(rank, none=True).lease(f"{rank}-s0", holder="", heartbeat=None, silent_s=0)
+    return scene.gone(*list(scene.pods))
+
+
+class TestFirstStart:
+    """From nothing to the first pods."""
+
+    def test_prepares_and_opens_the_ranks_before_any_pod(self) -> None:
+        rest = new_job().decide().rest
+        assert isinstance(rest[0], Prepare)
+        assert [(o.term, o.holder, o.incarnation) for o in of(rest, OpenRank)] == [
+            (1, "digits-0-0", 1),
+            (1, "digits-1-0", 1),
+        ]
+        assert of(rest, CreatePod) == []
+
+    def test_makes_one_pod_until_the_claim_is_bound(self) -> None:
+        rest = opened().decide().rest
+        assert [(c.name, c.slot, c.term) for c in of(rest, CreatePod)] == [("digits-0-0", None, 1)]
+        assert of(rest, AssignSlot) == []
+        waiting = opened().pod("digits-0-0", node=None, container=None, phase="Pending")
+        assert of(waiting.decide().rest, CreatePod) == []
+
+    def test_makes_all_pods_once_it_is_bound(self) -> None:
+        bound = opened(Claim("digits-checkpoints", "Bound", ("ReadWriteMany",))).pod("digits-0-0")
+        rest = bound.given(unborn=frozenset({"digits-1-0"})).decide().rest
+        assert [c.name for c in of(rest, CreatePod)] == ["digits-1-0"]
+        assert [(a.rank, a.slot) for a in of(rest, AssignSlot)] == [(0, 0), (1, 0)]
+
+    def test_makes_another_first_pod_when_the_first_ended_unbound(self) -> None:
+        scene = opened().pod("digits-0-0", phase="Failed", reason="DeadlineExceeded", container=None)
+        scene.lease(RANK, holder="digits-0-1", term=Term(2), incarnation=2)
+        rest = scene.given(unborn=frozenset({"digits-0-1", "digits-1-0"})).decide().rest
+        assert [c.name for c in of(rest, CreatePod)] == ["digits-0-1"]
+
+    @pytest.mark.parametrize("trouble", [{"prepared": False}, {"problem": "The pod template is refused"}])
+    def test_makes_no_pod_of_a_job_in_trouble(self, trouble: dict[str, object]) -> None:
+        assert of(opened().given(**trouble).decide().rest, CreatePod) == []
+
+
+class TestPlacement:
+    """Where the pod of an emptied slot may go."""
+
+    def placed(self, scene: Scene) -> Placement:
+        scene.gone(UNDERSTUDY).beat(SLOT, none=True).given(unborn=frozenset({UNDERSTUDY}))
+        (create,) = of(scene.decide().rest, CreatePod)
+        assert (create.name, create.slot) == (UNDERSTUDY, 0)
+        return create.placement
+
+    def test_a_shared_volume_lets_pods_go_apart(self) -> None:
+        assert self.placed(Scene()) == Placement(together=False, avoid_nodes=())
+
+    @pytest.mark.parametrize("access", ["ReadWriteOnce", "ReadWriteOncePod"])
+    def test_a_volume_of_one_node_keeps_them_together(self, access: str) -> None:
+        scene = Scene(access=access).given(suspect_nodes=frozenset({"node-b"}))
+        assert self.placed(scene) == Placement(together=True, avoid_nodes=())
+
+    def test_a_suspect_node_is_worse_than_the_primarys(self) -> None:
+        scene = Scene().given(suspect_nodes=frozenset({"node-c", "node-b"}))
+        assert self.placed(scene).avoid_nodes == (("node-a", 10), ("node-b", 100), ("node-c", 100))
+
+    def test_a_suspect_node_that_is_the_primarys_counts_as_suspect(self) -> None:
+        assert self.placed(Scene().given(suspect_nodes=frozenset({"node-a"}))).avoid_nodes == (("node-a", 100),)
+
+
+class TestSlots:
+    """A redundant pod that is lost is replaced; its primary notices nothing."""
+
+    @pytest.mark.parametrize(
+        ("sentence", "scene", "failures"),
+        [
+            ("one that was deleted", Scene().pod(UNDERSTUDY, deleting_since=ago(0)), 0),
+            ("one that is gone", Scene().gone(UNDERSTUDY), 0),
+            ("one that is silent for a lease", Scene().lease(SLOT, silent_s=LEASE_S), 0),
+            ("one that ended", Scene().pod(UNDERSTUDY, container=ended(1), phase="Failed"), 1),
+            ("one that gave up", Scene().released(SLOT, "ProcessExited", 1), 1),
+            ("one that was promoted", Scene().promoted(), 0),
+            ("one that had the rank and lost it", Scene().lease(RANK, promotion=a_promotion(source=UNDERSTUDY)), 0),
+        ],
+    )
+    def test_replaces(self, sentence: str, scene: Scene, failures: int) -> None:
+        decision = scene.decide()
+        assert decision.promotions == ()
+        (assign,) = of(decision.rest, AssignSlot)
+        assert (assign.slot, assign.failures, assign.rank_lease.incarnation) == (0, failures, 2), sentence
+
+    def test_backs_off_from_a_redundant_pod_that_fails_before_it_is_ready(self) -> None:
+        scene = Scene().beat(SLOT, phase=Phase.STARTING).lease(SLOT, failures=2, silent_s=3.9)
+        scene.released(SLOT, "ProcessExited", 1)
+        assert of(scene.decide().rest, AssignSlot) == []
+        assert scene.settled().decide().wake_at == pytest.approx(NOW.at + 0.1)
+        (assign,) = of(scene.lease(SLOT, silent_s=4).decide().rest, AssignSlot)
+        assert assign.failures == 3
+
+    def test_backs_off_from_pods_that_vanish_before_they_report(self) -> None:
+        scene = Scene().beat(SLOT, none=True).lease(SLOT, failures=2, silent_s=3.9).gone(UNDERSTUDY)
+        assert of(scene.decide().rest, AssignSlot) == []
+        (assign,) = of(scene.lease(SLOT, silent_s=4).decide().rest, AssignSlot)
+        assert assign.failures == 3
+
+    def test_pauses_with_its_rank_while_the_script_keeps_failing(self) -> None:
+        scene = (
+            Scene().gone(UNDERSTUDY).lease(RANK, failures=3, promotion=a_promotion(term=1)).lease(SLOT, silent_s=1.9)
+        )
+        assert of(scene.decide().rest, AssignSlot) == []
+        progressed = scene.beat(RANK, checkpoint=checkpoint(110))
+        assert len(of(progressed.decide().rest, AssignSlot)) == 1
+
+    def test_names_the_node_of_a_silent_one_suspect(self) -> None:
+        (assign,) = of(Scene().lease(SLOT, silent_s=LEASE_S).decide().rest, AssignSlot)
+        assert assign.suspect_node == "node-b"
+
+    def test_opens_a_slot_that_has_no_lease(self) -> None:
+        assert of(Scene().gone(SLOT).decide().rest, OpenSlot) == [OpenSlot(Scene().observe().ranks[0].rank, 0)]
+
+    def test_creates_what_a_lease_names_already(self) -> None:
+        scene = Scene().beat(SLOT, none=True).gone(UNDERSTUDY).given(unborn=frozenset({UNDERSTUDY}))
+        assert [(c.name, c.slot) for c in of(scene.decide().rest, CreatePod)] == [(UNDERSTUDY, 0)]
+
+
+class TestLabels:
+    """The role labels say what the Leases say."""
+
+    def test_the_old_primarys_comes_off_before_the_new_ones_goes_on(self) -> None:
+        scene = Scene().promoted().pod(PRIMARY, role=Role.PRIMARY, term=Term(1), container=ended())
+        scene.pod(UNDERSTUDY, role=Role.REDUNDANT, term=None)
+        labels = [(r.pod.name, r.role, r.term) for r in of(scene.decide().rest, Relabel)]
+        assert labels == [(PRIMARY, None, None), (UNDERSTUDY, Role.PRIMARY, 2)]
+
+    def test_are_left_alone_when_they_are_right(self) -> None:
+        assert of(Scene(ranks=2, redundancy=2).decide().rest, Relabel) == []
+
+    def test_come_off_a_copy_that_somebody_made_for_debugging(self) -> None:
+        scene = Scene().pod("digits-0-debug", role=Role.PRIMARY)
+        rest = scene.decide().rest
+        assert [(r.pod.name, r.role) for r in of(rest, Relabel)] == [("digits-0-debug", None)]
+        assert of(rest, DeletePod) == []
+
+
+class TestRemovals:
+    """No Lease names them."""
+
+    def test_an_orphan_that_may_still_run_is_deleted(self) -> None:
+        scene = Scene().pod("digits-0-7").pod("digits-0-8", deleting_since=ago(1))
+        assert [d.pod.name for d in of(scene.decide().rest, DeletePod)] == ["digits-0-7"]
+
+    def test_the_last_two_ended_pods_are_kept_for_their_logs(self) -> None:
+        scene = Scene()
+        for incarnation in (9, 10, 3, 4):
+            scene.pod(f"digits-0-{incarnation}", container=ended(), phase="Failed")
+        assert [d.pod.name for d in of(scene.decide().rest, DeletePod)] == ["digits-0-3", "digits-0-4"]
+
+    def test_an_old_primary_is_deleted_while_it_may_run(self) -> None:
+        scene = Scene().promoted().pod(PRIMARY)
+        assert [d.pod.name for d in of(scene.decide().rest, DeletePod)] == [PRIMARY]
+
+
+class TestLostLease:
+    """Somebody deleted a rank's Lease: it is remade above all that is remembered."""
+
+    def test_a_living_primary_keeps_the_rank_in_a_higher_term(self) -> None:
+        status = {"ranks": [{"rank": 0, "term": 4}]}
+        (opened,) = of(Scene().gone(RANK).status(status).decide().rest, OpenRank)
+        assert (opened.term, opened.holder, opened.incarnation) == (5, PRIMARY, 2)
+
+    def test_a_pods_term_counts_as_well(self) -> None:
+        (opened,) = of(Scene().pod(PRIMARY, term=Term(6)).gone(RANK).decide().rest, OpenRank)
+        assert opened.term == 7
+
+    def test_a_name_is_never_used_again_even_if_only_the_status_remembers_it(self) -> None:
+        scene = new_job(1).status(
+            {
+                "ranks": [{"rank": 0, "term": 3, "primary": "digits-0-4", "redundant": [{"pod": "digits-0-6"}]}],
+                "failovers": [{"rank": 0, "term": 8, "from": "digits-0-2", "to": "digits-0-4", "promotedAt": ""}],
+            }
+        )
+        (opened,) = of(scene.decide().rest, OpenRank)
+        assert (opened.term, opened.holder, opened.incarnation) == (9, "digits-0-7", 8)

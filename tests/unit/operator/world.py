@@ -1,0 +1,339 @@
+"""A tiny API server and the memory of one operator process, as frozen values; `apply(world, action)` is pure.
+
+The operator sees the truth through a cache. Its own writes enter the cache at once, as the informers do it; what others
+write enters it with `sync`, Leases and pods apart, so that any mixture of old and new can be decided on. Guards are
+those of the API: resourceVersion for Leases and labels, uid for deletions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_never
+
+from understudy_contract.lease import LeaseRecord, micro_time
+from understudy_contract.names import Rank, Role, Step, Term, pod_name, rank_lease_name, slot_lease_name
+from understudy_operator.core.actions import (
+    Action,
+    AssignSlot,
+    CreatePod,
+    DeletePod,
+    Emit,
+    OpenRank,
+    OpenSlot,
+    Placement,
+    Prepare,
+    Promote,
+    Relabel,
+    WriteStatus,
+)
+from understudy_operator.core.model import Claim, Job, Lease, Now, Observation, Pod, RankView, Running
+from understudy_operator.observe import SUSPICION_S, _news, _renewal
+
+INFINITY = float("inf")
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+LeaseKey = tuple[Rank, int | None]
+"""Rank, and slot or None for the rank's own."""
+
+
+class ConflictError(Exception):
+    """The API refused a write: what it was decided on has changed."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What one operator process knows; lost with it."""
+
+    leases: Mapping[str, LeaseRecord] = field(default_factory=dict)
+    pods: Mapping[str, Pod] = field(default_factory=dict)
+    renewed_at: Mapping[str, float] = field(default_factory=dict)
+    running_since: Mapping[str, float] = field(default_factory=dict)
+    deleting_since: Mapping[str, float] = field(default_factory=dict)
+    contact_at: float = 0.0
+    prepared: bool = False
+    unborn: frozenset[str] = frozenset()
+    emitted: frozenset[str] = frozenset()
+    suspects: Mapping[str, float] = field(default_factory=dict)
+    status_written_at: float = -INFINITY
+    woken: bool = True
+    wake_at: float = INFINITY
+
+
+@dataclass(frozen=True)
+class World:
+    """The truth, and the memory of the operator."""
+
+    job: Job
+    at: float = 1000.0
+    version: int = 1
+    leases: Mapping[str, LeaseRecord] = field(default_factory=dict)
+    pods: Mapping[str, Pod] = field(default_factory=dict)
+    placements: Mapping[str, Placement] = field(default_factory=dict)
+    """By uid: what the pod was created with."""
+    claim: Claim | None = None
+    nodes: Mapping[str, bool] = field(default_factory=lambda: {"node-a": True, "node-b": True})
+    memory: Memory = Memory()
+
+    @property
+    def now(self) -> Now:
+        """Both clocks."""
+        return Now(self.at, EPOCH + timedelta(seconds=self.at))
+
+    def put_lease(self, record: LeaseRecord, *, own: bool = False) -> "World":
+        """Store a Lease under a new version."""
+        record = replace(record, resource_version=str(self.version + 1))
+        world = replace(self, version=self.version + 1, leases={**self.leases, record.name: record})
+        return _cache_lease(world, record) if own else world
+
+    def put_pod(self, pod: Pod, *, own: bool = False) -> "World":
+        """Store a pod under a new version."""
+        pod = replace(pod, resource_version=str(self.version + 1))
+        world = replace(self, version=self.version + 1, pods={**self.pods, pod.name: pod})
+        return _cache_pod(world, pod) if own else world
+
+    def drop_pod(self, name: str) -> "World":
+        """Forget a pod: its object is gone."""
+        return replace(self, pods={n: p for n, p in self.pods.items() if n != name})
+
+    def drop_lease(self, name: str) -> "World":
+        """Forget a Lease: somebody deleted it."""
+        return replace(self, leases={n: r for n, r in self.leases.items() if n != name})
+
+    def rank_lease(self, rank: int) -> LeaseRecord | None:
+        """The Lease of a rank, in truth."""
+        return self.leases.get(rank_lease_name(self.job.name, rank))
+
+    def remember(self, **changes: Any) -> "World":
+        """Change the operator's memory."""
+        return replace(self, memory=replace(self.memory, **changes))
+
+
+def _cache_lease(world: World, record: LeaseRecord) -> World:
+    memory = world.memory
+    old = memory.leases.get(record.name)
+    changes: dict[str, Any] = {"leases": {**memory.leases, record.name: record}}
+    overdue = False
+    if old is None or _renewal(old) != _renewal(record):
+        overdue = world.at >= memory.renewed_at.get(record.name, INFINITY) + record.duration_s / 2
+        changes["renewed_at"] = {**memory.renewed_at, record.name: world.at}
+        holder = memory.pods.get(record.holder)
+        if old is not None and holder is not None:
+            changes["suspects"] = {n: at for n, at in memory.suspects.items() if n != holder.node}
+    if overdue or old is None or _news(old) != _news(record):
+        changes["woken"] = True
+    return world.remember(**changes)
+
+
+def _cache_pod(world: World, pod: Pod) -> World:
+    memory = world.memory
+    changes: dict[str, Any] = {"pods": {**memory.pods, pod.name: pod}, "woken": True}
+    if pod.deleting_since is not None and pod.uid not in memory.deleting_since:
+        changes["deleting_since"] = {**memory.deleting_since, pod.uid: world.at}
+    if isinstance(pod.container, Running) and pod.uid not in memory.running_since:
+        changes["running_since"] = {**memory.running_since, pod.uid: world.at}
+    return world.remember(**changes)
+
+
+def sync(world: World, *, leases: bool = True, pods: bool = True) -> World:
+    """Let the operator's watches deliver what has changed."""
+    if pods:
+        for pod in world.pods.values():
+            if world.memory.pods.get(pod.name) != pod:
+                world = _cache_pod(world, pod)
+        if gone := set(world.memory.pods) - set(world.pods):
+            left = {n: p for n, p in world.memory.pods.items() if n not in gone}
+            world = world.remember(pods=left, woken=True)
+    if leases:
+        for record in world.leases.values():
+            if world.memory.leases.get(record.name) != record:
+                world = _cache_lease(world, record)
+        if gone := set(world.memory.leases) - set(world.leases):
+            kept = {n: r for n, r in world.memory.leases.items() if n not in gone}
+            world = world.remember(leases=kept, woken=True)
+    return world
+
+
+def restart(world: World) -> World:
+    """End the operator's process and start another: all memory is lost, everything is listed anew."""
+    return sync(replace(world, memory=Memory(contact_at=world.at)))
+
+
+def observe(world: World) -> Observation:
+    """Build what the operator would decide on."""
+    memory, job = world.memory, world.job
+
+    def lease(name: str) -> Lease | None:
+        record = memory.leases.get(name)
+        return Lease(record, max(memory.renewed_at[name], memory.contact_at)) if record else None
+
+    def pod(seen: Pod) -> Pod:
+        container = seen.container
+        if isinstance(container, Running):
+            container = Running(memory.running_since[seen.uid])
+        since = memory.deleting_since[seen.uid] if seen.deleting_since is not None else None
+        return replace(seen, container=container, deleting_since=since)
+
+    return Observation(
+        job=job,
+        ranks=tuple(
+            RankView(
+                rank=Rank(rank),
+                lease=lease(rank_lease_name(job.name, rank)),
+                slots=tuple(lease(slot_lease_name(job.name, rank, s)) for s in range(job.policy.redundancy)),
+                pods={p.name: pod(p) for p in memory.pods.values() if p.rank == rank},
+            )
+            for rank in range(job.policy.ranks)
+        ),
+        claim=world.claim,
+        nodes=world.nodes,
+        suspect_nodes=frozenset(n for n, at in memory.suspects.items() if world.at < at + SUSPICION_S),
+        prepared=memory.prepared,
+        problem="",
+        unborn=memory.unborn,
+        status_written_at=memory.status_written_at,
+    )
+
+
+def _swap(world: World, record: LeaseRecord, **changes: Any) -> World:
+    """Compare and set."""
+    truth = world.leases.get(record.name)
+    if truth is None or truth.resource_version != record.resource_version:
+        raise ConflictError(record.name)
+    return world.put_lease(replace(truth, **changes), own=True)
+
+
+def refresh(world: World) -> World:
+    """Do what an action does on a conflict: read the truth again."""
+    return sync(world)
+
+
+def _bare(world: World, name: str, **fields: Any) -> LeaseRecord:
+    values: dict[str, Any] = {
+        "name": name,
+        "namespace": world.job.namespace,
+        "uid": f"lease-{world.version}",
+        "resource_version": "",
+        "holder": "",
+        "term": Term(0),
+        "duration_s": world.job.policy.lease_duration_s,
+        "renew_time": micro_time(world.now.wall),
+        "owner_uid": world.job.uid,
+    }
+    return LeaseRecord(**{**values, **fields})
+
+
+def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa: C901 - one case an action
+    """Carry an action out; raises ConflictError. `torn`: the process dies between the two writes of an AssignSlot."""
+    job, memory = world.job, world.memory
+    match action:
+        case Prepare():
+            claim = world.claim or Claim(job.policy.claim_name, "Pending", ())
+            return replace(world, claim=claim).remember(prepared=True)
+        case OpenRank(rank, term, holder, incarnation):
+            name = rank_lease_name(job.name, rank)
+            if name in world.leases:
+                return sync(world)
+            opened = _bare(world, name, holder=holder, term=term, incarnation=incarnation)
+            world = world.put_lease(opened, own=True)
+            return world if holder in memory.pods else world.remember(unborn=memory.unborn | {holder})
+        case OpenSlot(rank, slot):
+            name = slot_lease_name(job.name, rank, slot)
+            return sync(world) if name in world.leases else world.put_lease(_bare(world, name), own=True)
+        case Promote():
+            record = action.lease
+            world = _swap(
+                world,
+                record,
+                holder=action.target,
+                term=action.term,
+                incarnation=record.incarnation + action.cold,
+                failures=action.failures,
+                operator_floor=action.floor or record.operator_floor,
+                promotion=action.promotion or record.promotion,
+                release=None,
+                notice=None,
+                duration_s=job.policy.lease_duration_s,
+                renew_time=micro_time(world.now.wall),
+            )
+            if action.cold:
+                world = world.remember(unborn=memory.unborn | {action.target})
+            return _suspect(world, action.suspect_node)
+        case AssignSlot():
+            rank_record = action.rank_lease
+            world = _swap(world, rank_record, incarnation=rank_record.incarnation + 1)
+            if torn:
+                return world
+            name = pod_name(job.name, action.rank, rank_record.incarnation)
+            world = _swap(
+                world,
+                action.lease,
+                holder=name,
+                term=Term(action.lease.term + 1),
+                failures=action.failures,
+                heartbeat=None,
+                release=None,
+                notice=None,
+                duration_s=job.policy.lease_duration_s,
+                renew_time=micro_time(world.now.wall),
+            )
+            return _suspect(world.remember(unborn=world.memory.unborn | {name}), action.suspect_node)
+        case CreatePod():
+            if action.name in world.pods:
+                return sync(world).remember(unborn=memory.unborn - {action.name})
+            role = Role.PRIMARY if action.slot is None else Role.REDUNDANT
+            pod = Pod(
+                name=action.name,
+                uid=f"pod-{world.version}",
+                resource_version="",
+                rank=action.rank,
+                role=role,
+                term=action.term if role is Role.PRIMARY else None,
+                node=None,
+                created=micro_time(world.now.wall),
+                phase="Pending",
+                reason="",
+                deleting_since=None,
+                deletion_time="",
+                scheduling="",
+                ready=False,
+                container=None,
+            )
+            world = replace(world, placements={**world.placements, pod.uid: action.placement})
+            return world.put_pod(pod, own=True).remember(unborn=memory.unborn - {action.name})
+        case Relabel(pod, role, term):
+            truth = world.pods.get(pod.name)
+            if truth is None:
+                return sync(world, leases=False)
+            if truth.resource_version != pod.resource_version:
+                raise ConflictError(pod.name)
+            return world.put_pod(replace(truth, role=role, term=term), own=True)
+        case DeletePod(pod, _):
+            truth = world.pods.get(pod.name)
+            if truth is None or truth.uid != pod.uid:
+                return sync(world, leases=False)
+            return delete(world, pod.name, own=True)
+        case WriteStatus(status):
+            return replace(world, job=replace(job, status=status)).remember(status_written_at=world.at, woken=True)
+        case Emit():
+            return world.remember(emitted=memory.emitted | {action.key})
+        case _:
+            assert_never(action)
+
+
+def _suspect(world: World, node: str | None) -> World:
+    return world if node is None else world.remember(suspects={**world.memory.suspects, node: world.at})
+
+
+def delete(world: World, name: str, *, own: bool = False) -> World:
+    """Ask a pod to go; one that is bound to no node, or has ended, goes at once."""
+    pod = world.pods[name]
+    if pod.node is None or pod.ended:
+        world = world.drop_pod(name)
+        return sync(world, leases=False) if own else world
+    if pod.deleting_since is not None:
+        return world
+    return world.put_pod(replace(pod, deleting_since=world.at, deletion_time=micro_time(world.now.wall)), own=own)
+
+
+def step_of(record: LeaseRecord) -> Step:
+    """Steps that the rank is known to have completed."""
+    return Step(record.heartbeat.step if record.heartbeat else record.floor_step)
