@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from understudy_contract.exits import ReleaseReason
-from understudy_contract.lease import Phase, micro_time
+from understudy_contract.lease import LeaseRecord, Phase, micro_time
 from understudy_contract.names import rank_lease_name, slot_lease_name
 from understudy_operator.core.actions import Action, CreatePod, Promote
 from understudy_operator.core.model import Pod, Running
@@ -237,7 +237,7 @@ class AnySchedule(RuleBasedStateMachine):
                     return False
         return True
 
-    def serves(self, name: str, record: tiny.LeaseRecord, phase: Phase) -> bool:
+    def serves(self, name: str, record: LeaseRecord, phase: Phase) -> bool:
         pod = self.cluster.world.pods.get(name)
         beat = record.current_heartbeat
         return pod is not None and self.cluster.hears(pod) and beat is not None and beat.phase is phase

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from understudy_contract.lease import Phase
-from understudy_operator.core.actions import Action, Emit, Promote, WriteStatus
+from understudy_operator.core.actions import Action, Emit, Promote
 from understudy_operator.core.decide import decide
 
-from tests.unit.operator.world import ConflictError, World, apply, observe, refresh
+from tests.unit.operator.apply import ConflictError, apply
+from tests.unit.operator.world import World, observe, sync
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def take_turn(world: World, *, cut_after: int | None = None, torn: bool = False)
                 check(world, action)
                 world = apply(world, action)
             except ConflictError:
-                world = refresh(world)
+                world = sync(world)
                 break
             done.append(action)
     raise HotLoopError(f"still busy after {bound(world)} cycles; last: {[type(a).__name__ for a in done[-12:]]}")
@@ -79,8 +80,3 @@ def check(world: World, action: Action) -> None:
     assert not (at_work and silent_s < record.duration_s), (
         f"{record.holder} renewed {silent_s} s ago and was replaced: {action.promotion}"
     )
-
-
-def is_news(action: Action) -> bool:
-    """Tell whether an action is more than the report of mere progress."""
-    return not isinstance(action, WriteStatus)

@@ -1,42 +1,24 @@
-"""A tiny API server and the memory of one operator process, as frozen values; `apply(world, action)` is pure.
+"""A tiny API server and the memory of one operator process, as frozen values.
 
 The operator sees the truth through a cache. Its own writes enter the cache at once, as the informers do it; what others
-write enters it with `sync`, Leases and pods apart, so that any mixture of old and new can be decided on. Guards are
-those of the API: resourceVersion for Leases and labels, uid for deletions.
+write enters it with `sync`, Leases and pods apart, so that any mixture of old and new can be decided on.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, assert_never
+from typing import Any
 
 from understudy_contract.lease import LeaseRecord, micro_time
-from understudy_contract.names import Rank, Role, Step, Term, pod_name, rank_lease_name, slot_lease_name
+from understudy_contract.names import Rank, rank_lease_name, slot_lease_name
 from understudy_operator.core.actions import (
-    Action,
-    AssignSlot,
-    CreatePod,
-    DeletePod,
-    Emit,
-    OpenRank,
-    OpenSlot,
     Placement,
-    Prepare,
-    Promote,
-    Relabel,
-    WriteStatus,
 )
 from understudy_operator.core.model import Claim, Job, Lease, Now, Observation, Pod, RankView, Running
 from understudy_operator.observe import SUSPICION_S, _news, _renewal
 
 INFINITY = float("inf")
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-LeaseKey = tuple[Rank, int | None]
-"""Rank, and slot or None for the rank's own."""
-
-
-class ConflictError(Exception):
-    """The API refused a write: what it was decided on has changed."""
 
 
 @dataclass(frozen=True)
@@ -193,136 +175,6 @@ def observe(world: World) -> Observation:
     )
 
 
-def _swap(world: World, record: LeaseRecord, **changes: Any) -> World:
-    """Compare and set."""
-    truth = world.leases.get(record.name)
-    if truth is None or truth.resource_version != record.resource_version:
-        raise ConflictError(record.name)
-    return world.put_lease(replace(truth, **changes), own=True)
-
-
-def refresh(world: World) -> World:
-    """Do what an action does on a conflict: read the truth again."""
-    return sync(world)
-
-
-def _bare(world: World, name: str, **fields: Any) -> LeaseRecord:
-    values: dict[str, Any] = {
-        "name": name,
-        "namespace": world.job.namespace,
-        "uid": f"lease-{world.version}",
-        "resource_version": "",
-        "holder": "",
-        "term": Term(0),
-        "duration_s": world.job.policy.lease_duration_s,
-        "renew_time": micro_time(world.now.wall),
-        "owner_uid": world.job.uid,
-    }
-    return LeaseRecord(**{**values, **fields})
-
-
-def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa: C901 - one case an action
-    """Carry an action out; raises ConflictError. `torn`: the process dies between the two writes of an AssignSlot."""
-    job, memory = world.job, world.memory
-    match action:
-        case Prepare():
-            claim = world.claim or Claim(job.policy.claim_name, "Pending", ())
-            return replace(world, claim=claim).remember(prepared=True)
-        case OpenRank(rank, term, holder, incarnation):
-            name = rank_lease_name(job.name, rank)
-            if name in world.leases:
-                return sync(world)
-            opened = _bare(world, name, holder=holder, term=term, incarnation=incarnation)
-            world = world.put_lease(opened, own=True)
-            return world if holder in memory.pods else world.remember(unborn=memory.unborn | {holder})
-        case OpenSlot(rank, slot):
-            name = slot_lease_name(job.name, rank, slot)
-            return sync(world) if name in world.leases else world.put_lease(_bare(world, name), own=True)
-        case Promote():
-            record = action.lease
-            world = _swap(
-                world,
-                record,
-                holder=action.target,
-                term=action.term,
-                incarnation=record.incarnation + action.cold,
-                failures=action.failures,
-                operator_floor=action.floor or record.operator_floor,
-                promotion=action.promotion or record.promotion,
-                release=None,
-                notice=None,
-                duration_s=job.policy.lease_duration_s,
-                renew_time=micro_time(world.now.wall),
-            )
-            if action.cold:
-                world = world.remember(unborn=memory.unborn | {action.target})
-            return _suspect(world, action.suspect_node)
-        case AssignSlot():
-            rank_record = action.rank_lease
-            world = _swap(world, rank_record, incarnation=rank_record.incarnation + 1)
-            if torn:
-                return world
-            name = pod_name(job.name, action.rank, rank_record.incarnation)
-            world = _swap(
-                world,
-                action.lease,
-                holder=name,
-                term=Term(action.lease.term + 1),
-                failures=action.failures,
-                heartbeat=None,
-                release=None,
-                notice=None,
-                duration_s=job.policy.lease_duration_s,
-                renew_time=micro_time(world.now.wall),
-            )
-            return _suspect(world.remember(unborn=world.memory.unborn | {name}), action.suspect_node)
-        case CreatePod():
-            if action.name in world.pods:
-                return sync(world).remember(unborn=memory.unborn - {action.name})
-            role = Role.PRIMARY if action.slot is None else Role.REDUNDANT
-            pod = Pod(
-                name=action.name,
-                uid=f"pod-{world.version}",
-                resource_version="",
-                rank=action.rank,
-                role=role,
-                term=action.term if role is Role.PRIMARY else None,
-                node=None,
-                created=micro_time(world.now.wall),
-                phase="Pending",
-                reason="",
-                deleting_since=None,
-                deletion_time="",
-                scheduling="",
-                ready=False,
-                container=None,
-            )
-            world = replace(world, placements={**world.placements, pod.uid: action.placement})
-            return world.put_pod(pod, own=True).remember(unborn=memory.unborn - {action.name})
-        case Relabel(pod, role, term):
-            truth = world.pods.get(pod.name)
-            if truth is None:
-                return sync(world, leases=False)
-            if truth.resource_version != pod.resource_version:
-                raise ConflictError(pod.name)
-            return world.put_pod(replace(truth, role=role, term=term), own=True)
-        case DeletePod(pod, _):
-            truth = world.pods.get(pod.name)
-            if truth is None or truth.uid != pod.uid:
-                return sync(world, leases=False)
-            return delete(world, pod.name, own=True)
-        case WriteStatus(status):
-            return replace(world, job=replace(job, status=status)).remember(status_written_at=world.at, woken=True)
-        case Emit():
-            return world.remember(emitted=memory.emitted | {action.key})
-        case _:
-            assert_never(action)
-
-
-def _suspect(world: World, node: str | None) -> World:
-    return world if node is None else world.remember(suspects={**world.memory.suspects, node: world.at})
-
-
 def delete(world: World, name: str, *, own: bool = False) -> World:
     """Ask a pod to go; one that is bound to no node, or has ended, goes at once."""
     pod = world.pods[name]
@@ -332,8 +184,3 @@ def delete(world: World, name: str, *, own: bool = False) -> World:
     if pod.deleting_since is not None:
         return world
     return world.put_pod(replace(pod, deleting_since=world.at, deletion_time=micro_time(world.now.wall)), own=own)
-
-
-def step_of(record: LeaseRecord) -> Step:
-    """Steps that the rank is known to have completed."""
-    return Step(record.heartbeat.step if record.heartbeat else record.floor_step)

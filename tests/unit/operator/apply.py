@@ -1,0 +1,155 @@
+"""Actions carried out in the tiny world: `apply(world, action)` is pure.
+
+Guards are those of the API: resourceVersion for Leases and labels, uid for deletions.
+"""
+
+from dataclasses import replace
+from typing import Any, assert_never
+
+from understudy_contract.lease import LeaseRecord, micro_time
+from understudy_contract.names import Role, Term, pod_name, rank_lease_name, slot_lease_name
+from understudy_operator.core.actions import (
+    Action,
+    AssignSlot,
+    CreatePod,
+    DeletePod,
+    Emit,
+    OpenRank,
+    OpenSlot,
+    Prepare,
+    Promote,
+    Relabel,
+    WriteStatus,
+)
+from understudy_operator.core.model import Claim, Pod
+
+from tests.unit.operator.world import World, delete, sync
+
+
+class ConflictError(Exception):
+    """The API refused a write: what it was decided on has changed."""
+
+
+def _swap(world: World, record: LeaseRecord, **changes: Any) -> World:
+    """Compare and set."""
+    truth = world.leases.get(record.name)
+    if truth is None or truth.resource_version != record.resource_version:
+        raise ConflictError(record.name)
+    return world.put_lease(replace(truth, **changes), own=True)
+
+
+def _bare(world: World, name: str, **fields: Any) -> LeaseRecord:
+    values: dict[str, Any] = {
+        "name": name,
+        "namespace": world.job.namespace,
+        "uid": f"lease-{world.version}",
+        "resource_version": "",
+        "holder": "",
+        "term": Term(0),
+        "duration_s": world.job.policy.lease_duration_s,
+        "renew_time": micro_time(world.now.wall),
+        "owner_uid": world.job.uid,
+    }
+    return LeaseRecord(**{**values, **fields})
+
+
+def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa: C901 - one case an action
+    """Carry an action out; raises ConflictError. `torn`: the process dies between the two writes of an AssignSlot."""
+    job, memory = world.job, world.memory
+    match action:
+        case Prepare():
+            claim = world.claim or Claim(job.policy.claim_name, "Pending", ())
+            return replace(world, claim=claim).remember(prepared=True)
+        case OpenRank(rank, term, holder, incarnation):
+            name = rank_lease_name(job.name, rank)
+            if name in world.leases:
+                return sync(world)
+            opened = _bare(world, name, holder=holder, term=term, incarnation=incarnation)
+            world = world.put_lease(opened, own=True)
+            return world if holder in memory.pods else world.remember(unborn=memory.unborn | {holder})
+        case OpenSlot(rank, slot):
+            name = slot_lease_name(job.name, rank, slot)
+            return sync(world) if name in world.leases else world.put_lease(_bare(world, name), own=True)
+        case Promote():
+            record = action.lease
+            world = _swap(
+                world,
+                record,
+                holder=action.target,
+                term=action.term,
+                incarnation=record.incarnation + action.cold,
+                failures=action.failures,
+                operator_floor=action.floor or record.operator_floor,
+                promotion=action.promotion or record.promotion,
+                release=None,
+                notice=None,
+                duration_s=job.policy.lease_duration_s,
+                renew_time=micro_time(world.now.wall),
+            )
+            if action.cold:
+                world = world.remember(unborn=memory.unborn | {action.target})
+            return _suspect(world, action.suspect_node)
+        case AssignSlot():
+            rank_record = action.rank_lease
+            world = _swap(world, rank_record, incarnation=rank_record.incarnation + 1)
+            if torn:
+                return world
+            name = pod_name(job.name, action.rank, rank_record.incarnation)
+            world = _swap(
+                world,
+                action.lease,
+                holder=name,
+                term=Term(action.lease.term + 1),
+                failures=action.failures,
+                heartbeat=None,
+                release=None,
+                notice=None,
+                duration_s=job.policy.lease_duration_s,
+                renew_time=micro_time(world.now.wall),
+            )
+            return _suspect(world.remember(unborn=world.memory.unborn | {name}), action.suspect_node)
+        case CreatePod():
+            if action.name in world.pods:
+                return sync(world).remember(unborn=memory.unborn - {action.name})
+            role = Role.PRIMARY if action.slot is None else Role.REDUNDANT
+            pod = Pod(
+                name=action.name,
+                uid=f"pod-{world.version}",
+                resource_version="",
+                rank=action.rank,
+                role=role,
+                term=action.term if role is Role.PRIMARY else None,
+                node=None,
+                created=micro_time(world.now.wall),
+                phase="Pending",
+                reason="",
+                deleting_since=None,
+                deletion_time="",
+                scheduling="",
+                ready=False,
+                container=None,
+            )
+            world = replace(world, placements={**world.placements, pod.uid: action.placement})
+            return world.put_pod(pod, own=True).remember(unborn=memory.unborn - {action.name})
+        case Relabel(pod, role, term):
+            truth = world.pods.get(pod.name)
+            if truth is None:
+                return sync(world, leases=False)
+            if truth.resource_version != pod.resource_version:
+                raise ConflictError(pod.name)
+            return world.put_pod(replace(truth, role=role, term=term), own=True)
+        case DeletePod(pod, _):
+            truth = world.pods.get(pod.name)
+            if truth is None or truth.uid != pod.uid:
+                return sync(world, leases=False)
+            return delete(world, pod.name, own=True)
+        case WriteStatus(status):
+            return replace(world, job=replace(job, status=status)).remember(status_written_at=world.at, woken=True)
+        case Emit():
+            return world.remember(emitted=memory.emitted | {action.key})
+        case _:
+            assert_never(action)
+
+
+def _suspect(world: World, node: str | None) -> World:
+    return world if node is None else world.remember(suspects={**world.memory.suspects, node: world.at})
