@@ -21,13 +21,13 @@ _PREFIX: Final = "understudy: "
 
 
 @contextmanager
-def name_failure(call: str, advice: str = "") -> Iterator[None]:
+def name_failure(call: str) -> Iterator[None]:
     """Note on an exception which call raised it; the innermost name wins."""
     try:
         yield
     except Exception as error:
         if not isinstance(error, UnderstudyError) and _note_of(error) is None:
-            error.add_note(f"{_PREFIX}{call} raised {type(error).__name__}: {error}{advice}")
+            error.add_note(f"{_PREFIX}{call} raised {type(error).__name__}: {_brief(error)}")
         raise
 
 
@@ -49,9 +49,19 @@ def sentence(error: BaseException) -> str:
     elif (note := _note_of(error)) is not None:
         text = note
     else:
-        text = f"{type(error).__name__}: {error}{_place(error.__traceback__)}"
+        text = f"{type(error).__name__}: {_brief(error)}{_place(error.__traceback__)}"
     text = " ".join(text.split())
     return text if len(text) <= MESSAGE_MAX_CHARS else text[: MESSAGE_MAX_CHARS - 1] + "…"
+
+
+def _brief(error: BaseException) -> str:
+    """Leave out the stack that TensorFlow puts into the message of an error in a graph; the log has it."""
+    lines = str(error).splitlines()
+    if not lines or not lines[0].startswith("Graph execution error"):
+        return str(error)
+    noise = ("Graph execution error", "Detected at node", "File ", "[[{{node")
+    kept = [line for line in map(str.strip, lines) if line and not line.startswith(noise)]
+    return " ".join(kept) or lines[0]
 
 
 def _note_of(error: BaseException) -> str | None:

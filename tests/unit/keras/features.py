@@ -1,0 +1,194 @@
+"""Standalone Keras trainings, one function a feature, in one process. Argument: a folder. Prints JSON for each."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+
+import keras
+import numpy as np
+import tensorflow as tf
+import understudy.keras
+from models import SEED, batch, dropout
+from understudy.checkpoint import RankStore
+from understudy.failures import sentence
+from understudy.keras_state import KerasState
+
+VALIDATION = batch(10_000, 0, 1)
+
+
+def train(folder: Path, steps: int = 20, make: Callable[[], keras.Model] = dropout, **options: Any) -> keras.Model:
+    keras.utils.set_random_seed(SEED)
+    options = {"save_every": 5, "log_every": 5, "steps_per_epoch": 5, "directory": folder} | options
+    return understudy.keras.train(make(), options.pop("batch", batch), steps, **options)
+
+
+def newest(folder: Path) -> Any:
+    return RankStore(folder, "run-1", 0, keep=3).newest()
+
+
+def state(folder: Path) -> dict[str, bytes]:
+    return {name: array.tobytes() for name, array in newest(folder).tensors.items()}
+
+
+class CountEpochs(keras.callbacks.Callback):
+    """Counts what only a saved state can know after a resume."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epochs: list[int] = []
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= logs.keys()
+        self.epochs.append(epoch)
+
+    def get_state(self) -> dict[str, Any]:
+        return {"epochs": self.epochs}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.epochs = state["epochs"]
+
+
+def callbacks_go_on_counting(folder: Path) -> object:
+    train(folder, 10, validation=VALIDATION, callbacks=[CountEpochs()])
+    second = CountEpochs()
+    train(folder, 20, validation=VALIDATION, callbacks=[second])
+    return second.epochs
+
+
+class Worse(keras.callbacks.Callback):
+    """Makes every epoch look worse than the one before."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs["val_loss"] = float(epoch)
+
+
+def early_stopping_counts_across_a_resume_and_ends_the_training(folder: Path) -> object:
+    def stopping() -> list[keras.callbacks.Callback]:
+        return [Worse(), keras.callbacks.EarlyStopping(patience=3, restore_best_weights=True)]
+
+    train(folder, 10, validation=VALIDATION, callbacks=stopping())
+    train(folder, 100, validation=VALIDATION, callbacks=stopping())
+    stopped_at = newest(folder).ref.step
+    train(folder, 100, validation=VALIDATION, callbacks=stopping())
+    return [stopped_at, newest(folder).ref.step]
+
+
+def an_interrupted_validation_is_made_up_for(folder: Path) -> object:
+    train(folder / "alone", validation=VALIDATION, callbacks=[CountEpochs()])
+
+    def interrupting() -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return VALIDATION
+
+    interrupted_at = None
+    try:
+        train(folder / "twice", validation=interrupting, callbacks=[CountEpochs()])
+    except KeyboardInterrupt:
+        interrupted_at = newest(folder / "twice").ref.step
+    second = CountEpochs()
+    train(folder / "twice", validation=VALIDATION, callbacks=[second])
+    return [interrupted_at, second.epochs, state(folder / "alone") == state(folder / "twice")]
+
+
+def the_trained_model_can_be_loaded(folder: Path) -> object:
+    model = train(folder)
+    [path] = folder.glob("run-1/rank-0/*/final/model.keras")
+    x, _ = VALIDATION
+    return bool(np.array_equal(keras.models.load_model(path).predict(x, verbose=0), model.predict(x, verbose=0)))
+
+
+def failure_of(folder: Path, **options: Any) -> str:
+    try:
+        train(folder, **options)
+    except Exception as error:  # noqa: BLE001
+        return sentence(error)
+    return "nothing was raised"
+
+
+def a_batch_that_raises_is_named(folder: Path) -> object:
+    def raising(step: int, rank: int, ranks: int) -> Any:
+        if step == 7:
+            raise ValueError("no more data")
+        return batch(step, rank, ranks)
+
+    return [failure_of(folder, batch=raising), newest(folder).ref.step]
+
+
+def odd_batches_are_trained_on(folder: Path) -> object:
+    def odd(step: int, rank: int, ranks: int) -> Any:
+        x, y = batch(step, rank, ranks)
+        return (x[:3], y[:3]) if step >= 7 else (x, y)
+
+    train(folder, batch=odd)
+    return newest(folder).ref.step
+
+
+def a_batch_that_does_not_fit_the_model_is_named(folder: Path) -> object:
+    def odd(step: int, rank: int, ranks: int) -> Any:
+        x, y = batch(step, rank, ranks)
+        return (x[:, :5], y) if step == 7 else (x, y)
+
+    return failure_of(folder, batch=odd)
+
+
+def a_snapshot_is_not_changed_by_later_steps(folder: Path) -> object:
+    model = dropout()
+    model.train_on_batch(*batch(0, 0, 1))
+    snapshot = KerasState(model, ()).tensors()
+    before = {name: array.tobytes() for name, array in snapshot.items()}
+    for step in range(1, 5):
+        model.train_on_batch(*batch(step, 0, 1))
+    after = KerasState(model, ()).tensors()
+    kept = all(array.tobytes() == before[name] for name, array in snapshot.items())
+    return [kept, any(array.tobytes() != before[name] for name, array in after.items())]
+
+
+def a_changed_model_is_refused(folder: Path) -> object:
+    train(folder)
+
+    def wider() -> keras.Model:
+        model = keras.Sequential([keras.layers.Input((8,)), keras.layers.Dense(32), keras.layers.Dense(2)])
+        model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+        return model
+
+    return failure_of(folder, make=wider)
+
+
+def wrong_arguments_are_explained(folder: Path) -> object:
+    data = tf.data.Dataset.from_tensors(VALIDATION)
+    return [
+        failure_of(folder, batch=data),
+        failure_of(folder, make=lambda: keras.Sequential([keras.layers.Dense(2)])),
+    ]
+
+
+FEATURES = (
+    callbacks_go_on_counting,
+    early_stopping_counts_across_a_resume_and_ends_the_training,
+    an_interrupted_validation_is_made_up_for,
+    the_trained_model_can_be_loaded,
+    a_batch_that_raises_is_named,
+    odd_batches_are_trained_on,
+    a_batch_that_does_not_fit_the_model_is_named,
+    a_snapshot_is_not_changed_by_later_steps,
+    a_changed_model_is_refused,
+    wrong_arguments_are_explained,
+)
+
+
+def main() -> None:
+    for feature in FEATURES:
+        print("FEATURE", feature.__name__, flush=True)
+        result = feature(Path(sys.argv[1]) / feature.__name__)
+        print("RESULT", json.dumps({"feature": feature.__name__, "result": result}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""understudy.keras.train. TensorFlow is imported in processes of their own, one for each group of tests."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.tensorflow
+
+HERE = Path(__file__).parent
+PATIENCE_S = 600.0
+"""A hang becomes a failure; a slow machine does not."""
+MODELS = ("batch_normalization", "dropout", "unseeded_noise", "mixed_precision", "moving_average", "lazily_built")
+
+
+def results(script: str, *arguments: str) -> list[dict[str, Any]]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")}
+    done = subprocess.run(
+        [sys.executable, str(HERE / script), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    lines = [line.removeprefix("RESULT ") for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def failovers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    found = results("pod.py", str(tmp_path_factory.mktemp("pods")), *MODELS)
+    return {result["model"]: result for result in found}
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    found = results("features.py", str(tmp_path_factory.mktemp("features")))
+    return {result["feature"]: result["result"] for result in found}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_handed_over_training_ends_bit_for_bit_as_an_undisturbed_one(
+    failovers: dict[str, dict[str, Any]], model: str
+) -> None:
+    """Weights, optimizer, metrics and seeds; the redundant pod had warmed up with a step of its own."""
+    result = failovers[model]
+    assert result["first"] == 14, "it goes on with the step after the one that was handed over"
+    assert result["arrays"] > 10
+    assert result["different"] == []
+
+
+def test_callbacks_with_a_state_go_on_counting(features: dict[str, Any]) -> None:
+    assert features["callbacks_go_on_counting"] == [0, 1, 2, 3]
+
+
+def test_early_stopping_counts_across_a_resume_and_ends_the_training_for_good(features: dict[str, Any]) -> None:
+    assert features["early_stopping_counts_across_a_resume_and_ends_the_training"] == [20, 20]
+
+
+def test_an_interrupted_validation_is_made_up_for(features: dict[str, Any]) -> None:
+    assert features["an_interrupted_validation_is_made_up_for"] == [5, [0, 1, 2, 3], True]
+
+
+def test_the_trained_model_can_be_loaded(features: dict[str, Any]) -> None:
+    assert features["the_trained_model_can_be_loaded"] is True
+
+
+def test_a_batch_that_raises_is_named_and_the_last_checkpoint_stays(features: dict[str, Any]) -> None:
+    sentence, step = features["a_batch_that_raises_is_named"]
+    assert sentence == "batch(step=7, rank=0, ranks=1) raised ValueError: no more data"
+    assert step == 5
+
+
+def test_odd_batches_are_trained_on(features: dict[str, Any]) -> None:
+    assert features["odd_batches_are_trained_on"] == 20
+
+
+def test_a_batch_that_does_not_fit_the_model_is_named_with_both_shapes(features: dict[str, Any]) -> None:
+    sentence = features["a_batch_that_does_not_fit_the_model_is_named"]
+    assert sentence.startswith(
+        "the model, trained on batches of shapes 16×8, 16, on batch(step=7) of shapes 16×5, 16 raised "
+    )
+    assert "Matrix size-incompatible" in sentence
+
+
+def test_a_snapshot_is_not_changed_by_later_steps(features: dict[str, Any]) -> None:
+    assert features["a_snapshot_is_not_changed_by_later_steps"] == [True, True]
+
+
+def test_a_changed_model_is_refused(features: dict[str, Any]) -> None:
+    assert "does not fit this model" in features["a_changed_model_is_refused"]
+    assert "fresh=True" in features["a_changed_model_is_refused"]
+
+
+def test_wrong_arguments_are_explained(features: dict[str, Any]) -> None:
+    dataset, uncompiled = features["wrong_arguments_are_explained"]
+    assert "must be a function batch(step, rank, ranks)" in dataset
+    assert "is not compiled: call model.compile" in uncompiled
