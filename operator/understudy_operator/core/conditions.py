@@ -134,15 +134,20 @@ def _claim_refused(observation: Observation) -> str:
 def _training(observation: Observation, complete: bool, now: Now) -> Finding:
     if complete:
         return Finding(False, "Completed", "The training is over")
-    if observation.problem:
-        return Finding(False, str(EventReason.INVALID_TEMPLATE), observation.problem)
     if refused := _claim_refused(observation):
         return Finding(False, str(EventReason.CLAIM_REFUSED), refused)
     for view in observation.ranks:
         finding = _rank_training(observation, view, now)
         if finding is not None:
-            return finding
+            return _problem(observation) or finding
     return Finding(True, "Training", "Every rank trains")
+
+
+def _problem(observation: Observation) -> Finding | None:
+    """Say what keeps pods from being made; those that exist go on."""
+    if not observation.problem:
+        return None
+    return Finding(False, str(EventReason.INVALID_TEMPLATE), observation.problem)
 
 
 def _rank_training(observation: Observation, view: RankView, now: Now) -> Finding | None:
@@ -192,6 +197,8 @@ def _redundant(observation: Observation, ready: int, desired: int, complete: boo
         return Finding(False, "NotRequested", "spec.redundancy is 0: a failure costs a cold start")
     if ready >= desired:
         return Finding(True, "Ready", f"All {desired} redundant pods are warm")
+    if problem := _problem(observation):
+        return problem
     for view in observation.ranks:
         for slot in range(len(view.slots)):
             pod = view.slot_pod(slot)

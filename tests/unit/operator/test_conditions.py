@@ -90,6 +90,12 @@ def test_an_event_says_it_too(what: str, key: str, reason: str) -> None:
     assert event.message == BAD[what][0].condition("Training")["message"]
 
 
+def test_a_redundant_pod_that_a_quota_refuses_does_not_stop_the_training() -> None:
+    scene = Scene().gone(UNDERSTUDY).given(problem="Pod digits-0-1 is refused: exceeded quota")
+    assert scene.condition("Training")["status"] == "True"
+    assert scene.condition("Redundant")["message"] == "Pod digits-0-1 is refused: exceeded quota"
+
+
 def test_an_image_without_the_agent_is_named_and_backed_off_from() -> None:
     message = 'exec: "understudy-agent": executable file not found in $PATH'
     start_error = Terminated(128, "StartError", f"failed to create containerd task: {message}", "")
