@@ -100,3 +100,15 @@ def test_a_lease_names_every_pod_before_it_is_created() -> None:
         if isinstance(action, CreatePod):
             cut = take_turn(start().world, cut_after=count).world
             assert action.name in {record.holder for record in cut.leases.values()}
+
+
+def test_a_completion_that_is_told_later_than_the_pods_end_is_not_undone() -> None:
+    cluster = at_work()
+    record = cluster.world.rank_lease(0)
+    assert record is not None
+    cluster = release(cluster, record, cluster.world.pods[record.holder], ReleaseReason.COMPLETED, 0)
+    turn = take_turn(sync(cluster.world, leases=False))  # the container has ended; of the release nothing is known yet
+    assert not any(isinstance(action, Promote) for action in turn.done)
+    after = turn.world.rank_lease(0)
+    assert after is not None
+    assert (after.term, after.holder) == (record.term, record.holder)
