@@ -132,3 +132,12 @@ async def test_the_environment_decides_before_anything_is_started(world: World) 
     agent = await world.agent("job-0-0", UNDERSTUDY_RANK="")
     assert await agent.exits() == ExitCode.MISCONFIGURED
     assert "UNDERSTUDY_RANK not set" in agent.log
+
+
+async def test_a_command_that_does_not_exist_is_named(world: World) -> None:
+    await world.lease(RANK, "job-0-0")
+    agent = await world.agent("job-0-0", command=("no-such-program",))
+    assert await agent.exits() == 127
+    record = await world.read(RANK)
+    assert record.current_release is not None
+    assert "no-such-program cannot be started: No such file or directory" in record.current_release.message

@@ -17,6 +17,7 @@ from understudy_contract.names import Annotation, Env
 from understudy_kube.client import Api
 
 TRAINER = Path(__file__).parent / "trainer.py"
+COMMAND = (sys.executable, str(TRAINER))
 LIMIT_S = 60
 
 
@@ -81,9 +82,11 @@ class World:
                     return record
         raise AssertionError(f"the watch of {name} ended")
 
-    async def agent(self, pod: str, *mode: str, slot: int | None = None, **env: str) -> "Agent":
-        """Start an agent with the test's trainer."""
-        agent = Agent(self, pod, slot, env, mode)
+    async def agent(
+        self, pod: str, *mode: str, slot: int | None = None, command: tuple[str, ...] = COMMAND, **env: str
+    ) -> "Agent":
+        """Start an agent with the test's trainer, or another command."""
+        agent = Agent(self, pod, slot, env, (*command, *mode))
         await agent.start()
         self.agents.append(agent)
         return agent
@@ -92,10 +95,10 @@ class World:
 class Agent:
     """One agent's process and what it and its trainer print."""
 
-    def __init__(self, world: World, pod: str, slot: int | None, env: dict[str, str], mode: tuple[str, ...]) -> None:
+    def __init__(self, world: World, pod: str, slot: int | None, env: dict[str, str], command: tuple[str, ...]) -> None:
         self.folder = world.folder / pod
         self.orders = self.folder / "orders"
-        self._mode = mode
+        self._command = command
         self._lines: list[str] = []
         self._grew = asyncio.Condition()
         self._env = {
@@ -117,7 +120,7 @@ class Agent:
     async def start(self) -> None:
         self.folder.mkdir(parents=True)
         self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "understudy.agent", "--", sys.executable, str(TRAINER), *self._mode),
+            *(sys.executable, "-m", "understudy.agent", "--", *self._command),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env=self._env,

@@ -136,6 +136,11 @@ def test_an_outage_of_any_length_stops_no_training(refused: bool) -> None:
     assert all(not isinstance(message, protocol.Supersede) for message in it.sent)
 
 
+def test_a_renewal_that_timed_out_is_repeated_before_the_lease_runs_out() -> None:
+    it = drive().primary().wait(1.0).wait(0.9).fail()
+    assert it.wait(model.QUICK_RETRY_S).only(model.Renew).lease == RANK
+
+
 def test_notices_go_out_one_by_one_each_until_it_is_accepted() -> None:
     it = drive().primary().feed(protocol.Notice("A", "first")).feed(protocol.Notice("B", "second"))
     it.wait(1.0).fail().wait(1.0).accept().wait(1.0).accept().wait(1.0)
@@ -354,8 +359,8 @@ def test_a_release_that_cannot_be_written_is_tried_for_one_lease_duration() -> N
     tries = 0
     while it.none(model.Exit):
         tries += 1
-        it.fail().wait(model.RELEASE_RETRY_S)
-    assert tries == pytest.approx(3 / model.RELEASE_RETRY_S, abs=1)
+        it.fail().wait(model.QUICK_RETRY_S)
+    assert tries == pytest.approx(3 / model.QUICK_RETRY_S, abs=1)
     assert it.only(model.Exit).code == 1
 
 

@@ -11,6 +11,7 @@ class Asking:
     def __init__(self) -> None:
         self._in_flight: dict[str, float] = {}
         self._at: dict[str, float] = {}
+        self._failing: set[str] = set()
 
     def ask(self, lease: str, at: float) -> None:
         """Read this Lease at that time; the earliest of several counts."""
@@ -18,7 +19,16 @@ class Asking:
 
     def answered(self, lease: str) -> float:
         """Note an answer; say when its question was asked."""
+        self._failing.discard(lease)
         return self._in_flight.pop(lease, -_NEVER)
+
+    def failed(self, lease: str, retry_at: float) -> bool:
+        """Note that no answer came, and ask again; say whether it is the first failure in a row."""
+        first = lease not in self._failing
+        self._failing.add(lease)
+        self._in_flight.pop(lease, None)
+        self.ask(lease, retry_at)
+        return first
 
     def is_asked(self, lease: str) -> bool:
         """Say whether an answer is under way."""

@@ -10,7 +10,7 @@ from typing import Final
 from understudy_contract.lease import Release
 from understudy_contract.names import Term
 
-from understudy.agent.model import DEFAULT_DURATION_S, RELEASE_RETRY_S, RELEASE_WAIT_S, RETRY_S
+from understudy.agent.model import DEFAULT_DURATION_S, QUICK_RETRY_S, RELEASE_WAIT_S, RETRY_S
 from understudy.agent.verdict import LastWords
 
 _TIMEOUT_MAX_S: Final = 5.0
@@ -37,6 +37,7 @@ class Held:
     _releasing: bool = False
     """The renewal in flight is the release."""
     _overtake_at: float = 0.0
+    _sent_at: float = 0.0
 
     @property
     def interval_s(self) -> float:
@@ -79,6 +80,7 @@ class Held:
     def sent(self, number: int, now: float) -> None:
         """Note a renewal on its way."""
         self.in_flight = number
+        self._sent_at = now
         self._urgent = False
         self._releasing = self.words is not None
         self._overtake_at = float("inf")
@@ -92,4 +94,6 @@ class Held:
     def failed(self, now: float) -> None:
         """Note that the renewal in flight failed, and plan the next."""
         self.in_flight = 0
-        self.due_at = now + (RELEASE_RETRY_S if self.words is not None else min(self.interval_s, RETRY_S))
+        self.due_at = now + QUICK_RETRY_S
+        if self.words is None:  # a request that timed out has used up its pause
+            self.due_at = max(self.due_at, self._sent_at + min(self.interval_s, RETRY_S))

@@ -12,10 +12,9 @@ Rules:
 """
 
 import signal
-from enum import Enum, auto
 from typing import Final
 
-from understudy_contract.exits import ExitCode, ReleaseReason, describe_exit
+from understudy_contract.exits import ExitCode, describe_exit
 from understudy_contract.lease import CheckpointRef, LeaseRecord
 from understudy_contract.names import Term
 
@@ -23,20 +22,13 @@ from understudy import protocol
 from understudy.agent import model
 from understudy.agent.asking import Asking
 from understudy.agent.ending import Ending
-from understudy.agent.model import Action, Config, Event
+from understudy.agent.model import Action, Config, Event, Role
 from understudy.agent.progress import Progress
 from understudy.agent.renewals import Renewals
-from understudy.agent.verdict import HELLO_WITHIN_S, LastWords, judge_exit, late_hand_over, not_called_yet
+from understudy.agent.sight import Sight
+from understudy.agent.verdict import HELLO_WITHIN_S, LastWords, handed_over, judge_exit, late_hand_over, not_called_yet
 
 _NEVER: Final = float("inf")
-
-
-class Role(Enum):
-    """What the rank's Lease makes of this pod."""
-
-    UNKNOWN = auto()
-    REDUNDANT = auto()
-    PRIMARY = auto()
 
 
 class Machine:
@@ -52,9 +44,7 @@ class Machine:
         self._trainer = Progress()
         self._ending = Ending()
         self._asking = Asking()
-        self._rank: LeaseRecord | None = None
-        self._rank_heard_at = 0.0
-        self._suspicious = False
+        self._rank = Sight()
         self._renewals = Renewals(config.pod, self._trainer)
         self._slot_lost_at = -_NEVER if config.slot_lease is None else _NEVER
         self._followed: CheckpointRef | None = None
@@ -85,15 +75,8 @@ class Machine:
                 pass
             case model.LeaseSeen(record, watched):
                 self._on_lease(record, watched)
-            case model.LeaseUnread(lease, message):
-                self._asking.answered(lease)
-                self._asking.ask(lease, now + model.RETRY_S)
-                self._log(f"Lease {lease} cannot be read, trying on: {message}")
-            case model.Renewed() | model.RenewalFailed():
-                if line := self._renewals.on_answer(event, now):
-                    self._log(line)
-                if isinstance(event, model.RenewalFailed) and event.refused:
-                    self._asking.ask(event.lease, now)
+            case model.LeaseUnread() | model.Renewed() | model.RenewalFailed():
+                self._on_answer(event)
             case model.TrainerExited(code):
                 self._on_exit(code)
             case model.Terminated():
@@ -123,16 +106,11 @@ class Machine:
         if record.name != self._config.rank_lease:
             self._on_slot(record)
             return
-        self._rank_heard_at = self._now
-        known = self._rank
-        if known is not None and int(record.resource_version) < int(known.resource_version):
+        if not self._rank.take(record, self._now, watched=watched):
             return
-        if self._suspicious and not watched:
-            self._suspicious = False
-            if known is not None and record.resource_version != known.resource_version:
-                self._log("the watch missed a change of the rank's Lease: watching anew")
-                self._out.append(model.RestartWatch())
-        self._rank = record
+        if self._rank.watch_missed:
+            self._log("the watch missed a change of the rank's Lease: watching anew")
+            self._out.append(model.RestartWatch())
         if record.heartbeat is not None and record.heartbeat.volume is not None:
             self._trainer.volume = record.heartbeat.volume
         if record.holder == self._config.pod:
@@ -166,9 +144,9 @@ class Machine:
         self._log(f"primary of rank {self._config.rank} in term {record.term}")
         self._renewals.hold(record, self._now)
         self._brief()
-        if self._ending.code is not None:
-            text = f"{self._config.pod} was ending when it was promoted"
-            self._tell(self._ending.words or LastWords(ReleaseReason.HANDED_OVER, self._ending.code, text))
+        if self._ending.has_begun:
+            words = self._ending.words or handed_over(f"{self._config.pod} was ending when it was promoted")
+            self._ending.tell(words, self._renewals.held, self._now)
 
     def _on_superseded(self, record: LeaseRecord) -> None:
         if self._renewals.held is not None:
@@ -194,6 +172,16 @@ class Machine:
         else:
             self._asking.ask(record.name, self._now + model.RETRY_S)
 
+    def _on_answer(self, event: model.LeaseUnread | model.Renewed | model.RenewalFailed) -> None:
+        if isinstance(event, model.LeaseUnread):
+            if self._asking.failed(event.lease, self._now + model.RETRY_S):
+                self._log(f"Lease {event.lease} cannot be read, trying on: {event.message}")
+            return
+        if line := self._renewals.on_answer(event, self._now):
+            self._log(line)
+        if isinstance(event, model.RenewalFailed) and event.refused:
+            self._asking.ask(event.lease, self._now)
+
     # What the trainer says and does
 
     def _on_trainer(self, message: protocol.FromTrainer) -> None:
@@ -206,28 +194,18 @@ class Machine:
             case protocol.Ready() | protocol.FirstStep() | protocol.Completed():
                 self._renewals.hurry()
             case protocol.HandedOver(checkpoint) if not self._ending.has_begun:
-                self._tell(LastWords(ReleaseReason.HANDED_OVER, ExitCode.HANDED_OVER, f"saved step {checkpoint.step}"))
-                self._end(ExitCode.HANDED_OVER, grace_s=model.END_WITHIN_S)
+                self._finish(handed_over(f"saved step {checkpoint.step}"), grace_s=model.END_WITHIN_S)
             case _:
                 pass  # the next renewal carries it
 
     def _on_exit(self, code: int) -> None:
         self._ending.trainer_ended = True
-        self._hello_by = self._hand_over_by = _NEVER
         if self._ending.has_begun:
             self._log(f"the trainer ended with {describe_exit(code)}")
             return
-        said = self._trainer
-        words = judge_exit(
-            code,
-            script=self._config.script,
-            hello=said.hello,
-            completed=said.completed is not None,
-            failed=said.failed,
-        )
-        self._log(f"the trainer ended with {describe_exit(code)}: {words.message}")
-        self._tell(words)
-        self._ending.begin(words.code)
+        words, end = judge_exit(code, self._config.script, self._trainer), describe_exit(code)
+        self._log(f"the trainer ended with {end}" + (f": {words.message}" if words.message != end else ""))
+        self._finish(words, grace_s=0.0)
 
     def _on_terminated(self) -> None:
         if self._ending.has_begun or self._hand_over_by < _NEVER:
@@ -239,8 +217,7 @@ class Machine:
         elif self._trainer.started is None:
             text = "deleted before its first step of this term, so none is lost"
             self._log(f"SIGTERM: {text}")
-            self._tell(LastWords(ReleaseReason.HANDED_OVER, ExitCode.HANDED_OVER, text))
-            self._end(ExitCode.HANDED_OVER, grace_s=0.0)
+            self._finish(handed_over(text), grace_s=0.0)
         else:
             self._hand_over_by = self._now + self._config.hand_over_s
             if self._trainer.completed is None:
@@ -254,15 +231,16 @@ class Machine:
     def _on_time(self) -> None:
         now = self._now
         if now >= self._hand_over_by:
-            self._on_late_hand_over()
+            words = late_hand_over(self._config.hand_over_s, completed=self._trainer.completed is not None)
+            self._log(words.message)
+            self._finish(words, grace_s=0.0)
         if now >= self._hello_by:
             self._hello_by = _NEVER
             notice = not_called_yet(self._config.script)
             self._log(notice.message)
             self._trainer.notices.append(notice)
         if now >= self._suspect_at():
-            self._suspicious = True
-            self._rank_heard_at = now
+            self._rank.suspect(now)
             self._asking.ask(self._config.rank_lease, self._now)
         primary = self.role is Role.PRIMARY
         if (renewal := self._renewals.next(self._step, self._ending.words, now, primary=primary)) is not None:
@@ -270,12 +248,6 @@ class Machine:
         self._out.extend(model.GetLease(lease) for lease in self._asking.due(now))
         self._out.extend(self._ending.advance(self._renewals.held, now))
         self.exited = any(isinstance(action, model.Exit) for action in self._out)
-
-    def _on_late_hand_over(self) -> None:
-        words = late_hand_over(self._config.hand_over_s, completed=self._trainer.completed is not None)
-        self._log(words.message)
-        self._tell(words)
-        self._end(words.code, grace_s=0.0)
 
     # Means
 
@@ -287,16 +259,16 @@ class Machine:
 
     def _brief(self) -> None:
         """Tell the trainer its role, once it listens."""
-        if not self._trainer.hello or self._ending.has_begun or self._rank is None:
+        if not self._trainer.hello or self._ending.has_begun or self._rank.record is None:
             return
         if self.role is Role.REDUNDANT:
             self._send(protocol.Standby(self._trainer.volume))
             self._follow()
         elif self.role is Role.PRIMARY:
-            self._send(protocol.Promote(self._term, self._rank.floor, self._trainer.volume))
+            self._send(protocol.Promote(self._term, self._rank.record.floor, self._trainer.volume))
 
     def _follow(self) -> None:
-        floor = self._rank.floor if self._rank is not None else None
+        floor = self._rank.record.floor if self._rank.record is not None else None
         if not self._trainer.hello or self._ending.has_begun or floor is None:
             return
         if self._followed is None or floor > self._followed:
@@ -304,13 +276,14 @@ class Machine:
             self._send(protocol.Follow(floor, self._trainer.volume))
 
     def _suspect_at(self) -> float:
-        """A watch silent for two renewals of the rank's Lease may be dead."""
-        if not self.wants_watch or self._rank is None or self._asking.is_asked(self._config.rank_lease):
+        if not self.wants_watch or self._asking.is_asked(self._config.rank_lease):
             return _NEVER
-        return self._rank_heard_at + 2 / 3 * (self._rank.duration_s or model.DEFAULT_DURATION_S)
+        return self._rank.suspect_at()
 
-    def _tell(self, words: LastWords) -> None:
+    def _finish(self, words: LastWords, *, grace_s: float) -> None:
+        """Release with these words, and end."""
         self._ending.tell(words, self._renewals.held, self._now)
+        self._end(words.code, grace_s=grace_s)
 
     def _end(self, code: int, *, grace_s: float) -> None:
         """End the trainer after the grace, then the agent."""

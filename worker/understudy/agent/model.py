@@ -2,6 +2,7 @@
 
 import signal
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Final
 
 from understudy_contract.lease import Heartbeat, LeaseRecord, Notice, Release
@@ -12,14 +13,22 @@ END_WITHIN_S: Final = 2.0
 """Given to a trainer that was asked to end, before SIGKILL; and to the kernel after that."""
 RETRY_S: Final = 1.0
 """Pause after a request that the API did not answer well."""
-RELEASE_RETRY_S: Final = 0.2
-"""The same for a release: the trainer is dead and somebody waits to take over."""
+QUICK_RETRY_S: Final = 0.2
+"""The same for a release, since somebody waits to take over, and after a time-out, since the lease runs."""
 RELEASE_WAIT_S: Final = 0.1
 """How long a release waits for a renewal in flight; later it overtakes it. A renewal takes 2 to 20 ms."""
 COMPLETED_PATIENCE_S: Final = 300.0
 """How long a finished rank tries to say so: nobody waits to take over, and unsaid it would be finished once more."""
 DEFAULT_DURATION_S: Final = 10
 """Lease duration assumed until a Lease has been read."""
+
+
+class Role(Enum):
+    """What the rank's Lease makes of this pod."""
+
+    UNKNOWN = auto()
+    REDUNDANT = auto()
+    PRIMARY = auto()
 
 
 @dataclass(frozen=True, slots=True)

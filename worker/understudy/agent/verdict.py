@@ -7,6 +7,8 @@ from typing import Final
 from understudy_contract.exits import ExitCode, ReleaseReason, describe_exit
 from understudy_contract.lease import Notice
 
+from understudy.agent.progress import Progress
+
 HELLO_WITHIN_S: Final = 60.0
 """Import of TensorFlow takes 5 s here, 30 s on a slow disk; a script silent for longer is worth a sentence."""
 
@@ -21,14 +23,19 @@ class LastWords:
     message: str
 
 
-def judge_exit(code: int, *, script: str, hello: bool, completed: bool, failed: str | None) -> LastWords:
+def handed_over(message: str) -> LastWords:
+    """Say that the Lease is given up by plan, with every step committed."""
+    return LastWords(ReleaseReason.HANDED_OVER, ExitCode.HANDED_OVER, message)
+
+
+def judge_exit(code: int, script: str, trainer: Progress) -> LastWords:
     """Judge a trainer that ended without having been told to.
 
     A container that exits 0 looks complete, so exit 0 before completion becomes another code: NOT_INTEGRATED if the SDK
     was never called, 1 if it was. A signal is a ProcessExited even before the first call: the script had no say in it.
     """
-    said = describe_exit(code)
-    if not hello and code < 128 and failed is None:
+    said, failed, completed = describe_exit(code), trainer.failed, trainer.completed is not None
+    if not trainer.hello and code < 128 and failed is None:
         return LastWords(
             ReleaseReason.NOT_INTEGRATED,
             code or ExitCode.NOT_INTEGRATED,

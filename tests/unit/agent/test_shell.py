@@ -1,0 +1,152 @@
+"""The agent's surroundings: the socket to the trainer, the probes, the process itself with no API server to be had."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from understudy import protocol
+from understudy.agent.link import Link
+from understudy.agent.probes import serve_probes
+from understudy_contract.names import Env
+
+from tests.unit.agent.driver import ref
+
+
+class Ends:
+    """Both ends of a link."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(self.path)
+        listener.listen()
+        listener.setblocking(False)
+        self.heard: list[protocol.FromTrainer] = []
+        self.trouble: list[str] = []
+        self.link = Link(asyncio.get_running_loop(), listener, self.heard.append, self.trouble.append)
+        self.trainers: list[socket.socket] = []
+
+    def connect(self) -> socket.socket:
+        trainer = socket.socket(socket.AF_UNIX)
+        trainer.connect(self.path)
+        self.trainers.append(trainer)
+        return trainer
+
+    def close(self) -> None:
+        self.link.close()
+        for trainer in self.trainers:
+            trainer.close()
+
+
+@pytest.fixture
+async def ends(tmp_path: Path) -> AsyncIterator[Ends]:
+    ends = Ends(tmp_path / "s")
+    yield ends
+    ends.close()
+
+
+async def test_what_a_trainer_wrote_before_it_died_is_heard(ends: Ends) -> None:
+    trainer = ends.connect()
+    messages = [protocol.Hello("1"), protocol.Committed(ref(5)), protocol.HandedOver(ref(7))]
+    trainer.sendall(b"".join(protocol.encode(message) for message in messages))
+    trainer.close()
+    ends.link.drain()
+    assert ends.heard == messages
+
+
+async def test_a_message_may_come_in_pieces_and_a_bad_one_is_passed_over(ends: Ends) -> None:
+    trainer = ends.connect()
+    line = protocol.encode(protocol.Hello("1"))
+    for piece in (line[:3], line[3:], b"nonsense\n", b'{"type":"Unknown"}\n', line):
+        trainer.sendall(piece)
+        ends.link.drain()
+    assert ends.heard == [protocol.Hello("1")] * 2
+    assert len(ends.trouble) == 2
+
+
+async def test_a_second_process_is_refused_while_the_first_lives(ends: Ends) -> None:
+    first, second = ends.connect(), ends.connect()
+    ends.link.drain()
+    assert second.recv(1) == b"" and len(ends.trouble) == 1
+    first.close()
+    ends.link.drain()
+    third = ends.connect()
+    third.sendall(protocol.encode(protocol.Hello("3")))
+    ends.link.drain()
+    assert ends.heard == [protocol.Hello("3")]
+
+
+async def test_a_line_without_an_end_is_not_buffered_for_ever(ends: Ends) -> None:
+    trainer = ends.connect()
+    for _ in range(2 * protocol.LINE_MAX_BYTES // 65536):
+        try:
+            trainer.sendall(b"x" * 65536)
+        except BrokenPipeError:
+            break
+        ends.link.drain()
+    assert "a line of more than" in ends.trouble[0]
+
+
+async def test_messages_to_a_trainer_that_does_not_read_are_kept_in_order(ends: Ends) -> None:
+    trainer = ends.connect()
+    ends.link.drain()
+    for term in range(20_000):
+        ends.link.send(protocol.Supersede(term))
+    reader, writer = await asyncio.open_unix_connection(sock=trainer)
+    for term in range(20_000):
+        assert protocol.decode_from_agent(await reader.readline()) == protocol.Supersede(term)
+    writer.close()
+
+
+async def test_probes_tell_alive_from_ready() -> None:
+    ready = False
+    server = await serve_probes("127.0.0.1", 0, lambda: ready)
+    port = server.sockets[0].getsockname()[1]
+
+    async def status(target: str) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+        return answer.split(b" ")[1]
+
+    assert [await status(target) for target in ("/healthz", "/readyz", "/x")] == [b"200", b"503", b"404"]
+    ready = True
+    assert await status("/readyz?verbose") == b"200"
+    server.close()
+
+
+async def test_without_an_api_server_the_trainer_runs_and_sigterm_is_never_lost(tmp_path: Path) -> None:
+    """The signal comes while the agent still imports: it started the trainer first."""
+    config = tmp_path / "kubeconfig"
+    config.write_text(
+        "{current-context: x, contexts: [{name: x, context: {cluster: c}}],"
+        " clusters: [{name: c, cluster: {server: 'http://127.0.0.1:9'}}]}"
+    )
+    environ = {
+        **{name: value for name, value in os.environ.items() if name != "KUBERNETES_SERVICE_HOST"},
+        "KUBECONFIG": str(config),
+        Env.JOB: "job",
+        Env.NAMESPACE: "n",
+        Env.POD_NAME: "job-0-0",
+        Env.RANK: "0",
+        Env.HAND_OVER_S: "20",
+        Env.RUN_DIR: str(tmp_path / "run"),
+    }
+    code = "import os, signal; print(os.environ['UNDERSTUDY_SOCKET'], flush=True); signal.pause()"
+    agent = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "understudy.agent", "--", sys.executable, "-c", code),
+        env=environ,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert agent.stdout is not None
+    assert (await agent.stdout.readline()).decode().strip() == str(tmp_path / "run/agent.sock")
+    agent.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(60):
+        assert await agent.wait() == 0
+        assert await agent.stdout.read() == b""
