@@ -11,9 +11,10 @@ import contextlib
 import os
 from pathlib import Path
 
+from localcluster import paths
 from localcluster.shell import ClusterError, wait_until
 
-ROOT = "understudy"
+ROOT = paths.NAME
 CPU_SHARES = 16 * 1024  # of the cluster against any other process: a build beside it must not starve a node
 CPU_WEIGHT = 1000  # the same for v2, where 100 is the default
 TRACKING = ("pids", "freezer", "name=systemd")  # v1 hierarchies that may hold daemons; the first that exists

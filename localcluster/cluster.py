@@ -85,7 +85,7 @@ class Cluster(ABC):
     @property
     def kubeconfig(self) -> Path:
         """An administrator's kubeconfig."""
-        return self.checkout / ".cluster" / "kubeconfig"
+        return paths.links(self.checkout) / "kubeconfig"
 
     @property
     @abstractmethod
@@ -145,7 +145,7 @@ def _implementation() -> type[Cluster]:
 
 def link(checkout: Path, kubeconfig: str, programs: Sequence[Path]) -> None:
     """Write the kubeconfig into a checkout, and links to the programs."""
-    folder = checkout / ".cluster"
+    folder = paths.links(checkout)
     (folder / "bin").mkdir(parents=True, exist_ok=True)
     for program in programs:
         here = folder / "bin" / program.name
@@ -162,4 +162,4 @@ def link(checkout: Path, kubeconfig: str, programs: Sequence[Path]) -> None:
 
 def unlink(checkout: Path) -> None:
     """Take the kubeconfig of an ended cluster out of a checkout."""
-    (checkout / ".cluster" / "kubeconfig").unlink(missing_ok=True)
+    (paths.links(checkout) / "kubeconfig").unlink(missing_ok=True)

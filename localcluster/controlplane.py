@@ -74,7 +74,11 @@ def start(state: paths.State) -> None:
     )
     _start(state, "kube-scheduler", _client(keys / "scheduler.kubeconfig"))
     provisioner = [sys.executable, "-m", "localcluster.provisioner", keys / "admin.kubeconfig"]
-    _launch(state, "provisioner", ["env", f"PYTHONPATH={paths.CHECKOUT}", *provisioner])
+    _launch(
+        state,
+        "provisioner",
+        ["env", f"PYTHONPATH={paths.CHECKOUT}", f"UNDERSTUDY_INSTANCE={paths.INSTANCE}", *provisioner],
+    )
 
 
 def is_running() -> bool:

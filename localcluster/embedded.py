@@ -108,12 +108,11 @@ class EmbeddedCluster(Cluster):
     def api_outage(self) -> Iterator[None]:
         """Make the API server unreachable from nodes, pods and this machine; no connection is told of it."""
         port = network.SwitchPort("control")
-        port.set(up=False)
+        port.set(is_open=False)
         try:
             yield
         finally:
-            port.set(up=True)
-            port.close()
+            port.set(is_open=True)
             wait_until(self.api.is_ready, timeout_s=API_TIMEOUT_S, what="the API server after its outage")
 
     def processes(self, namespace: str, pod: str) -> list[pods.Process]:
@@ -178,15 +177,13 @@ def _is_usable(state: paths.State, programs: Path, nodes: int) -> bool:
         return False
     if not controlplane.is_running():
         return False
-    port = network.SwitchPort("control")
-    port.set(up=True)
-    port.close()
+    network.SwitchPort("control").set(is_open=True)  # an outage that nobody ended
     return Api.from_kubeconfig(state.pki / "admin.kubeconfig").is_ready()
 
 
 def _make(programs: Path, nodes: int) -> paths.State:
     """Make a cluster from nothing, up to its control plane."""
-    home = paths.cache() / "cluster"
+    home = paths.cache() / f"cluster{paths.INSTANCE or ''}"
     names = tuple(f"node-{index + 1}" for index in range(nodes))
     state = paths.State(
         layout=paths.LAYOUT,

@@ -46,7 +46,7 @@ class KindNode(Node):
     def start(self, *, wait_ready: bool = True) -> None:
         run(["docker", "start", self.name])
         if wait_ready:
-            kubeconfig = self.checkout / ".cluster" / "kubeconfig"
+            kubeconfig = paths.links(self.checkout) / "kubeconfig"
             wait = [f"--timeout={READY_TIMEOUT_S}s", "--for=condition=Ready", f"node/{self.name}"]
             run([program("kubectl"), f"--kubeconfig={kubeconfig}", "wait", *wait])
 

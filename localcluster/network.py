@@ -2,7 +2,7 @@
 
 Every host is a network namespace joined to a bridge in a namespace of its own by a virtual cable. No host has a
 route to this machine's uplink, so nothing that runs in the cluster can reach outside; this machine drops what it
-would itself send to pods and services. Everything carries the prefix `understudy` and can be found again by it.
+would itself send to pods and services. Everything carries the cluster's name and can be found again by it.
 """
 
 from __future__ import annotations
@@ -11,34 +11,42 @@ import contextlib
 import ctypes
 import fcntl
 import ipaddress
+import json
 import os
 import socket
 import struct
 import threading
 from pathlib import Path
 
+from localcluster import paths
 from localcluster.shell import ClusterError, run
 
-PREFIX = "understudy-"
+PREFIX = f"{paths.NAME}-"
 SWITCH = PREFIX + "switch"
 CONTROL = PREFIX + "control"
-MACHINE_LINK = "understudy0"
+MACHINE_LINK = f"{paths.NAME}-leg"
 HANDLES = Path("/run/netns")
 
 # 198.18.0.0/15 is set aside for benchmarks of networks (RFC 2544): no real network uses it.
-HOSTS = ipaddress.IPv4Network("198.18.0.0/24")
+HOSTS = ipaddress.IPv4Network(f"198.18.{paths.INSTANCE}.0/24")
 MACHINE_ADDRESS = HOSTS[1]
 CONTROL_ADDRESS = HOSTS[2]
-PODS = ipaddress.IPv4Network("10.244.0.0/16")
-SERVICES = ipaddress.IPv4Network("10.96.0.0/16")
+PODS = ipaddress.IPv4Network(f"10.{244 + paths.INSTANCE}.0.0/16")
+SERVICES = ipaddress.IPv4Network(f"10.{96 + paths.INSTANCE}.0.0/16")
 API_SERVICE = SERVICES[1]
 DNS_SERVICE = SERVICES[10]  # nobody answers there, and hosts say so at once instead of letting lookups time out
-ROUTE_PROTOCOL = 89  # marks this machine's routes as ours
+ROUTE_PROTOCOL = 89 + paths.INSTANCE  # marks this machine's routes as ours
 
+# Of the kernel's interface (linux/sched.h, sockios.h, rtnetlink.h, netlink.h, if_link.h, if_bridge.h).
 CLONE_NEWNET = 0x40000000
-SIOCGIFFLAGS = 0x8913
-SIOCSIFFLAGS = 0x8914
-IFF_UP = 0x1
+SIOCGIFINDEX = 0x8933
+AF_BRIDGE = 7
+NETLINK_ROUTE = 0
+RTM_SETLINK = 19
+NLM_F_REQUEST, NLM_F_ACK = 1, 4
+NLA_F_NESTED = 0x8000
+IFLA_PROTINFO, IFLA_BRPORT_STATE = 12, 1
+DISABLED, FORWARDING = 0, 3
 
 
 def namespace(node: str) -> str:
@@ -135,30 +143,40 @@ def remove() -> None:
 
 
 class SwitchPort:
-    """A host's port on the switch: pulling its cable takes a system call, not a program."""
+    """A host's port on the switch.
 
-    def __init__(self, node: str) -> None:
-        self._name = _port(node).encode()
-        self._socket = _socket_in(SWITCH)
+    A closed port drops every packet in both directions from one moment to the next, and nobody is told: links stay up,
+    connections learn of it by silence alone. It takes a system call, not a program.
+    """
 
-    def _flags(self) -> int:
-        answer = fcntl.ioctl(self._socket, SIOCGIFFLAGS, struct.pack("16sH14x", self._name, 0))
-        return int(struct.unpack("16sH14x", answer)[1])
+    def __init__(self, host: str) -> None:
+        self._name = _port(host)
+        self._socket = _netlink_socket(SWITCH)
 
-    def is_up(self) -> bool:
-        return bool(self._flags() & IFF_UP)
+    def is_open(self) -> bool:
+        listed = json.loads(run(["ip", "-n", SWITCH, "-json", "-details", "link", "show", "dev", self._name]))
+        return bool(listed[0]["linkinfo"]["info_slave_data"]["state"] == "forwarding")
 
-    def set(self, *, up: bool) -> None:
-        """Plug the cable in, or pull it: from now on nothing passes in either direction."""
-        flags = self._flags() | IFF_UP if up else self._flags() & ~IFF_UP
-        fcntl.ioctl(self._socket, SIOCSIFFLAGS, struct.pack("16sH14x", self._name, flags))
+    def set(self, *, is_open: bool) -> None:
+        """Open or close the port; done when the kernel has acknowledged it."""
+        asked = fcntl.ioctl(self._socket, SIOCGIFINDEX, struct.pack("16si20x", self._name.encode(), 0))
+        index = struct.unpack("16si20x", asked)[1]
+        state = struct.pack("=HHB3x", 5, IFLA_BRPORT_STATE, FORWARDING if is_open else DISABLED)
+        attribute = struct.pack("=HH", 4 + len(state), IFLA_PROTINFO | NLA_F_NESTED) + state
+        body = struct.pack("=BxHiII", AF_BRIDGE, 0, index, 0, 0) + attribute
+        header = struct.pack("=IHHII", 16 + len(body), RTM_SETLINK, NLM_F_REQUEST | NLM_F_ACK, 1, 0)
+        self._socket.send(header + body)
+        (error,) = struct.unpack_from("=i", self._socket.recv(4096), 16)
+        if error:
+            raise ClusterError(f"the switch refused to set {self._name}: {os.strerror(-error)}")
 
-    def close(self) -> None:
-        self._socket.close()
+    def __del__(self) -> None:
+        if hasattr(self, "_socket"):
+            self._socket.close()
 
 
-def _socket_in(name: str) -> socket.socket:
-    """Return a socket that belongs to another namespace, opened by a thread that goes there and ends."""
+def _netlink_socket(name: str) -> socket.socket:
+    """Return a netlink socket of another namespace, opened by a thread that goes there and ends."""
     opened: list[socket.socket | OSError] = []
 
     def enter() -> None:
@@ -166,7 +184,7 @@ def _socket_in(name: str) -> socket.socket:
             with (HANDLES / name).open() as handle:
                 if ctypes.CDLL(None, use_errno=True).setns(handle.fileno(), CLONE_NEWNET) != 0:
                     raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-            opened.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            opened.append(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE))
         except OSError as error:
             opened.append(error)
 

@@ -1,8 +1,8 @@
 """A node: a host of the network with one process that carries everything on it, so that faults are real and cheap.
 
-A power cut pulls the cable (a dead machine says no goodbye on its connections) and sends SIGKILL to that process:
-the kernel ends kubelet, container runtime and every container with it. What the node had written to its disk stays.
-A partition pulls the cable only. Each fault has taken effect when its call returns.
+A power cut closes the node's port on the switch (a dead machine says no goodbye on its connections) and sends SIGKILL
+to that process: the kernel ends kubelet, container runtime and every container with it. What the node had written to
+its disk stays. A partition closes the port only. Each fault has taken effect when its call returns.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class EmbeddedNode(Node):
 
     @property
     def is_connected(self) -> bool:
-        """Whether the node's cable is plugged in."""
-        return self._port.is_up()
+        """Whether the node is on the network."""
+        return self._port.is_open()
 
     @property
     def init(self) -> processes.Identity | None:
@@ -70,17 +70,17 @@ class EmbeddedNode(Node):
         init = self.init
         if init is None:
             raise ClusterError(f"{self.name} has no power that could be cut: start() it first")
-        self._port.set(up=False)
+        self._port.set(is_open=False)
         init.send(signal.SIGKILL)
         processes.forget(f"{self.name}.init")  # it takes the kernel a moment to bury it
 
     def partition(self) -> None:
         """Cut the node off from the control plane, the other nodes and this machine; what runs on it runs on."""
-        self._port.set(up=False)
+        self._port.set(is_open=False)
 
     def heal(self) -> None:
         """End a partition."""
-        self._port.set(up=True)
+        self._port.set(is_open=True)
 
     def start(self, *, wait_ready: bool = True) -> None:
         """Switch the node on: with a fresh network, with the disk as it was; does nothing to one that runs."""

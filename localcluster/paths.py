@@ -16,13 +16,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-RUN = Path("/run/understudy")
+# A second cluster beside the usual one (0): for tests of a cluster's whole life, which must not end the one in use.
+INSTANCE = int(os.environ.get("UNDERSTUDY_INSTANCE", "0"))
+NAME = f"understudy{INSTANCE or ''}"  # of everything that a cluster makes
+RUN = Path("/run") / NAME
 VOLUMES = RUN / "volumes"  # a shared mount: what is mounted below it appears in every node
 LAYOUT = 1  # of the running cluster; raised when a checkout of another layout could not use it
 
 # In a node's own view of the file system.
 NODE_SHARED_VOLUMES = Path("/var/lib/understudy/shared")
 NODE_PINNED_VOLUMES = Path("/var/lib/understudy/pinned")
+
+
+def links(checkout: Path) -> Path:
+    """Return the folder of a checkout that holds its kubeconfig and links to the programs."""
+    return checkout / ".cluster" / (str(INSTANCE) if INSTANCE else "")
 
 
 def cache() -> Path:
@@ -83,6 +91,6 @@ class State:
 def lock() -> Iterator[None]:
     """Let one process at a time make, change or end the cluster of this machine."""
     RUN.mkdir(parents=True, exist_ok=True)
-    with (RUN.parent / "understudy.lock").open("w") as handle:
+    with RUN.with_suffix(".lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -22,7 +22,7 @@ PROVISIONER = "localcluster/hostpath"
 SHARED, PINNED = "standard", "pinned"
 ACCESS_MODES = {SHARED: ["ReadWriteOnce", "ReadWriteMany"], PINNED: ["ReadWriteOnce"]}
 TMPFS_SIZE = "localcluster/tmpfs-size"
-TMPFS_SOURCE = "understudy-volume"  # how such mounts are called in the machine's list of mounts
+TMPFS_SOURCE = f"{paths.NAME}-volume"  # how such mounts are called in the machine's list of mounts
 UNITS = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 VOLUMES = "/api/v1/persistentvolumes"

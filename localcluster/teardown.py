@@ -1,7 +1,9 @@
 """The end of a cluster, of a half-made one, and of what is left of one that was ended from outside.
 
 Everything is found by what only the cluster makes (its namespaces, cgroups, mounts, links, routes), so it works
-without a record of what was started. Caches stay: programs, images, and the images on the nodes' disks.
+without a record of what was started. Caches stay: programs, images, and the images on the nodes' disks. So do the empty
+folders that nodes mount theirs over (/var/lib/kubelet and the like): to remove one would unmount it in the nodes of any
+other cluster on this machine.
 """
 
 from __future__ import annotations
@@ -21,11 +23,6 @@ SYSCTLS = (
     "vm/overcommit_memory",
     "vm/panic_on_oom",
 )  # of the whole machine; kubelets set them
-NODE_FOLDERS = (
-    *("/etc/cni/net.d", "/etc/cni", "/run/containerd", "/var/lib/cni", "/var/lib/containerd", "/var/lib/kubelet"),
-    *("/var/lib/understudy/pinned", "/var/lib/understudy/shared", "/var/lib/understudy"),
-    *("/var/log/containers", "/var/log/pods"),
-)  # made for mounts of the nodes to cover
 
 
 def sysctls() -> dict[str, str]:
@@ -75,9 +72,6 @@ def remove() -> None:
                 Path("/proc/sys", name).write_text(value)
         clear(Path(state.home))
     shutil.rmtree(paths.RUN, ignore_errors=True)
-    for folder in NODE_FOLDERS:
-        with contextlib.suppress(OSError):  # not empty: not ours
-            Path(folder).rmdir()
     left = residue()
     if left:
         raise ClusterError(f"could not remove {', '.join(left)}: remove these by hand, then try again")
