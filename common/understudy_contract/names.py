@@ -26,6 +26,10 @@ Term = NewType("Term", int)
 Step = NewType("Step", int)
 
 
+MAX_REDUNDANCY: Final = 5
+"""Redundant pods of a rank at most, as the CRD has it."""
+
+
 class Role(StrEnum):
     """Value of the role label."""
 
@@ -99,12 +103,12 @@ def slot_lease_name(job: str, rank: int, slot: int) -> str:
     return f"{job}-{rank}-s{slot}"
 
 
-def lease_names(job: str, ranks: int, redundancy: int) -> tuple[str, ...]:
-    """List every Lease of a job: what its workers' Role may touch."""
+def lease_names(job: str, ranks: int) -> tuple[str, ...]:
+    """List every Lease that a job may ever have, whatever its redundancy: what its workers' Role may touch."""
     return tuple(
         name
         for rank in range(ranks)
-        for name in (rank_lease_name(job, rank), *(slot_lease_name(job, rank, slot) for slot in range(redundancy)))
+        for name in (rank_lease_name(job, rank), *(slot_lease_name(job, rank, slot) for slot in range(MAX_REDUNDANCY)))
     )
 
 

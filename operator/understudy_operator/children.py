@@ -76,7 +76,7 @@ def worker_role(job: Job) -> Json:
             {
                 "apiGroups": ["coordination.k8s.io"],
                 "resources": ["leases"],
-                "resourceNames": list(names.lease_names(job.name, job.policy.ranks, job.policy.redundancy)),
+                "resourceNames": list(names.lease_names(job.name, job.policy.ranks)),
                 "verbs": ["get", "watch", "patch"],
             }
         ],
