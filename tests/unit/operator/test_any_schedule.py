@@ -240,7 +240,9 @@ class AnySchedule(RuleBasedStateMachine):
     def serves(self, name: str, record: LeaseRecord, phase: Phase) -> bool:
         pod = self.cluster.world.pods.get(name)
         beat = record.current_heartbeat
-        return pod is not None and self.cluster.hears(pod) and beat is not None and beat.phase is phase
+        if pod is None or pod.deleting_since is not None or record.current_release is not None:
+            return False
+        return self.cluster.hears(pod) and beat is not None and beat.phase is phase
 
     def describe(self) -> str:
         world = self.cluster.world
