@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from understudy import saves as module
 from understudy.checkpoint import RankStore
-from understudy.checkpoint.filesystem import Disk
-from understudy.errors import Superseded, VolumeFull
+from understudy.checkpoint.filesystem import Disk, Space
+from understudy.errors import Superseded, VolumeFull, VolumeTooSmall
 from understudy.link import Orders
 from understudy.protocol import Committed, FromTrainer, Notice
 from understudy.saves import Saves
@@ -33,6 +33,11 @@ class Fillable(Disk):
 
     failure: int | None = None
     failures_left = 1_000_000
+
+    room: Space | None = None
+
+    def space(self, path: Path) -> Space:
+        return self.room or super().space(path)
 
     def write(self, path: Path, chunks: Iterable[Any]) -> None:
         if self.failure is not None and self.failures_left:
@@ -119,3 +124,10 @@ def test_a_higher_term_becomes_an_order(bench: Bench) -> None:
     with pytest.raises(Superseded):
         bench.saves.commit(10)
     assert not bench.notices()
+
+
+def test_a_volume_that_cannot_hold_what_is_kept_ends_the_training_before_its_first_step(bench: Bench) -> None:
+    bench.disk.room = Space(free=16, total=1 << 20)
+    with pytest.raises(VolumeTooSmall, match="use a larger claim"):
+        bench.saves.commit(0)
+    assert bench.store.newest() is None
