@@ -57,7 +57,7 @@ class Restorer:
 
     def _catch_up(self, floor: CheckpointRef | None) -> None:
         loaded = self.loaded.ref if self.loaded else None
-        if loaded is not None and loaded == self._store.peek() and (floor is None or loaded >= floor):
+        if loaded is not None and loaded == self._store.peek(floor):
             return  # the redundant pod followed in time: nothing to read on the way to the first step
         newest = self._store.newest(floor)
         if newest is None:
