@@ -6,9 +6,9 @@ waits for its own echo. An object of the right name that belongs to another job 
 way.
 """
 
-import hashlib
 import logging
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, assert_never
 
@@ -16,9 +16,9 @@ import msgspec
 from understudy_contract import names
 from understudy_contract.lease import encode, micro_time
 from understudy_contract.names import Annotation, Label
-from understudy_kube.client import Api, ApiError, Conflict, Forbidden, Invalid, NotFound
+from understudy_kube.client import Api, ApiError, Conflict, NotFound
 
-from understudy_operator import children
+from understudy_operator import children, events
 from understudy_operator.core.actions import (
     Action,
     AssignSlot,
@@ -28,47 +28,68 @@ from understudy_operator.core.actions import (
     EventReason,
     OpenRank,
     OpenSlot,
-    Placement,
     Prepare,
     Promote,
     Relabel,
     WriteStatus,
 )
-from understudy_operator.core.model import Job, Now
-from understudy_operator.objects import ClaimObject
+from understudy_operator.core.model import Job, Now, Problem
+from understudy_operator.creation import TroubleError, create
 from understudy_operator.observe import Memo, World
+from understudy_operator.prepare import prepare
 
 log: Final = logging.getLogger("understudy")
 
-RETRY_PROBLEM_S: Final = 15.0
+RETRY_PROBLEM_S: Final = 5.0
 """How often a refused template or a missing claim is tried again: what is wrong may be put right outside the job."""
 
 
 class Actor:
     """Carries out the actions of one job after another."""
 
-    def __init__(self, api: Api, world: World, component: str = "understudy-operator") -> None:
+    def __init__(self, api: Api, world: World) -> None:
         self._api = api
         self._world = world
-        self._component = component
 
-    async def act(self, job: Job, action: Action, now: Now) -> None:  # noqa: C901 - one case an action
-        """Carry one action out; raises ApiError when it failed and is worth another decision."""
+    async def act(self, job: Job, action: Action, now: Now) -> None:
+        """Carry one action out; raises ApiError when it failed and is worth another decision.
+
+        What only a person can put right becomes the job's problem, which it says and tries again in a while.
+        """
         memo = self._world.memo(job.uid)
+        try:
+            await self._dispatch(job, action, memo, now)
+        except TroubleError as error:
+            self._trouble(job, memo, Problem(error.reason, str(error)), now)
+        except ApiError as error:
+            if error.is_transient or not isinstance(action, Prepare | OpenRank | OpenSlot | CreatePod):
+                raise
+            if isinstance(error, Conflict | NotFound):
+                raise
+            what = f"Pod {action.name} is refused" if isinstance(action, CreatePod) else "A child is refused"
+            self._trouble(job, memo, Problem(EventReason.REFUSED, f"{what}: {error.message}"), now)
+
+    def _trouble(self, job: Job, memo: Memo, problem: Problem, now: Now) -> None:
+        log.warning("%s/%s: %s", job.namespace, job.name, problem.message)
+        memo.problem, memo.prepared, memo.prepare_again_at = problem, True, now.at + RETRY_PROBLEM_S
+
+    async def _dispatch(  # noqa: C901 - one case an action
+        self, job: Job, action: Action, memo: Memo, now: Now
+    ) -> None:
         match action:
             case Promote():
                 await self._promote(job, action, memo, now)
             case Prepare():
-                await self._prepare(job, memo, now)
+                await self._prepare(job, memo)
             case OpenRank():
                 await self._open_rank(job, action, memo, now)
             case OpenSlot():
                 body = children.slot_lease(job, action.rank, action.slot)
-                self._world.leases.upsert(await self._create(job, self._leases(job), body))
+                self._world.leases.upsert(await create(self._api, job, self._leases(job), body))
             case AssignSlot():
                 await self._assign(job, action, memo, now)
             case CreatePod():
-                await self._create_pod(job, action, memo, now)
+                await self._create_pod(job, action, memo)
             case Relabel():
                 await self._relabel(job, action)
             case DeletePod():
@@ -163,14 +184,11 @@ class Actor:
         )
         if (job.namespace, action.holder) not in self._world.pods.records:
             memo.unborn.add(action.holder)
-        self._world.leases.upsert(await self._create(job, self._leases(job), body))
+        self._world.leases.upsert(await create(self._api, job, self._leases(job), body))
 
-    async def _create_pod(self, job: Job, action: CreatePod, memo: Memo, now: Now) -> None:
-        try:
-            body = await self._create(job, f"/api/v1/namespaces/{job.namespace}/pods", children.pod(job, action))
-        except (Forbidden, Invalid) as error:
-            self._trouble(memo, f"Pod {action.name} is refused: {error.message}", now)
-            return
+    async def _create_pod(self, job: Job, action: CreatePod, memo: Memo) -> None:
+        path = f"/api/v1/namespaces/{job.namespace}/pods"
+        body = await create(self._api, job, path, children.pod(job, action))
         memo.unborn.discard(action.name)
         self._world.pods.upsert(body)
 
@@ -222,118 +240,12 @@ class Actor:
         self._world.job_changed(msgspec.json.decode(answer))
 
     async def _emit(self, job: Job, action: Emit, memo: Memo, now: Now) -> None:
-        digest = hashlib.sha256(f"{job.uid} {action.key}".encode()).hexdigest()[:16]
-        stamp = micro_time(now.wall)[:19] + "Z"
-        body = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"name": f"{job.name}.{digest}", "namespace": job.namespace},
-            "involvedObject": {
-                "apiVersion": names.API_VERSION,
-                "kind": names.KIND,
-                "name": job.name,
-                "namespace": job.namespace,
-                "uid": job.uid,
-            },
-            "type": "Warning" if action.warning else "Normal",
-            "reason": action.reason,
-            "message": action.message[:1024],
-            "firstTimestamp": stamp,
-            "lastTimestamp": stamp,
-            "count": 1,
-            "source": {"component": self._component},
-            "reportingComponent": self._component,
-        }
-        try:
-            await self._api.post(f"/api/v1/namespaces/{job.namespace}/events", msgspec.json.encode(body))
-        except Conflict:
-            pass  # posted before this process began: its name is made of its key
-        except (Forbidden, Invalid) as error:
-            log.warning("%s/%s: Event %s was refused: %s", job.namespace, job.name, action.reason, error.message)
+        await events.post(self._api, job, action, now)
         memo.emitted.add(action.key)
 
-    async def _prepare(self, job: Job, memo: Memo, now: Now) -> None:
-        """Make the children that never change, then try the template in a dry run, as strictly as the API can."""
-        try:
-            if job.policy.claim_template is not None:
-                path = f"/api/v1/namespaces/{job.namespace}/persistentvolumeclaims"
-                self._world.claims.upsert(await self._create(job, path, children.claim(job), ours=_made_for(job)))
-            else:
-                await self._find_claim(job)
-            rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{job.namespace}"
-            core = f"/api/v1/namespaces/{job.namespace}"
-            await self._create(job, f"{core}/services", children.service(job))
-            if job.policy.account_name is None:
-                await self._create(job, f"{core}/serviceaccounts", children.account(job))
-            await self._create(job, f"{rbac}/roles", children.worker_role(job))
-            await self._create(job, f"{rbac}/rolebindings", children.worker_binding(job))
-            await self._try_template(job)
-        except _InTheWayError as error:
-            self._trouble(memo, str(error), now)
-        except ApiError as error:
-            if error.is_transient or isinstance(error, Conflict):
-                raise
-            self._trouble(memo, f"The pod template is refused: {error.message}", now)
-        else:
-            memo.prepared, memo.problem, memo.prepare_again_at = True, "", float("inf")
-
-    async def _find_claim(self, job: Job) -> None:
-        name = job.policy.claim_name
-        try:
-            body = await self._api.get(f"/api/v1/namespaces/{job.namespace}/persistentvolumeclaims/{name}")
-        except NotFound:
-            raise _InTheWayError(
-                f"PersistentVolumeClaim {name} (spec.checkpoint.claimName) does not exist in namespace "
-                f"{job.namespace}: create it, or leave claimName out to have one made."
-            ) from None
-        self._world.claims.upsert(body)
-
-    async def _try_template(self, job: Job) -> None:
-        trial = CreatePod(f"{job.name}-dry-run", names.Rank(0), 0, names.Term(0), Placement(False, ()))
-        path = f"/api/v1/namespaces/{job.namespace}/pods"
-        body = msgspec.json.encode(children.pod(job, trial))
-        await self._api.post(path, body, params={"dryRun": "All", "fieldValidation": "Strict"})
-
-    def _trouble(self, memo: Memo, problem: str, now: Now) -> None:
-        log.warning("%s", problem)
-        memo.problem, memo.prepared, memo.prepare_again_at = problem, True, now.at + RETRY_PROBLEM_S
-
-    async def _create(
-        self, job: Job, path: str, body: dict[str, Any], *, ours: Callable[[bytes], bool] | None = None
-    ) -> bytes:
-        """Create an object, or take the one that an earlier try made; raises _InTheWayError for another's."""
-        try:
-            return await self._api.post(path, msgspec.json.encode(body))
-        except Conflict:
-            name = body["metadata"]["name"]
-            found = await self._api.get(f"{path}/{name}")
-            if (ours or _owned_by(job))(found):
-                return found
-            raise _InTheWayError(
-                f"{body['kind']} {name} in namespace {job.namespace} exists already and is not this job's: "
-                "delete it, or rename the job."
-            ) from None
+    async def _prepare(self, job: Job, memo: Memo) -> None:
+        self._world.claims.upsert(await prepare(self._api, job))
+        memo.prepared, memo.problem, memo.prepare_again_at = True, None, math.inf
 
     def _leases(self, job: Job) -> str:
         return f"/apis/coordination.k8s.io/v1/namespaces/{job.namespace}/leases"
-
-
-class _InTheWayError(Exception):
-    """An object that the job needs is missing or another's; the message says what to do."""
-
-
-def _owned_by(job: Job) -> Callable[[bytes], bool]:
-    def check(body: bytes) -> bool:
-        meta = msgspec.json.decode(body, type=ClaimObject).metadata
-        return any(owner.uid == job.uid for owner in meta.owner_references)
-
-    return check
-
-
-def _made_for(job: Job) -> Callable[[bytes], bool]:
-    """Accept the claim that an earlier job of the same name left: its checkpoints stay, under that job's uid."""
-
-    def check(body: bytes) -> bool:
-        return msgspec.json.decode(body, type=ClaimObject).metadata.labels.get(Label.JOB) == job.name
-
-    return check

@@ -123,8 +123,10 @@ def job_uid(pod: PodObject) -> str:
     return pod.metadata.labels.get(Label.JOB_UID, "")
 
 
-def pod_view(pod: PodObject, *, running_since: float, deleting_since: float | None) -> model.Pod:
-    """Interpret a pod; the two times are the operator's own, monotonic."""
+def pod_view(
+    pod: PodObject, *, running_since: float, deleting_since: float | None, ending_since: float | None = None
+) -> model.Pod:
+    """Interpret a pod; the times are the operator's own, monotonic."""
     meta = pod.metadata
     role = meta.labels.get(Label.ROLE)
     term = meta.annotations.get(Annotation.TERM, "")
@@ -145,6 +147,7 @@ def pod_view(pod: PodObject, *, running_since: float, deleting_since: float | No
         scheduling=unscheduled.message if unscheduled else "",
         ready=any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions),
         container=_container(pod, running_since),
+        ending_since=ending_since,
     )
 
 

@@ -6,6 +6,7 @@ watch: a gap in the watch starts the count again, and an own write is no renewal
 called for every change that matters; a renewal that says nothing new wakes nobody.
 """
 
+import logging
 import math
 import time
 from collections import defaultdict
@@ -29,6 +30,8 @@ from understudy_operator.objects import (
     pod_view,
 )
 
+log: Final = logging.getLogger("understudy")
+
 SUSPICION_S: Final = 60.0
 """How long a node is avoided after a pod on it fell silent, unless one is heard from there again: the node controller
 itself needs 40 to 50 s to taint a lost node."""
@@ -39,7 +42,7 @@ class Memo:
     """What this process knows of one job beyond the API: lost with it, and nothing is unsafe without."""
 
     prepared: bool = False
-    problem: str = ""
+    problem: model.Problem | None = None
     prepare_again_at: float = math.inf
     unborn: set[str] = field(default_factory=set)
     emitted: set[str] = field(default_factory=set)
@@ -50,6 +53,7 @@ class Memo:
 class _Sighting:
     running_since: float = math.inf
     deleting_since: float | None = None
+    ending_since: float | None = None
 
 
 class World:
@@ -143,11 +147,10 @@ class World:
 
     def _job(self, body: Mapping[str, Any]) -> model.Job | None:
         meta = body["metadata"]
-        memo = self.memo(meta["uid"])
         try:
             policy = read_policy(meta["name"], body.get("spec") or {})
         except (InvalidSpecError, ValueError, TypeError) as error:
-            memo.problem = f"TrainingJob {meta['name']} cannot be read: {error}"
+            log.warning("%s/%s cannot be read: %s", meta["namespace"], meta["name"], error)
             return None
         return model.Job(
             namespace=meta["namespace"],
@@ -166,7 +169,10 @@ class World:
             if pod.metadata.labels.get(Label.RANK) == str(rank):
                 seen = self._sightings[pod.metadata.uid]
                 pods[pod.metadata.name] = pod_view(
-                    pod, running_since=seen.running_since, deleting_since=seen.deleting_since
+                    pod,
+                    running_since=seen.running_since,
+                    deleting_since=seen.deleting_since,
+                    ending_since=seen.ending_since,
                 )
         return model.RankView(
             rank=rank,
@@ -222,6 +228,9 @@ class World:
             holder = self.pods.records.get((lease.namespace, new.holder))
             if old is not None and holder is not None and holder.spec.node_name is not None:
                 self._suspects.pop(holder.spec.node_name, None)
+            seen = self._sightings.get(holder.metadata.uid) if holder is not None else None
+            if new.current_release is not None and seen is not None and seen.ending_since is None:
+                seen.ending_since = self._clock()
         if overdue or old is None or new is None or _news(old) != _news(new):
             self._wake((lease.namespace, (lease.labels or {}).get(Label.JOB, "")))
 

@@ -16,7 +16,7 @@ from understudy_kube.informer import Key
 from understudy_kube.workqueue import WorkQueue
 
 from understudy_operator.act import Actor
-from understudy_operator.core.actions import Action, Emit
+from understudy_operator.core.actions import Action, Emit, rank_of
 from understudy_operator.core.decide import decide
 from understudy_operator.core.model import Job, Now
 from understudy_operator.observe import World
@@ -86,19 +86,29 @@ class Reconciler:
         self._queue.add_after(key, max(0.001, min(decision.wake_at, memo.prepare_again_at) - now.at))
 
     async def _rest(self, key: Key, job: Job, actions: list[Action]) -> None:
-        """Carry the other actions out, in order; a failed one leaves what follows to the next decision."""
+        """Carry the other actions out, in order. One that fails leaves the rest of its rank to the next decision."""
+        given_up: set[int] = set()
+        failed = False
         try:
             for action in actions:
-                await self._actor.act(job, action, read_clocks())
-            self._queue.forget(key)
-            self._queue.add(key)
-        except Conflict:
-            self._queue.add(key)
-        except ApiError as error:
-            log.warning("%s/%s: %s", *key, error.message)
-            self._queue.retry(key)
+                rank = rank_of(action)
+                if rank is not None and rank in given_up:
+                    continue
+                try:
+                    await self._actor.act(job, action, read_clocks())
+                except ApiError as error:
+                    if rank is not None:
+                        given_up.add(rank)
+                    if not isinstance(error, Conflict):
+                        failed = True
+                        log.warning("%s/%s: %s", *key, error.message)
         except Exception:
+            failed = True
             log.exception("%s/%s: an action failed; trying again", *key)
-            self._queue.retry(key)
         finally:
             del self._beside[key]
+        if failed:
+            self._queue.retry(key)
+        else:
+            self._queue.forget(key)
+            self._queue.add(key)

@@ -21,6 +21,9 @@ class EventReason(StrEnum):
     COMPLETED = "Completed"
     RANK_COMPLETED = "RankCompleted"
     INVALID_TEMPLATE = "InvalidTemplate"
+    REFUSED = "Refused"
+    NAME_TAKEN = "NameTaken"
+    CLAIM_MISSING = "ClaimMissing"
     CLAIM_PENDING = "ClaimPending"
     CLAIM_REFUSED = "ClaimRefused"
     POD_PENDING = "PodPending"
@@ -145,3 +148,14 @@ class Emit:
 
 
 Action = Prepare | OpenRank | OpenSlot | Promote | AssignSlot | CreatePod | Relabel | DeletePod | WriteStatus | Emit
+
+
+def rank_of(action: Action) -> Rank | None:
+    """Name the rank that an action is about; None for one about the whole job."""
+    match action:
+        case Relabel() | DeletePod():
+            return action.pod.rank
+        case OpenRank() | OpenSlot() | Promote() | AssignSlot() | CreatePod():
+            return action.rank
+        case _:
+            return None

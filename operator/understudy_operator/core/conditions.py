@@ -78,8 +78,8 @@ def events(observation: Observation) -> list[Action]:
         return []
     found: list[Action] = []
     if observation.problem:
-        key = f"problem {observation.problem}"
-        found.append(Emit(key, True, EventReason.INVALID_TEMPLATE, observation.problem))
+        problem = observation.problem
+        found.append(Emit(f"problem {problem.message}", True, problem.reason, problem.message))
     refused = _claim_refused(observation)
     if refused:
         found.append(Emit("claim refused", True, EventReason.CLAIM_REFUSED, refused))
@@ -123,7 +123,7 @@ def _stuck(observation: Observation, pod: Pod) -> Finding | None:
 
 def _claim_refused(observation: Observation) -> str:
     claim = observation.claim
-    if claim is None or not claim.bound or set(claim.access_modes) != {"ReadWriteOncePod"}:
+    if claim is None or not claim.single_pod:
         return ""
     return (
         f"Claim {claim.name} is ReadWriteOncePod: only one pod could mount it, and a redundant pod must. Give a claim "
@@ -145,9 +145,9 @@ def _training(observation: Observation, complete: bool, now: Now) -> Finding:
 
 def _problem(observation: Observation) -> Finding | None:
     """Say what keeps pods from being made; those that exist go on."""
-    if not observation.problem:
+    if observation.problem is None:
         return None
-    return Finding(False, str(EventReason.INVALID_TEMPLATE), observation.problem)
+    return Finding(False, str(observation.problem.reason), observation.problem.message)
 
 
 def _rank_training(observation: Observation, view: RankView, now: Now) -> Finding | None:

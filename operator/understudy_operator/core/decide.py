@@ -59,10 +59,10 @@ def _promotion(observation: Observation, view: RankView, now: Now) -> Promote | 
         at=now.at,
         hand_over_s=observation.job.policy.hand_over_s,
         nodes=observation.nodes,
-        relieved=any(c.ready and c.fresh for c in candidates(view, now.at)),
+        relieved=any(c.ready and c.fresh for c in candidates(view, observation.nodes, now.at)),
         unborn=view.lease.record.holder in observation.unborn,
     )
-    return verdict if isinstance(verdict, float) else succeed(observation.job, view, verdict, now)
+    return verdict if isinstance(verdict, float) else succeed(observation.job, view, verdict, observation.nodes, now)
 
 
 def _clear(observation: Observation) -> list[Action]:

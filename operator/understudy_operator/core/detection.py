@@ -19,6 +19,9 @@ from understudy_operator.core.model import Lease, Pod, Running, Terminated
 
 AGENT_START_S: Final = 30.0
 """From a running container to the agent's first report: importing it takes a second, ten on a machine short of CPU."""
+ACKNOWLEDGE_S: Final = 2.0
+"""A successor is given a renewal interval to acknowledge, and this at least: an API server that is slow by a second
+must not run through all the redundant pods of a rank."""
 LAST_WORDS_CHARS: Final = 300
 """How much of a container's last output goes into a message."""
 
@@ -162,7 +165,9 @@ def _silence(lease: Lease, pod: Pod, at: float, nodes: Mapping[str, bool], relie
     )
     if lease.acknowledged or warm:
         unacknowledged = not lease.acknowledged
-        patience_s = lease.record.duration_s / 3 if unacknowledged and relieved else lease.record.duration_s
+        patience_s: float = lease.record.duration_s
+        if unacknowledged and relieved:
+            patience_s = min(patience_s, max(patience_s / 3, ACKNOWLEDGE_S))
         due = lease.silent_since + patience_s
         if due <= at and not relieved and running and node_ready:
             return horizon

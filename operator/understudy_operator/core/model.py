@@ -78,6 +78,8 @@ class Pod:
     """Why the scheduler finds no node; empty when it found one or has not tried."""
     ready: bool
     container: Container
+    ending_since: float | None = None
+    """Its agent has said, in a release, that it is ending by itself; None after a restart of the operator."""
 
     @property
     def incarnation(self) -> int:
@@ -155,6 +157,11 @@ class Claim:
         return self.phase == "Bound"
 
     @property
+    def single_pod(self) -> bool:
+        """One pod alone can mount it (ReadWriteOncePod): no redundant pod could."""
+        return self.bound and set(self.access_modes) == {"ReadWriteOncePod"}
+
+    @property
     def shared(self) -> bool:
         """Pods on several nodes can write it."""
         return "ReadWriteMany" in self.access_modes
@@ -175,6 +182,14 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Problem:
+    """What keeps the operator from making a child, until somebody acts."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """All that `decide` may look at."""
 
@@ -187,8 +202,8 @@ class Observation:
     """Nodes on which a pod fell silent a moment ago: a scheduler may still believe in them."""
     prepared: bool
     """This process has made sure of the children that never change: claim, Service, ServiceAccount, Role."""
-    problem: str
-    """Why they could not be made, or why the template is refused; empty when all is well."""
+    problem: Problem | None
+    """Why they could not be made, or why the template is refused."""
     unborn: frozenset[str]
     """Pods that this process has decided to create and has not seen yet."""
     status_written_at: float

@@ -29,6 +29,8 @@ from understudy_operator.core.model import Lease, Now, Observation, Pod, RankVie
 
 ENDED_PODS_KEPT: Final = 2
 """Ended pods of a rank that are kept for their logs."""
+ENDS_WITHIN_S: Final = 15.0
+"""From a worker's release to the end of its container, as the kubelet tells it: a second, more on a crowded node."""
 AVOID_SUSPECT: Final = 100
 AVOID_PRIMARY: Final = 10
 """Weights of the scheduler's node preferences: a suspect node is worse than the node of one's own primary."""
@@ -50,8 +52,8 @@ def provide_rank(observation: Observation, view: RankView, now: Now) -> tuple[li
             actions += more
             wake_at = min(wake_at, again_at)
     actions += _labels(view)
-    actions += _removals(observation.job.name, view)
-    return actions, wake_at
+    removals, again_at = _removals(observation.job.name, view, now)
+    return actions + removals, min(wake_at, again_at)
 
 
 def placement(observation: Observation, view: RankView) -> Placement:
@@ -94,7 +96,7 @@ def _may_create(observation: Observation, view: RankView, slot: int | None) -> b
     if not observation.prepared or observation.problem:
         return False
     if observation.claim is not None and observation.claim.bound:
-        return True
+        return not observation.claim.single_pod
     return view.rank == 0 and slot is None and all(p.ended for v in observation.ranks for p in v.pods.values())
 
 
@@ -148,8 +150,11 @@ def _labels(view: RankView) -> Iterator[Action]:
     yield from sorted(wanted, key=lambda action: action.role is Role.PRIMARY)
 
 
-def _removals(job: str, view: RankView) -> Iterator[Action]:
+def _removals(job: str, view: RankView, now: Now) -> tuple[list[Action], float]:
+    """List the pods to delete, and when to look again at one that is ending by itself: deleted, its log would go."""
     assert view.lease is not None
+    removals: list[Action] = []
+    wake_at = math.inf
     served = _served(view)
     complete = rank_complete(view)
     idle: list[Pod] = [
@@ -158,9 +163,13 @@ def _removals(job: str, view: RankView) -> Iterator[Action]:
         if pod.is_of(job) and pod.name != view.lease.record.holder and (complete or pod.name not in served)
     ]
     for pod in idle:
-        if not pod.ended and pod.deleting_since is None:
-            why = "its rank is complete" if complete else "it lost its role"
-            yield DeletePod(pod, why)
+        if pod.ended or pod.deleting_since is not None:
+            continue
+        due = now.at if pod.ending_since is None else pod.ending_since + ENDS_WITHIN_S
+        if due <= now.at:
+            removals.append(DeletePod(pod, "its rank is complete" if complete else "it lost its role"))
+        wake_at = min(wake_at, due if due > now.at else math.inf)
     ended = sorted((p for p in idle if p.ended and p.deleting_since is None), key=lambda p: p.incarnation)
-    for pod in ended[:-ENDED_PODS_KEPT]:
-        yield DeletePod(pod, f"newer ended pods of its rank are kept ({ENDED_PODS_KEPT})")
+    why = f"newer ended pods of its rank are kept ({ENDED_PODS_KEPT})"
+    removals += [DeletePod(pod, why) for pod in ended[:-ENDED_PODS_KEPT]]
+    return removals, wake_at

@@ -5,6 +5,7 @@ one with the newest loaded checkpoint first; a pod not heard of for longer is wa
 before a cold start.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from understudy_contract.lease import CheckpointRef, Phase, Promotion, micro_time
@@ -26,12 +27,14 @@ class Candidate:
     fresh: bool
 
 
-def candidates(view: RankView, at: float) -> list[Candidate]:
-    """List the redundant pods that live, as far as their Leases tell; best first, whatever node failed."""
+def candidates(view: RankView, nodes: Mapping[str, bool], at: float) -> list[Candidate]:
+    """List the redundant pods that live, as far as their Leases and nodes tell."""
     found = []
     for slot, lease in enumerate(view.slots):
         pod = view.slot_pod(slot)
         if lease is None or pod is None or pod.deleting_since is not None or not isinstance(pod.container, Running):
+            continue
+        if pod.node is None or not nodes.get(pod.node, False):
             continue
         beat = lease.record.current_heartbeat
         silent_s = at - lease.silent_since
@@ -42,7 +45,7 @@ def candidates(view: RankView, at: float) -> list[Candidate]:
     return found
 
 
-def successor(view: RankView, failure: Failure, now: Now) -> Candidate | float | None:
+def successor(view: RankView, failure: Failure, nodes: Mapping[str, bool], now: Now) -> Candidate | float | None:
     """Choose the successor: one to promote, a time until which to wait for one, or None for a cold start."""
     failed_node = view.primary.node if view.primary else None
 
@@ -51,7 +54,7 @@ def successor(view: RankView, failure: Failure, now: Now) -> Candidate | float |
         elsewhere = candidate.pod.node != failed_node
         return (candidate.ready, loaded.term if loaded else -1, loaded.step if loaded else -1, elsewhere)
 
-    found = candidates(view, now.at)
+    found = candidates(view, nodes, now.at)
     if failure.silent:
         # A pod on the silent node is probably as dead as its primary: prefer any other that is ready.
         elsewhere = [c for c in found if c.pod.node != failed_node]
@@ -71,7 +74,7 @@ def successor(view: RankView, failure: Failure, now: Now) -> Candidate | float |
     return None
 
 
-def succeed(job: Job, view: RankView, failure: Failure, now: Now) -> Promote | float:
+def succeed(job: Job, view: RankView, failure: Failure, nodes: Mapping[str, bool], now: Now) -> Promote | float:
     """Decide on a lost rank: the promotion, or when to decide again.
 
     A cold start waits out the back-off of the application's consecutive failures; a warm successor never waits.
@@ -79,7 +82,7 @@ def succeed(job: Job, view: RankView, failure: Failure, now: Now) -> Promote | f
     assert view.lease is not None
     lease, record = view.lease, view.lease.record
     failures = budget.failures_after(record, failure)
-    chosen = successor(view, failure, now)
+    chosen = successor(view, failure, nodes, now)
     if isinstance(chosen, float):
         return chosen
     if chosen is None:

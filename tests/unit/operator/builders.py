@@ -197,7 +197,7 @@ class Scene:
         values: dict[str, Any] = {
             "suspect_nodes": frozenset(),
             "prepared": True,
-            "problem": "",
+            "problem": None,
             "unborn": frozenset(),
             "status_written_at": ago(1),
         }

@@ -2,7 +2,7 @@
 
 import pytest
 from understudy_contract.lease import Notice
-from understudy_operator.core.model import Claim, Terminated, Waiting
+from understudy_operator.core.model import Claim, Problem, Terminated, Waiting
 
 from tests.unit.operator.builders import LEASE_S, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, a_promotion, ended
 
@@ -43,7 +43,9 @@ BAD = {
         "ReadWriteOnce (all pods on one node) or ReadWriteMany",
     ),
     "a template that the API refuses": (
-        starting().given(problem='The pod template is refused: unknown field "spec.imagee"'),
+        starting().given(
+            problem=Problem("InvalidTemplate", 'The pod template is refused: unknown field "spec.imagee"')
+        ),
         "InvalidTemplate",
         "spec.imagee",
     ),
@@ -91,7 +93,7 @@ def test_an_event_says_it_too(what: str, key: str, reason: str) -> None:
 
 
 def test_a_redundant_pod_that_a_quota_refuses_does_not_stop_the_training() -> None:
-    scene = Scene().gone(UNDERSTUDY).given(problem="Pod digits-0-1 is refused: exceeded quota")
+    scene = Scene().gone(UNDERSTUDY).given(problem=Problem("Refused", "Pod digits-0-1 is refused: exceeded quota"))
     assert scene.condition("Training")["status"] == "True"
     assert scene.condition("Redundant")["message"] == "Pod digits-0-1 is refused: exceeded quota"
 

@@ -13,7 +13,7 @@ from understudy_operator.core.actions import (
     Prepare,
     Relabel,
 )
-from understudy_operator.core.model import Claim
+from understudy_operator.core.model import Claim, Problem
 
 from tests.unit.operator.builders import (
     LEASE_S,
@@ -78,7 +78,9 @@ class TestFirstStart:
         rest = scene.given(unborn=frozenset({"digits-0-1", "digits-1-0"})).decide().rest
         assert [c.name for c in of(rest, CreatePod)] == ["digits-0-1"]
 
-    @pytest.mark.parametrize("trouble", [{"prepared": False}, {"problem": "The pod template is refused"}])
+    @pytest.mark.parametrize(
+        "trouble", [{"prepared": False}, {"problem": Problem("InvalidTemplate", "The pod template is refused")}]
+    )
     def test_makes_no_pod_of_a_job_in_trouble(self, trouble: dict[str, object]) -> None:
         assert of(opened().given(**trouble).decide().rest, CreatePod) == []
 
@@ -95,9 +97,12 @@ class TestPlacement:
     def test_a_shared_volume_lets_pods_go_apart(self) -> None:
         assert self.placed(Scene()) == Placement(together=False, avoid_nodes=())
 
-    @pytest.mark.parametrize("access", ["ReadWriteOnce", "ReadWriteOncePod"])
-    def test_a_volume_of_one_node_keeps_them_together(self, access: str) -> None:
-        scene = Scene(access=access).given(suspect_nodes=frozenset({"node-b"}))
+    def test_a_volume_of_one_pod_gets_none(self) -> None:
+        scene = Scene(access="ReadWriteOncePod").gone(UNDERSTUDY).beat(SLOT, none=True)
+        assert of(scene.given(unborn=frozenset({UNDERSTUDY})).decide().rest, CreatePod) == []
+
+    def test_a_volume_of_one_node_keeps_them_together(self) -> None:
+        scene = Scene(access="ReadWriteOnce").given(suspect_nodes=frozenset({"node-b"}))
         assert self.placed(scene) == Placement(together=True, avoid_nodes=())
 
     def test_a_suspect_node_is_worse_than_the_primarys(self) -> None:

@@ -1,0 +1,56 @@
+"""The children that never change, and a trial of the template.
+
+Guarantees that a job which was prepared has its claim, Service, ServiceAccount, Role and RoleBinding, and that the
+API server accepted its pod in a dry run, as strictly as it can. All of it is idempotent.
+"""
+
+import msgspec
+from understudy_contract import names
+from understudy_kube.client import Api, ApiError, Conflict, NotFound
+
+from understudy_operator import children
+from understudy_operator.core.actions import CreatePod, EventReason, Placement
+from understudy_operator.core.model import Job
+from understudy_operator.creation import TroubleError, create, made_for
+
+
+async def prepare(api: Api, job: Job) -> bytes:
+    """Make what is missing; return the claim. Raises TroubleError, or ApiError where a later try may succeed."""
+    core = f"/api/v1/namespaces/{job.namespace}"
+    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{job.namespace}"
+    if job.policy.claim_template is None:
+        claim = await _find_claim(api, job)
+    else:
+        claim = await create(api, job, f"{core}/persistentvolumeclaims", children.claim(job), ours=made_for)
+    await create(api, job, f"{core}/services", children.service(job))
+    if job.policy.account_name is None:
+        await create(api, job, f"{core}/serviceaccounts", children.account(job))
+    await create(api, job, f"{rbac}/roles", children.worker_role(job))
+    await create(api, job, f"{rbac}/rolebindings", children.worker_binding(job))
+    await _try_template(api, job)
+    return claim
+
+
+async def _find_claim(api: Api, job: Job) -> bytes:
+    name = job.policy.claim_name
+    try:
+        return await api.get(f"/api/v1/namespaces/{job.namespace}/persistentvolumeclaims/{name}")
+    except NotFound:
+        raise TroubleError(
+            EventReason.CLAIM_MISSING,
+            f"PersistentVolumeClaim {name} (spec.checkpoint.claimName) does not exist in namespace {job.namespace}: "
+            "create it, or leave claimName out to have one made.",
+        ) from None
+
+
+async def _try_template(api: Api, job: Job) -> None:
+    trial = CreatePod(f"{job.name}-dry-run", names.Rank(0), 0, names.Term(0), Placement(False, ()))
+    body = msgspec.json.encode(children.pod(job, trial))
+    try:
+        await api.post(
+            f"/api/v1/namespaces/{job.namespace}/pods", body, params={"dryRun": "All", "fieldValidation": "Strict"}
+        )
+    except ApiError as error:
+        if error.is_transient or isinstance(error, Conflict):
+            raise
+        raise TroubleError(EventReason.INVALID_TEMPLATE, f"The pod template is refused: {error.message}") from error
