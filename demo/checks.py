@@ -38,7 +38,7 @@ def check(found: Failover, fault: Fault, save_every: int) -> None:
 def said_seconds(found: Failover) -> str:
     """Say how long the failover took by the status alone: from the failure as the operator dates it."""
     took = parse_time(found.status["firstStepAt"]) - parse_time(found.status["failedAt"])
-    return f"{took:.3f} s"
+    return f"{took:.2f}"
 
 
 def said_by_status(found: Failover) -> str:
@@ -48,7 +48,7 @@ def said_by_status(found: Failover) -> str:
     lost = f"{'at least ' if entry.get('lostStepsIsLowerBound') else ''}{entry['lostSteps']} lost"
     return (
         f"{entry['cause']}, {entry['from']} → {entry['to']} at term {entry['term']}; "
-        f"failure → promotion {decided:.3f} s → first step {said_seconds(found)}; {lost}"
+        f"failure → promotion {decided:.2f} s → first step {said_seconds(found)} s; {lost}"
     )
 
 

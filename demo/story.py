@@ -9,7 +9,7 @@ from rich.table import Table
 
 from demo.checks import accuracy, check, said_by_status, said_seconds
 from demo.screen import JOB, Screen
-from demo.timeline import draw
+from demo.timeline import TITLES, draw
 from localcluster import Cluster
 from localcluster.paths import CHECKOUT
 from testbed import Testbed, TestbedError, faults, jobs, measure, operator, placement
@@ -100,6 +100,7 @@ class Story:
         self._screen.chapter(title)
         self._testbed.wait_settled(JOB)
         pod = self._testbed.primary(JOB, rank)
+        self._wait_for_a_checkpoint(pod.name)
         match fault:
             case faults.KUBECTL_DELETE:
                 self._screen.command(f"kubectl delete pod {pod.name} --wait=false")
@@ -116,6 +117,14 @@ class Story:
             self._screen.say(f"{pod.node} is switched on again")
             fault.undo(self._testbed, pod.node)
             self._screen.say(f"{pod.node} is Ready")
+
+    def _wait_for_a_checkpoint(self, pod: str) -> None:
+        log = self._testbed.logs.of(pod)
+        self._testbed.wait_until(
+            lambda: log.steps and log.steps[-1].step > self._save_every,
+            timeout_s=COMPLETE_WITHIN_S,
+            what=f"step {self._save_every} of {pod}",
+        )
 
     def _who_runs_on(self, node: str) -> str:
         pods = [p for p in self._testbed.world.pods.values() if p.job == JOB and p.node == node and p.running]
@@ -142,17 +151,19 @@ class Story:
         self._screen.say("the job has succeeded", "bold green")
 
     def _conclude(self, began: float) -> None:
-        table = Table(title="Measured from outside, and what the status says", title_justify="left")
+        table = Table(
+            title="Seconds since the fault, measured from outside; beside them what the status says, since the failure",
+            title_justify="left",
+        )
         for column in ("fault", "rank", "promoted", "term", "cause"):
-            table.add_column(column)
-        for column in ("fault → decision", "→ first step", "status", "steps lost", "status"):
-            table.add_column(column, justify="right")
-        titles = {fault.name: fault.title for fault in faults.ALL}
+            table.add_column(column, no_wrap=True)
+        for column in ("decision", "first step", "status", "steps lost", "status"):
+            table.add_column(column, justify="right", no_wrap=True)
         for f in self._failovers:
             bound = "≥ " if f.status.get("lostStepsIsLowerBound") else ""
             table.add_row(
-                *(titles[f.fault], str(f.rank), f"{f.old} → {f.new}", str(f.term), f.cause),
-                *(f"{f.decided_s:.3f} s", f"{f.took_s:.3f} s", said_seconds(f)),
+                *(TITLES[f.fault], str(f.rank), f.new, str(f.term), f.cause),
+                *(f"{f.decided_s:.2f}", f"{f.took_s:.2f}", said_seconds(f)),
                 *(str(f.lost_steps), f"{bound}{f.status['lostSteps']}"),
             )
         self._screen.table(table)

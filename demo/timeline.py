@@ -18,7 +18,9 @@ from testbed.measure import Failover
 
 COLOURS: Final = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22")
 FAULT: Final = "#c1121f"
+HANDING_OVER: Final = "#fdeeee"
 GAP: Final = "#f6c6c9"
+"""Nobody trains."""
 SHOWN_S: Final = 0.7
 """How much of both primaries a magnified failover shows."""
 DPI: Final = 150
@@ -29,7 +31,7 @@ TITLES: Final = {fault.name: fault.title for fault in faults.ALL}
 def draw(testbed: Testbed, failovers: Sequence[Failover], began: float, folder: Path) -> tuple[Path, Path]:
     """Write the timeline and a small one for a README; return both paths."""
     logs = [log for log in testbed.logs.all() if log.pod.startswith(f"{JOB}-") and log.steps]
-    shown = [log for log in logs if log.steps[-1].at > began]
+    shown = sorted((log for log in logs if log.steps[-1].at > began), key=lambda log: log.steps[0].at)
     ranks = sorted({log.rank for log in shown})
     figure = Figure(figsize=(13, 3.1 * len(ranks) + 3.6), layout="constrained")
     grid: Any = figure.subfigures(2, 1, height_ratios=(2.9 * len(ranks), 3.4))
@@ -65,7 +67,7 @@ def _rank(axes: Axes, rank: int, logs: Sequence[PodLog], failovers: Sequence[Fai
     for log, colour in zip(mine, COLOURS, strict=False):
         axes.plot([s.at - began for s in log.steps], [s.step for s in log.steps], color=colour, lw=2.2, label=log.pod)
     top = max(step.total for log in mine for step in log.steps)
-    axes.set_ylim(0, top * 1.08)
+    axes.set_ylim(0, top * 1.35)
     axes.set_ylabel(f"rank {rank}: step")
     for found in failovers:
         own = found.rank == rank
@@ -73,14 +75,14 @@ def _rank(axes: Axes, rank: int, logs: Sequence[PodLog], failovers: Sequence[Fai
         if own:
             axes.annotate(
                 f"{TITLES[found.fault]}\n{found.took_s:.2f} s, {_lost(found)}",
-                (found.at - began, 0),
-                xytext=(5, 6),
+                (found.at - began, top * 1.33),
+                xytext=(5, 0),
                 textcoords="offset points",
                 color=FAULT,
                 fontsize=8.5,
-                va="bottom",
+                va="top",
             )
-    axes.legend(loc="upper left", fontsize=8.5, frameon=False, title="pod", title_fontsize=8.5)
+    axes.legend(loc="lower right", fontsize=8.5, frameon=False)
     _tidy(axes)
 
 
@@ -88,6 +90,7 @@ def _magnified(axes: Axes, found: Failover, logs: Sequence[PodLog]) -> None:
     mine = [log for log in logs if log.rank == found.rank]
     left, right = -max(SHOWN_S, found.took_s / 3), found.took_s + max(SHOWN_S, found.took_s / 3)
     values: list[int] = []
+    stopped = 0.0
     for log, colour in zip(mine, COLOURS, strict=False):
         near = [s for s in log.steps if left <= s.at - found.at <= right]
         if not near:
@@ -95,6 +98,8 @@ def _magnified(axes: Axes, found: Failover, logs: Sequence[PodLog]) -> None:
         axes.plot([s.at - found.at for s in near], [s.step for s in near], "o", ms=3.2, color=colour)
         values += [s.step for s in near]
         old = near[0].at < found.at
+        if old:
+            stopped = max(0.0, near[-1].at - found.at)
         axes.text(
             0.02 if old else 0.98,
             0.03,
@@ -108,7 +113,8 @@ def _magnified(axes: Axes, found: Failover, logs: Sequence[PodLog]) -> None:
     low, high = min(values, default=0), max(values, default=1)
     room = max(high - low, 10)
     axes.set(xlim=(left, right), ylim=(low - 0.22 * room, high + 0.4 * room))
-    axes.axvspan(0, found.took_s, color=GAP, lw=0, zorder=0)
+    axes.axvspan(0, found.took_s, color=HANDING_OVER, lw=0, zorder=0)
+    axes.axvspan(min(stopped, found.took_s), found.took_s, color=GAP, lw=0, zorder=0)
     axes.axvline(0, color=FAULT, lw=1.4, ls="--")
     axes.axvline(found.decided_s, color="0.45", lw=1, ls=":")
     axes.annotate(
