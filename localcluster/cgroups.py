@@ -15,8 +15,7 @@ from localcluster import paths
 from localcluster.shell import ClusterError, wait_until
 
 ROOT = paths.NAME
-CPU_SHARES = 16 * 1024  # of the cluster against any other process: a build beside it must not starve a node
-CPU_WEIGHT = 1000  # the same for v2, where 100 is the default
+CPU_SHARES_PER_CORE = 1024  # what kubelets give all pods of a machine together, beside its daemons
 TRACKING = ("pids", "freezer", "name=systemd")  # v1 hierarchies that may hold daemons; the first that exists
 CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids", "hugetlb")
 REMOVAL_TIMEOUT_S = 10
@@ -54,11 +53,9 @@ def make(node: str) -> None:
                 if kind == "cgroup" and (folder / setting).exists():
                     (child / setting).write_text((folder / setting).read_text())
             folder = child
-        shares, weight = mount / ROOT / "cpu.shares", mount / ROOT / "cpu.weight"
+        shares = mount / ROOT / "cpu.shares"
         if shares.exists():
-            shares.write_text(str(CPU_SHARES))
-        if weight.exists():
-            weight.write_text(str(CPU_WEIGHT))
+            shares.write_text(str(CPU_SHARES_PER_CORE * (os.cpu_count() or 1)))
 
 
 def _delegate(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """The program that builds images: docker, podman or buildah, whichever works here; the last one is installed if none.
 
-Builds learn where packages come from (index, certificates) and nothing of it reaches an image: with buildah and
-podman it lies in the build's home folder, /root, which is mounted for the build only; docker is given build arguments.
+Builds learn where packages come from (index, proxy, certificates) and nothing of it reaches an image: it lies in the
+build's home folder, /root, which buildah and podman mount for the build only. docker cannot do that; its builds see
+what its own configuration gives them.
 """
 
 from __future__ import annotations
@@ -62,10 +63,7 @@ class Engine:
         """Build an image; unchanged steps come from earlier builds."""
         command: list[object] = [self.program, "build", "--network=host", "--file", dockerfile, "--tag", name]
         with tempfile.TemporaryDirectory() as home:
-            if self.program == "docker":
-                names = {f"PIP_{setting.replace('-', '_').upper()}": value for setting, value in pip_settings().items()}
-                command += [word for pair in names.items() for word in ("--build-arg", "=".join(pair))]
-            else:
+            if self.program != "docker":
                 _write_build_home(Path(home))
                 command += ["--layers", f"--volume={home}:{BUILD_HOME}"]
             if self.program == "buildah":

@@ -1,5 +1,6 @@
 """Up, whatever was there before; down, whatever is left. On a second instance, beside the cluster in use."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -118,5 +119,6 @@ def kill_all() -> None:
     victims = processes()
     assert victims
     for pid in victims:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # ended with another one
+            os.kill(pid, signal.SIGKILL)
     until(lambda: not processes(), "the end of all processes")
