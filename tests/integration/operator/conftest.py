@@ -1,8 +1,7 @@
-"""The API server of the session, with the operator's rights and the definition installed from manifests/install.yaml."""
+"""The session's API server, with the operator's rights and the definition installed from manifests/install.yaml."""
 
 import os
 import socket
-import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -12,13 +11,11 @@ import pytest
 import pytest_asyncio
 from understudy_kube.client import Api
 
-from tests.integration.operator.control_plane import ControlPlane, running
-from tests.integration.operator.stage import Stage
+from tests.integration.operator.control_plane import ACCOUNT, SYSTEM, ControlPlane, running
 from tests.integration.operator.process import Operator
+from tests.integration.operator.stage import Stage
 
 ROOT = Path(__file__).resolve().parents[3]
-SYSTEM = "understudy-system"
-ACCOUNT = "understudy-operator"
 
 
 @pytest.fixture(scope="session")

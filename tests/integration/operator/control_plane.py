@@ -18,10 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localcluster import build
 from understudy_kube.credentials import Credentials, trust
 
+from localcluster import build
+
 READY_WITHIN_S = 120
+SYSTEM, ACCOUNT = "understudy-system", "understudy-operator"
+"""Namespace and ServiceAccount of the operator, as manifests/install.yaml makes them."""
 ISSUER = "https://kubernetes.default.svc"
 
 

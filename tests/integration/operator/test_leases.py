@@ -1,5 +1,6 @@
 """Who wins when two want to change one Lease, and what a worker that lost is told."""
 
+import contextlib
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -233,10 +234,8 @@ async def test_a_pod_that_was_made_anew_under_its_old_name_is_neither_relabelled
 async def create_pod(stage: Stage, name: str) -> dict[str, Any]:
     labels = {"understudy.dev/job": "job", "understudy.dev/job-uid": "1-2-3", "understudy.dev/rank": "0"}
     spec = {"containers": [{"name": "trainer", "image": "any:1"}], "automountServiceAccountToken": False}
-    try:
+    with contextlib.suppress(Conflict):
         await stage.create("serviceaccounts", {"metadata": {"name": "default"}})
-    except Conflict:
-        pass
     labels["understudy.dev/role"] = "redundant"
     return await stage.create("pods", {"metadata": {"name": name, "labels": labels}, "spec": spec})
 

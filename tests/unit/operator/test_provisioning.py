@@ -14,6 +14,7 @@ from understudy_operator.core.actions import (
     Relabel,
 )
 from understudy_operator.core.model import Claim, Problem
+from understudy_operator.core.provisioning import ENDS_WITHIN_S
 
 from tests.unit.operator.builders import (
     LEASE_S,
@@ -203,6 +204,16 @@ class TestRemovals:
     def test_an_old_primary_is_deleted_while_it_may_run(self) -> None:
         scene = Scene().promoted().pod(PRIMARY)
         assert [d.pod.name for d in of(scene.decide().rest, DeletePod)] == [PRIMARY]
+
+    def test_one_whose_agent_has_said_its_last_word_may_end_by_itself_so_that_its_log_is_kept(self) -> None:
+        ending = Scene().promoted().pod(PRIMARY, ending_since=ago(1))
+        decision = ending.decide()
+        assert of(decision.rest, DeletePod) == []
+        assert decision.wake_at <= ago(1) + ENDS_WITHIN_S
+
+    def test_one_that_does_not_end_after_its_last_word_is_deleted(self) -> None:
+        hung = Scene().promoted().pod(PRIMARY, ending_since=ago(ENDS_WITHIN_S))
+        assert [d.pod.name for d in of(hung.decide().rest, DeletePod)] == [PRIMARY]
 
 
 class TestLostLease:

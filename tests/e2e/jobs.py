@@ -1,0 +1,66 @@
+"""TrainingJobs for end-to-end tests: numpy trainers, their scripts delivered by a ConfigMap."""
+
+from pathlib import Path
+from typing import Any
+
+from testbed import Testbed
+from testbed.jobs import WORKER_IMAGE
+from testbed.kube import Object
+
+TRAINERS = Path(__file__).resolve().parent / "trainers"
+CONFIG_MAP = "trainers"
+SHARED: Object = {"volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteMany"]}}}
+"""A claim that several nodes can mount, so that a redundant pod stands on another node."""
+
+
+def deliver_scripts(testbed: Testbed) -> None:
+    """Put the scripts into the namespace."""
+    scripts = {path.name: path.read_text() for path in sorted(TRAINERS.glob("*.py"))}
+    path = f"/api/v1/namespaces/{testbed.namespace}/configmaps"
+    testbed.kube.create(path, {"metadata": {"name": CONFIG_MAP}, "data": scripts})
+
+
+def job(
+    name: str,
+    *,
+    script: str = "train.py",
+    arguments: dict[str, Any] | None = None,
+    image: str = WORKER_IMAGE,
+    lease_s: int = 15,
+    hand_over_s: int = 10,
+    checkpoint: Object | None = None,
+    trainer: Object | None = None,
+    **spec: Any,
+) -> Object:
+    """Build a job of one of the scripts; its lease outlasts a machine that is short of CPU for a while.
+
+    `save_every=9` becomes `--save-every=9`; `trainer` amends the container.
+    """
+    words = [f"--{key.replace('_', '-')}={value}" for key, value in (arguments or {}).items()]
+    container: Object = {
+        "name": "trainer",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", f"/code/{script}", *words],
+        "env": [{"name": "OMP_NUM_THREADS", "value": "1"}],
+        "resources": {"requests": {"cpu": "10m", "memory": "100Mi"}, "limits": {"memory": "512Mi"}},
+        "volumeMounts": [{"name": "code", "mountPath": "/code", "readOnly": True}],
+        **(trainer or {}),
+    }
+    volumes = [{"name": "code", "configMap": {"name": CONFIG_MAP}}]
+    return {
+        "apiVersion": "understudy.dev/v1alpha1",
+        "kind": "TrainingJob",
+        "metadata": {"name": name},
+        "spec": {
+            "template": {"spec": {"containers": [container], "volumes": volumes}},
+            "checkpoint": SHARED if checkpoint is None else checkpoint,
+            "failover": {"leaseDurationSeconds": lease_s, "handOverSeconds": hand_over_s},
+            **spec,
+        },
+    }
+
+
+def finish(testbed: Testbed, name: str) -> None:
+    """Tell a job of train.py to end its training with the step that it is at."""
+    (testbed.cluster.volume_folder(testbed.namespace, f"{name}-checkpoints") / "finish").touch()

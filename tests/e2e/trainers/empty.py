@@ -1,0 +1,3 @@
+"""Ends well, without training anything."""
+
+print("nothing to do", flush=True)
