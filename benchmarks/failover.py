@@ -14,8 +14,10 @@ A run in which the fault led to something else than expected (a cold start, anot
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -43,23 +45,23 @@ def main() -> int:
     causes = [fault for fault in faults.ALL if fault.name in arguments.causes]
     console = Console()
     results: Results = {fault.name: [] for fault in causes}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the job is not left to run for ever
     try:
-        with Testbed.connect(NAMESPACE) as testbed:
+        with Testbed.connect(NAMESPACE) as testbed, ExitStack() as cleaning:
             if not arguments.keep_operator:
                 operator.install(testbed.cluster)
             facts = machine.facts(testbed.kube)
+            cleaning.callback(testbed.delete_namespace)
             job = testbed.apply(jobs.digits(JOB, steps=STEPS, save_every=SAVE_EVERY, log_every=1))
             for fault in causes:
                 for run in range(arguments.runs):
                     result = one(testbed, job, run % len(testbed.world.ranks(job)), fault)
                     results[fault.name].append(result)
-                    console.print(_line(fault, run, result), highlight=False)
+                    console.print(_line(fault, run, result), highlight=False, soft_wrap=True)
                     if arguments.json:
                         _write(arguments.json, facts, results)
-            testbed.delete_job(job)
-            testbed.delete_namespace()
     except TestbedError as error:
-        console.print(f"[red]stopped:[/red] {error}", highlight=False)
+        console.print(f"[red]stopped:[/red] {error}", highlight=False, soft_wrap=True)
         return 1
     finally:
         if any(results.values()):

@@ -2,10 +2,10 @@
 
     python -m benchmarks.overhead [--pairs 20] [--seconds 60] [--jobs 10] [--json FILE]
 
-1. Speed of the loop: the digits example under Understudy (a warm redundant pod beside it, a checkpoint every 100 steps),
+1. Speed of the loop: the digits example under Understudy (a warm redundant pod beside it, a save every 100 steps),
    the same with a line of log per step, and the same example with a plain loop over Keras' `train_function`, without
    agent and without checkpoints. All three are pinned to the same core and run in turns, the others stopped; the
-   redundant pods are pinned to another core, as they would be on another machine. Each round gives one ratio; the median
+   redundant pods are pinned to another core, as they would be on another machine. Each round gives a ratio; the median
    is shown with its bootstrap interval (95%). Single runs on a shared machine differ by more than what is looked for.
 2. The agent: memory, and CPU at one renewal a second.
 3. The checkpoint store: commit and load of the example's state, on its volume.
@@ -22,7 +22,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -68,8 +68,10 @@ def main() -> int:
     arguments = _arguments()
     console = Console()
     report: Report = {}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no training is left to run for ever
     try:
-        with Testbed.connect(NAMESPACE) as testbed:
+        with Testbed.connect(NAMESPACE) as testbed, ExitStack() as cleaning:
+            cleaning.callback(testbed.delete_namespace)
             if not arguments.keep_operator:
                 operator.install(testbed.cluster)
             report["machine"] = machine.facts(testbed.kube)
@@ -79,9 +81,8 @@ def main() -> int:
                 report["agent"] = _agents(testbed, arguments.seconds)
                 report["store"] = _store(testbed)
             report["operator"][f"with {arguments.jobs} jobs"] = _many_jobs(testbed, arguments.jobs, arguments.seconds)
-            testbed.delete_namespace()
     except TestbedError as error:
-        console.print(f"[red]stopped:[/red] {error}", highlight=False)
+        console.print(f"[red]stopped:[/red] {error}", highlight=False, soft_wrap=True)
         return 1
     finally:
         console.print(_table(report))
@@ -149,7 +150,7 @@ def _loop(testbed: Testbed, contenders: list[Contender], pairs: int, console: Co
         for contender in contenders[turn:] + contenders[:turn]:
             times[contender.name].append(_window(testbed, contender))
         shown = ", ".join(f"{name} {values[-1]:.3f} ms/step" for name, values in times.items())
-        console.print(f"round {number + 1:3}: {shown}", highlight=False)
+        console.print(f"round {number + 1:3}: {shown}", highlight=False, soft_wrap=True)
     found: Report = {"ms_per_step": times, "relative_speed": {}}
     for name in (WITH, VERBOSE):
         ratios = [plain / mine for plain, mine in zip(times[PLAIN], times[name], strict=True)]

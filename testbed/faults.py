@@ -42,7 +42,7 @@ class Fault:
     node: bool = False
     """It takes the whole node away."""
     runs_on: bool = False
-    """The old primary may take further steps: those count for nothing, only what it had done at the fault."""
+    """The old primary may take further steps: what counts is what it had done at the fault."""
     undo: Callable[[Testbed, str], None] = _nothing
     """With the node's name; returns when the node is Ready."""
 

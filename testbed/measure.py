@@ -47,6 +47,8 @@ class Failover:
     last_step: int
     """Last step that the old primary is known to have completed."""
     resumed: int
+    ran_on: bool
+    """`last_step` is that at the fault; the old primary may have gone on, and may have saved what it did."""
     status: Object
     """The entry of status.failovers."""
 
@@ -67,7 +69,8 @@ class Failover:
     @property
     def lost_steps(self) -> int:
         """Steps that were taken and have to be taken again; negative would be a contradiction."""
-        return self.last_step - self.resumed
+        lost = self.last_step - self.resumed
+        return max(0, lost) if self.ran_on else lost
 
     def legs(self) -> dict[str, float | None]:
         """Return the time from each known moment to the next."""
@@ -110,6 +113,7 @@ def failover(testbed: Testbed, job: str, rank: int, fault: Fault) -> Failover:
         moments=_moments(testbed, job, rank, fault, old, new, step, record, at),
         last_step=last.step,
         resumed=resumed[1],
+        ran_on=fault.runs_on,
         status=entry,
     )
 
