@@ -16,6 +16,8 @@ def up(arguments: argparse.Namespace) -> None:
     """make the cluster, or repair the one that runs"""
     cluster = Cluster.up(nodes=arguments.nodes)
     say(f"The cluster is up: {', '.join(node.name for node in cluster.nodes)}. KUBECONFIG={cluster.kubeconfig}")
+    if any(name.lower() == "https_proxy" for name in os.environ):
+        say("A proxy is set: add 198.18.0.0/16 to NO_PROXY, or kubectl and helm will ask it for the cluster.")
 
 
 def down(_: argparse.Namespace) -> None:

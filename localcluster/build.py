@@ -62,12 +62,13 @@ def key() -> str:
 def programs() -> Path:
     """Return the folder of the programs, built now if they are not in the cache yet."""
     folder = paths.cache() / "kubernetes" / key()
-    if not (folder / "kubernetes").exists():
-        _build(folder)
-    for name in PROGRAMS:
-        link = folder / name
-        if not link.is_symlink():
-            link.symlink_to("kubernetes")
+    with paths.locked(folder.parent / "lock"):
+        if not (folder / "kubernetes").exists():
+            _build(folder)
+        for name in PROGRAMS:
+            link = folder / name
+            if not link.is_symlink():
+                link.symlink_to("kubernetes")
     return folder
 
 

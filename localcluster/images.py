@@ -6,14 +6,12 @@ the same commit builds nothing.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,15 +45,19 @@ def layout() -> Path:
     return paths.cache() / "images" / LAYOUT
 
 
-def build(names: Sequence[str] = (), *, checkout: Path = paths.CHECKOUT) -> list[str]:
+def build(
+    names: Sequence[str] = (), *, checkout: Path = paths.CHECKOUT, catalogue: Sequence[Image] = IMAGES
+) -> list[str]:
     """Build what changed of all images, or of those named and what they start from; return the names of these."""
-    engine = Engine.find()
-    chosen = [image for image in IMAGES if not names or image.name in names or image.name in _bases(names, checkout)]
-    unknown = set(names) - {image.name for image in IMAGES}
+    unknown = set(names) - {image.name for image in catalogue}
     if unknown:
-        raise ClusterError(f"no image {', '.join(unknown)}: there are {', '.join(image.name for image in IMAGES)}")
-    with _lock():
-        ids = {base.NAME: base.provide(engine)}
+        raise ClusterError(f"no image {', '.join(unknown)}: there are {', '.join(image.name for image in catalogue)}")
+    named = [image for image in catalogue if not names or image.name in names]
+    starts = {name for image in named for name in _starting_points(checkout / image.dockerfile)}
+    chosen = [image for image in catalogue if image in named or image.name in starts]
+    engine = Engine.find()
+    with paths.locked(paths.cache() / "images" / "lock"):
+        ids = {base.NAME.rpartition("/")[2]: base.provide(engine)}
         for image in chosen:
             ids[image.name] = _build(engine, image, ids, checkout)
     return [image.name for image in chosen]
@@ -64,7 +66,7 @@ def build(names: Sequence[str] = (), *, checkout: Path = paths.CHECKOUT) -> list
 def export(name: str) -> dict[str, Any]:
     """Bring an image of the engine's store into the layout, and return the descriptor of its manifest."""
     engine = Engine.find()
-    with _lock():
+    with paths.locked(paths.cache() / "images" / "lock"):
         present = engine.image_id(name)
         if present is None:
             raise ClusterError(f"{name} has not been built here: build it with `python -m localcluster images`")
@@ -103,7 +105,8 @@ def _build(engine: Engine, image: Image, ids: Mapping[str, str], checkout: Path)
     with tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
         _stage(dockerfile, checkout / image.context, context)
-        key = _digest(context, [engine.program, dockerfile.read_text(), *_starting_points(dockerfile, ids)])
+        starts = [ids[name] for name in _starting_points(dockerfile) if name in ids]
+        key = _digest(context, [engine.program, dockerfile.read_text(), *starts])
         present = engine.image_id(image.name)
         known = json.loads(record.read_text()) if record.exists() else {}
         if present and known == {"inputs": key, "id": present}:
@@ -138,16 +141,9 @@ def _sources(dockerfile: Path) -> set[str]:
     return found
 
 
-def _starting_points(dockerfile: Path, ids: Mapping[str, str]) -> list[str]:
-    """Return the ids of the images that a Dockerfile starts from, as far as they are known."""
-    names = [words[1] for words in _instructions(dockerfile) if words[0] == "FROM"]
-    return [image_id for name, image_id in ids.items() if name in names or name.rpartition("/")[2] in names]
-
-
-def _bases(names: Sequence[str], checkout: Path) -> set[str]:
-    """Return which images of ours the named ones start from."""
-    dockerfiles = [checkout / image.dockerfile for image in IMAGES if image.name in names]
-    return {words[1] for dockerfile in dockerfiles for words in _instructions(dockerfile) if words[0] == "FROM"}
+def _starting_points(dockerfile: Path) -> list[str]:
+    """Return the names of the images that a Dockerfile starts from."""
+    return [words[1] for words in _instructions(dockerfile) if words[0] == "FROM"]
 
 
 def _stage(dockerfile: Path, source: Path, target: Path) -> None:
@@ -187,13 +183,3 @@ def _prune() -> None:
     for blob in blobs.iterdir():
         if blob.name not in kept:
             blob.unlink()
-
-
-@contextmanager
-def _lock() -> Iterator[None]:
-    """Let one process at a time build."""
-    folder = paths.cache() / "images"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -34,7 +34,7 @@ CONTROL_ADDRESS = HOSTS[2]
 PODS = ipaddress.IPv4Network(f"10.{244 + paths.INSTANCE}.0.0/16")
 SERVICES = ipaddress.IPv4Network(f"10.{96 + paths.INSTANCE}.0.0/16")
 API_SERVICE = SERVICES[1]
-DNS_SERVICE = SERVICES[10]  # nobody answers there, and hosts say so at once instead of letting lookups time out
+DNS_SERVICE = SERVICES[10]  # where kubelets send pods for names
 ROUTE_PROTOCOL = 89 + paths.INSTANCE  # marks this machine's routes as ours
 
 # Of the kernel's interface (linux/sched.h, sockios.h, rtnetlink.h, netlink.h, if_link.h, if_bridge.h).
@@ -92,7 +92,9 @@ def make_node(node: str, index: int, nodes: int) -> None:
             _ip("-n", name, "route", "add", str(pod_range(other)), "via", str(node_address(other)))
     # A node's own processes need a route before kube-proxy's rules can turn a service's address into a pod's.
     _ip("-n", name, "route", "add", str(SERVICES), "dev", "eth0")
-    _ip("-n", name, "route", "add", "unreachable", str(DNS_SERVICE))
+    # There is no name server: its address is the node's own, where nobody listens, and lookups are refused at once.
+    _ip("-n", name, "address", "add", f"{DNS_SERVICE}/32", "dev", "lo")
+    _set(name, "icmp_ratelimit", 0)
 
 
 def remove_node(node: str) -> None:
@@ -210,7 +212,12 @@ def _make_host(name: str, host: str, address: ipaddress.IPv4Address) -> None:
     _plug(host, "eth0", name)
     _ip("-n", name, "address", "add", f"{address}/{HOSTS.prefixlen}", "dev", "eth0")
     _ip("-n", name, "link", "set", "eth0", "up")
-    run(["nsenter", f"--net={HANDLES / name}", "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])
+    _set(name, "ip_forward", 1)
+
+
+def _set(name: str, setting: str, value: int) -> None:
+    """Change a setting of a namespace's IPv4."""
+    run(["nsenter", f"--net={HANDLES / name}", "sh", "-c", f"echo {value} > /proc/sys/net/ipv4/{setting}"])
 
 
 def _plug(host: str, link: str, target: str) -> None:

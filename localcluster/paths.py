@@ -90,7 +90,14 @@ class State:
 @contextmanager
 def lock() -> Iterator[None]:
     """Let one process at a time make, change or end the cluster of this machine."""
-    RUN.mkdir(parents=True, exist_ok=True)
-    with RUN.with_suffix(".lock").open("w") as handle:
+    with locked(RUN.with_suffix(".lock")):
+        yield
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Hold a lock on a file, made if need be; the kernel lets go of it with the process."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

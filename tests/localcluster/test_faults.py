@@ -10,6 +10,7 @@ import pytest
 
 from localcluster import ClusterError
 from localcluster.embedded import EmbeddedCluster
+from localcluster.network import DNS_SERVICE
 from localcluster.processes import Identity
 from tests.localcluster.tools import connects, get, is_ready, pod, start_pod, until
 
@@ -126,6 +127,24 @@ def test_services_reach_pods_on_the_same_node_and_on_another(cluster: EmbeddedCl
     finally:
         web.kill()
         web.wait()
+
+
+def test_a_pods_name_lookup_is_refused_and_does_not_time_out(cluster: EmbeddedCluster, namespace: str) -> None:
+    start_pod(cluster, namespace, pod("asker", nodeName="node-1"))
+    lookup = """
+import socket
+asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+asking.settimeout(30)
+asking.connect(("NAMESERVER", 53))
+asking.send(b"who?")
+try:
+    asking.recv(1)
+except ConnectionRefusedError:
+    print("refused")
+"""
+    script = lookup.replace("NAMESERVER", str(DNS_SERVICE))
+    command = [*inside(cluster, namespace, "asker"), "python3", "-c", script]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "refused\n"
 
 
 def test_no_node_and_no_pod_has_a_way_out(cluster: EmbeddedCluster, namespace: str) -> None:
