@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks import machine
@@ -35,6 +36,8 @@ NAMESPACE: Final = "bench-failover"
 JOB: Final = "digits"
 STEPS: Final = 1_000_000
 SAVE_EVERY: Final = 100
+FAILED_RUNS_MAX: Final = 3
+"""A run that could not be measured is told and left out; more of them, and something is broken."""
 
 Results = dict[str, list[Failover]]
 
@@ -45,6 +48,7 @@ def main() -> int:
     causes = [fault for fault in faults.ALL if fault.name in arguments.causes]
     console = Console()
     results: Results = {fault.name: [] for fault in causes}
+    failed: list[str] = []
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the job is not left to run for ever
     try:
         with Testbed.connect(NAMESPACE) as testbed, ExitStack() as cleaning:
@@ -53,21 +57,27 @@ def main() -> int:
             facts = machine.facts(testbed.kube)
             cleaning.callback(testbed.delete_namespace)
             job = testbed.apply(jobs.digits(JOB, steps=STEPS, save_every=SAVE_EVERY, log_every=1))
-            for fault in causes:
-                for run in range(arguments.runs):
+            for fault, run in ((fault, run) for fault in causes for run in range(arguments.runs)):
+                try:
                     result = one(testbed, job, run % len(testbed.world.ranks(job)), fault)
-                    results[fault.name].append(result)
-                    console.print(_line(fault, run, result), highlight=False, soft_wrap=True)
-                    if arguments.json:
-                        _write(arguments.json, facts, results)
+                except TestbedError as error:
+                    failed.append(f"{fault.name} {run + 1}: {error}")
+                    console.print(f"[red]failed:[/red] {escape(failed[-1])}", highlight=False, soft_wrap=True)
+                    if len(failed) > FAILED_RUNS_MAX:
+                        raise
+                    continue
+                results[fault.name].append(result)
+                console.print(_line(fault, run, result), highlight=False, soft_wrap=True)
+                if arguments.json:
+                    _write(arguments.json, facts, results, failed)
     except TestbedError as error:
-        console.print(f"[red]stopped:[/red] {error}", highlight=False, soft_wrap=True)
+        console.print(f"[red]stopped:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 1
     finally:
         if any(results.values()):
             for table in (summary(causes, results), legs(causes, results)):
                 console.print(table)
-    return 0
+    return 1 if failed else 0
 
 
 def one(testbed: Testbed, job: str, rank: int, fault: Fault) -> Failover:
@@ -152,7 +162,7 @@ def _line(fault: Fault, run: int, found: Failover) -> str:
     )
 
 
-def _write(path: Path, facts: dict[str, Any], results: Results) -> None:
+def _write(path: Path, facts: dict[str, Any], results: Results, failed: list[str]) -> None:
     """Write all that was measured so far: an interrupted benchmark keeps its runs."""
     digest = {
         name: {
@@ -170,7 +180,7 @@ def _write(path: Path, facts: dict[str, Any], results: Results) -> None:
     }
     runs = [{**asdict(f), "legs_s": f.legs(), "lost_steps": f.lost_steps} for found in results.values() for f in found]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": facts, "summary": digest, "runs": runs}, indent=1) + "\n")
+    path.write_text(json.dumps({"machine": facts, "summary": digest, "failed": failed, "runs": runs}, indent=1) + "\n")
 
 
 def _arguments() -> argparse.Namespace:

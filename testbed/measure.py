@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from understudy_contract.lease import LeaseRecord, Promotion
-from understudy_contract.names import rank_lease_name
+from understudy_contract.names import TRAINER_CONTAINER, rank_lease_name
 
+from localcluster.node import EmbeddedNode
 from testbed.errors import TestbedError
 from testbed.faults import Fault
 from testbed.kube import Object, parse_time
@@ -22,7 +23,7 @@ from testbed.testbed import Testbed
 FIRST_STEP_WITHIN_S: Final = 120
 """Long enough for a cold start, which is then a result."""
 STATUS_WITHIN_S: Final = 60
-LOG_ENDS_WITHIN_S: Final = 10
+LOG_ENDS_WITHIN_S: Final = 60
 
 LEGS: Final = ("signal", "release", "decision", "told", "resumed", "first step")
 """Moments in their order; a leg is the time since the moment before that is known, the first one since the fault."""
@@ -153,10 +154,12 @@ def _status_entry(testbed: Testbed, job: str, rank: int, term: int) -> Object:
 
 
 def _read_disk(testbed: Testbed, pod: Pod, log: PodLog) -> None:
-    """Read what the lost node wrote before the fault and could not send; without access to its disk, do without."""
-    folder = testbed.cluster.node(pod.node).store / "var/log/pods" / f"{testbed.namespace}_{pod.name}_{pod.uid}"
-    for file in sorted((folder / "trainer").glob("*.log")):
-        log.add_from_disk(file)
+    """Read what the lost node wrote before the fault and could not send; do without where its disk is out of reach."""
+    node = testbed.cluster.node(pod.node)
+    if isinstance(node, EmbeddedNode):
+        folder = node.store / "var/log/pods" / f"{testbed.namespace}_{pod.name}_{pod.uid}" / TRAINER_CONTAINER
+        for file in sorted(folder.glob("*.log")):
+            log.add_from_disk(file)
 
 
 def _moments(

@@ -93,7 +93,11 @@ class Testbed:
     def wait_settled(self, job: str, *, timeout_s: float = SETTLED_WITHIN_S) -> tuple[RankState, ...]:
         """Wait until every rank trains and all redundant pods are warm."""
         try:
-            self.wait_until(lambda: self.world.settled(job), timeout_s=timeout_s, what=f"a whole job {job}")
+            self.wait_until(
+                lambda: self.world.settled(job) or self.world.over(job), timeout_s=timeout_s, what=f"a whole job {job}"
+            )
+            if self.world.over(job):
+                raise TestbedError(f"job {job} ended too early, before it could be broken: give it more steps")
         except TestbedError as error:
             raise TestbedError(f"{error}; {self.world.describe(job)}{self.recent_events(job)}") from None
         return self.world.ranks(job)

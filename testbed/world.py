@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import msgspec
+from understudy_contract.exits import ReleaseReason
 from understudy_contract.lease import LeaseObject, LeaseRecord, Phase
 from understudy_contract.names import rank_lease_name, slot_lease_name
 
@@ -129,6 +130,14 @@ class World:
         ranks = self.ranks(job)
         whole = all(r.training and len(r.redundant) == self._redundancy(job) for r in ranks)
         return bool(ranks) and whole and not any(p.deleting for p in self.pods.values() if p.job == job)
+
+    def over(self, job: str) -> bool:
+        """Tell whether a rank has nothing left to train, or the job has failed."""
+        phase = self.jobs.get(job, {}).get("status", {}).get("phase")
+        leases = (self.leases.get(rank_lease_name(job, rank.rank)) for rank in self.ranks(job))
+        releases = (lease.current_release for lease in leases if lease is not None)
+        complete = any(r is not None and r.reason == ReleaseReason.COMPLETED for r in releases)
+        return complete or phase in ("Succeeded", "Failed")
 
     def describe(self, job: str) -> str:
         """Say in one line how a job is, for messages."""
