@@ -23,6 +23,8 @@ GAP: Final = "#f6c6c9"
 """Nobody trains."""
 SHOWN_S: Final = 0.7
 """How much of both primaries a magnified failover shows."""
+LATE: Final = 0.8
+"""Share of the run behind which a fault's text stands left of it."""
 DPI: Final = 150
 
 TITLES: Final = {fault.name: fault.title for fault in faults.ALL}
@@ -51,7 +53,7 @@ def draw(testbed: Testbed, failovers: Sequence[Failover], began: float, folder: 
 
 
 def _small(logs: Sequence[PodLog], failovers: Sequence[Failover], began: float) -> Figure:
-    """Show the rank that was hit last, and its failover by SIGKILL or the last one, side by side."""
+    """Show a rank that lost a trainer, and that failover beside it."""
     found = next((f for f in failovers if f.fault == faults.KILL_TRAINER.name), failovers[-1])
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.7, 1))
@@ -67,21 +69,27 @@ def _rank(axes: Axes, rank: int, logs: Sequence[PodLog], failovers: Sequence[Fai
     for log, colour in zip(mine, COLOURS, strict=False):
         axes.plot([s.at - began for s in log.steps], [s.step for s in log.steps], color=colour, lw=2.2, label=log.pod)
     top = max(step.total for log in mine for step in log.steps)
-    axes.set_ylim(0, top * 1.35)
+    axes.set_ylim(0, top * 1.4)
     axes.set_ylabel(f"rank {rank}: step")
+    own = [found for found in failovers if found.rank == rank]
+    end = max(step.at for log in logs for step in log.steps) - began
     for found in failovers:
-        own = found.rank == rank
-        axes.axvline(found.at - began, color=FAULT, lw=1.4 if own else 0.7, ls="--", alpha=1 if own else 0.35)
-        if own:
-            axes.annotate(
-                f"{TITLES[found.fault]}\n{found.took_s:.2f} s, {_lost(found)}",
-                (found.at - began, top * 1.33),
-                xytext=(5, 0),
-                textcoords="offset points",
-                color=FAULT,
-                fontsize=8.5,
-                va="top",
-            )
+        mine_too = found in own
+        axes.axvline(found.at - began, color=FAULT, lw=1.4 if mine_too else 0.7, ls="--", alpha=1 if mine_too else 0.35)
+    for place, found in enumerate(own):
+        late = found.at - began > LATE * end
+        axes.annotate(
+            f"{TITLES[found.fault]}\n{found.took_s:.2f} s, {_lost(found)}",
+            # Neighbours stand at two heights: their texts may be longer than the time between them.
+            (found.at - began, top * (1.33 - 0.2 * (place % 2))),
+            xytext=(-5 if late else 5, 0),
+            textcoords="offset points",
+            color=FAULT,
+            fontsize=8.5,
+            va="top",
+            ha="right" if late else "left",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1},
+        )
     axes.legend(loc="lower right", fontsize=8.5, frameon=False)
     _tidy(axes)
 
