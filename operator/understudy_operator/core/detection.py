@@ -146,12 +146,23 @@ def _ended(pod: Pod) -> Failure:
     else:
         words = f"{describe_exit(end.exit_code)}{f' ({end.reason})' if end.reason == 'OOMKilled' else ''}"
         if end.message:
-            words += f"; last words: {end.message.strip()[-LAST_WORDS_CHARS:]}"
+            words += f"; last words: {_last_lines(end.message)}"
     if pod.deleting_since is not None:
         return Failure(Cause.POD_DELETED, f"pod {pod.name} was deleted: {words}", end.finished_at, application=False)
     return Failure(
         Cause.CONTAINER_EXITED, f"the container of pod {pod.name} ended: {words}", end.finished_at, application=True
     )
+
+
+def _last_lines(text: str) -> str:
+    """Give the last whole lines of an output, as many as a sentence bears, on one line."""
+    kept = ""
+    for line in reversed(text.strip().splitlines()):
+        joined = f"{line.strip()} / {kept}" if kept else line.strip()
+        if kept and len(joined) > LAST_WORDS_CHARS:
+            break
+        kept = joined
+    return kept[-LAST_WORDS_CHARS:]
 
 
 def _silence(lease: Lease, pod: Pod, at: float, nodes: Mapping[str, bool], relieved: bool, horizon: float) -> float:

@@ -39,7 +39,8 @@ AVOID_PRIMARY: Final = 10
 def provide_rank(observation: Observation, view: RankView, now: Now) -> tuple[list[Action], float]:
     """List what one rank lacks, and when to look again."""
     if view.lease is None:
-        return [_open(observation, view)], math.inf
+        # What was refused is tried again when the problem is, not at once.
+        return ([] if observation.problem else [_open(observation, view)]), math.inf
     actions: list[Action] = []
     wake_at = math.inf
     record = view.lease.record
@@ -104,7 +105,7 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
     assert view.lease is not None
     lease = view.slots[slot]
     if lease is None:
-        return [OpenSlot(view.rank, slot)], math.inf
+        return ([] if observation.problem else [OpenSlot(view.rank, slot)]), math.inf
     holder = lease.record.holder
     failures = lease.record.failures
     loss, suspect = "", None

@@ -66,7 +66,7 @@ LOST: dict[str, tuple[Bend, str, str]] = {
     "a container that ended with its agent is lost": (
         lambda s: s.pod(PRIMARY, container=ended(137, message="step 119\nstep 120"), phase="Failed"),
         "ContainerExited",
-        "signal 9 (SIGKILL); last words: step 119",
+        "signal 9 (SIGKILL); last words: step 119 / step 120",
     ),
     "memory exhausted is named": (
         lambda s: s.pod(PRIMARY, container=ended(137, reason="OOMKilled"), phase="Failed"),

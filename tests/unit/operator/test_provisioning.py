@@ -85,6 +85,12 @@ class TestFirstStart:
     def test_makes_no_pod_of_a_job_in_trouble(self, trouble: dict[str, object]) -> None:
         assert of(opened().given(**trouble).decide().rest, CreatePod) == []
 
+    def test_opens_nothing_while_something_is_in_the_way(self) -> None:
+        problem = Problem("NameTaken", "Lease digits-0 exists already and is not this job's")
+        rest = new_job().given(problem=problem, prepared=True).decide().rest
+        assert (of(rest, OpenRank), of(rest, OpenSlot)) == ([], [])
+        assert of(opened().gone("digits-0-s0").given(problem=problem).decide().rest, OpenSlot) == []
+
 
 class TestPlacement:
     """Where the pod of an emptied slot may go."""
