@@ -54,7 +54,7 @@ def test_a_claim_that_is_not_there_is_said_and_waited_for(bed: Testbed) -> None:
     message = see.wait_condition(bed, "early", "Training", "later")
     assert "PersistentVolumeClaim later (spec.checkpoint.claimName) does not exist" in message
     assert "create it, or leave claimName out" in message
-    see.wait_event(bed, "early", "InvalidTemplate", "later")
+    see.wait_event(bed, "early", "ClaimMissing", "later")
     assert not bed.world.pods
     make_claim(bed, "later")
     bed.wait_settled("early")

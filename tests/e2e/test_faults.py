@@ -6,7 +6,7 @@ Each fault comes in the middle between two saves, so that a step can be lost and
 from collections.abc import Iterator
 
 import pytest
-from understudy_contract.names import Label, rank_lease_name
+from understudy_contract.names import Label
 
 from testbed import Testbed, faults, measure, placement
 from testbed.faults import Fault
@@ -49,15 +49,13 @@ def undo(ward: Testbed) -> Iterator[list[tuple[Fault, str]]]:
 
 
 def wait_mid_interval(testbed: Testbed) -> None:
-    """Return at a step between 20 and 60 after a checkpoint that is committed."""
+    """Return at a step well after a save and well before the next, when the first is committed."""
     log = testbed.logs.of(testbed.primary(JOB, 0).name)
+    folder = see.rank_folder(testbed, JOB)
 
     def amid() -> bool:
-        lease = testbed.world.leases[rank_lease_name(JOB, 0)]
-        if not log.steps:
-            return False
-        past, after = divmod(log.steps[-1].step, SAVE_EVERY)
-        return 20 <= after <= 60 and lease.floor_step == past * SAVE_EVERY
+        past, after = divmod(log.steps[-1].step if log.steps else 0, SAVE_EVERY)
+        return 20 <= after <= 60 and see.checkpoints(folder)[0].name == f"step-{past * SAVE_EVERY}"
 
     testbed.wait_until(amid, timeout_s=TRAINING_GOES_ON_WITHIN_S, what="a step amid two checkpoints")
 
@@ -146,9 +144,12 @@ def test_after_all_these_the_final_state_is_that_of_an_undisturbed_run_bit_for_b
     assert calm.state == disturbed.state
 
 
-def test_failovers_are_counted_and_listed_in_their_order(ward: Testbed) -> None:
+def test_failovers_are_listed_in_their_order_each_with_its_cause(ward: Testbed) -> None:
     status = ward.status(JOB)
-    causes = [entry["cause"] for entry in status["failovers"]]
-    assert causes == sorted(causes, key=causes.index)
-    assert [entry["term"] for entry in status["failovers"]] == list(range(2, len(causes) + 2))
+    listed = status["failovers"]
+    assert [entry["term"] for entry in listed] == list(range(2, len(listed) + 2))
+    assert status["failoverCount"] == len(listed)
+    # Pods that were moved to expose the primary of a node were deleted, too.
+    others = [entry["cause"] for entry in listed if entry["cause"] != "PodDeleted"]
+    assert others == [fault.cause for fault in FAULTS if fault.cause != "PodDeleted"]
     assert status["restarts"] == 0, "there was a warm pod each time"
