@@ -17,8 +17,9 @@ from understudy_contract.names import AGENT_COMMAND
 
 from understudy_operator.core.model import Lease, Pod, Running, Terminated
 
-AGENT_START_S: Final = 30.0
-"""From a running container to the agent's first report: importing it takes a second, ten on a machine short of CPU."""
+AGENT_START_S: Final = 120.0
+"""From a running container to the agent's first report: a second, and more than 30 seen where 20 processes shared
+a core. Generous, since a start that is given up is followed by another one, which makes such a node only busier."""
 ACKNOWLEDGE_S: Final = 2.0
 """A successor is given a renewal interval to acknowledge, and this at least: an API server that is slow by a second
 must not run through all the redundant pods of a rank."""

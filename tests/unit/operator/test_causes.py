@@ -108,8 +108,8 @@ LOST: dict[str, tuple[Bend, str, str]] = {
         "LeaseExpired",
         "pod digits-0-1 on node node-b never reported",
     ),
-    "a container that ran for 30 s without a word from its agent is lost": (
-        lambda s: s.beat(RANK, none=True).lease(RANK, silent_s=30).pod(PRIMARY, container=Running(ago(30))),
+    "a container that ran for two minutes without a word from its agent is lost": (
+        lambda s: s.beat(RANK, none=True).lease(RANK, silent_s=120).pod(PRIMARY, container=Running(ago(120))),
         "LeaseExpired",
         "never reported",
     ),
