@@ -212,6 +212,11 @@ def test_a_lost_slot_of_a_pod_that_is_no_primary_either_ends_it() -> None:
     assert it.see(lease(version=9)).sent == [protocol.Supersede(1)]
 
 
+def test_a_lost_slot_is_never_taken_up_again() -> None:
+    it = drive().redundant().wait(1.0).fail(refused=True).see(lease(SLOT, "job-0-2", term=2))
+    assert it.see(lease(SLOT, POD, term=1)).none(model.Renew)  # an answer that came late
+
+
 # The watch
 
 

@@ -161,6 +161,8 @@ class Machine:
         if self.role is not Role.REDUNDANT:
             return
         if record.holder == self._config.pod:
+            if self._slot_lost_at < _NEVER:
+                return  # read before the slot was given away: a pod's name is used once
             if self._renewals.held is None:
                 self._renewals.hold(record, self._now)
             elif record.term != self._renewals.held.term:
