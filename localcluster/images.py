@@ -21,6 +21,7 @@ from localcluster.engine import Engine
 from localcluster.shell import ClusterError, say, step
 
 EXCLUDED = shutil.ignore_patterns("__pycache__", "*.egg-info", ".mypy_cache", ".ruff_cache")
+REF_NAME = "org.opencontainers.image.ref.name"
 LAYOUT = "oci"  # folder of the exported images, below the cache
 
 
@@ -92,7 +93,7 @@ def _exported(name: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     for manifest in index["manifests"]:
-        if manifest.get("annotations", {}).get("org.opencontainers.image.ref.name") == name:
+        if manifest.get("annotations", {}).get(REF_NAME) == name:
             return {key: manifest[key] for key in ("mediaType", "digest", "size")}
     return None
 
@@ -174,6 +175,9 @@ def _prune() -> None:
     """Remove exported content that no exported image refers to."""
     blobs = layout() / "blobs" / "sha256"
     index = json.loads((layout() / "index.json").read_text())
+    # The manifest that a name had before stays in the index without one.
+    index["manifests"] = [manifest for manifest in index["manifests"] if manifest.get("annotations", {}).get(REF_NAME)]
+    (layout() / "index.json").write_text(json.dumps(index))
     kept = set()
     for manifest in index["manifests"]:
         hexadecimal = manifest["digest"].removeprefix("sha256:")

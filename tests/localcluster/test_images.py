@@ -83,3 +83,14 @@ def test_nothing_of_the_builds_configuration_stays_in_an_image(checkout: Path) -
         assert not (Path(mounted) / "root/ca.crt").exists()
     finally:
         subprocess.run([engine, "rm", container], check=True, capture_output=True)
+
+
+def test_an_image_that_was_replaced_leaves_no_content_behind(checkout: Path, cluster: EmbeddedCluster) -> None:
+    sizes = []
+    for word in ("first", "other"):
+        (checkout / "source").write_text(word)
+        images.build(checkout=checkout, catalogue=CATALOGUE)
+        images.export(NAME)
+        sizes.append(len(list((images.layout() / "blobs" / "sha256").iterdir())))
+    assert sizes[0] == sizes[1]
+    cluster.load_image(NAME)
