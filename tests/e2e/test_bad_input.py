@@ -37,7 +37,6 @@ def claim(testbed: Testbed, name: str, size: str) -> dict[str, str]:
 def applied(module_bed: Testbed) -> Testbed:
     """Every bad job."""
     bed = module_bed
-    paced = {"save_every": 50, "pace": 0.02}
     for body in (
         jobs.job("unpullable", redundancy=0, image="registry.invalid/nothing:1"),
         jobs.job("agentless", redundancy=0, image="understudy-operator:dev"),
@@ -47,8 +46,12 @@ def applied(module_bed: Testbed) -> Testbed:
         jobs.job("misspelt", redundancy=0, trainer={"imagePulPolicy": "Never"}),
         jobs.job("unbound", checkpoint={"volumeClaimTemplate": {"spec": {"storageClassName": "nowhere"}}}),
         jobs.job("small", redundancy=0, checkpoint=claim(bed, "small", "128Ki")),
-        jobs.job("full", redundancy=0, checkpoint=claim(bed, "full", "4Mi"), arguments=paced),
-        jobs.job("read-only", redundancy=0, checkpoint=claim(bed, "read-only", "4Mi"), arguments=paced),
+        jobs.job(
+            "read-only",
+            redundancy=0,
+            checkpoint=claim(bed, "read-only", "4Mi"),
+            arguments={"save_every": 50, "pace": 0.02},
+        ),
         jobs.job("damaged", redundancy=0, arguments={"save_every": 100, "pace": 0.02}),
         jobs.job("raises", redundancy=1, arguments={"save_every": 20, "raise_at": 30}),
     ):
@@ -58,9 +61,18 @@ def applied(module_bed: Testbed) -> Testbed:
 
 @pytest.fixture
 def filled(applied: Testbed) -> Iterator[Path]:
-    """The volume of the job `full`, without a byte of room."""
+    """The volume of the job `full`, without a byte of room from its first checkpoint on."""
     bed = applied
-    bed.wait_settled("full")
+    body = jobs.job(
+        "full", redundancy=0, checkpoint=claim(bed, "full", "4Mi"), arguments={"save_every": 200, "pace": 0.02}
+    )
+    bed.apply(body)
+    # Later there would always be room: an old checkpoint is removed before each save.
+    bed.wait_until(
+        lambda: (lease := bed.world.leases.get("full-0")) is not None and lease.floor is not None,
+        timeout_s=see.WAIT_S,
+        what="the first checkpoint of full",
+    )
     folder = bed.cluster.volume_folder(bed.namespace, "full")
     with (folder / FILLER).open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
         while True:
@@ -149,6 +161,7 @@ def test_a_full_volume_stops_no_training_and_is_saved_to_again_once_there_is_roo
     applied: Testbed, filled: Path
 ) -> None:
     log = trainer_of(applied, "full")
+    assert len(see.checkpoints(see.rank_folder(applied, "full", claim="full"))) < 3
     message = see.wait_event(applied, "full", "CheckpointFailed", log.pod)
     assert "No space left" in message or "full" in message
     goal = log.steps[-1].step + 60
