@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A watch that is left ends with a TLS farewell, which a test's event loop does not live to see: no leak of ours."""
+    """A watch that is left ends with a TLS farewell, which a test's loop does not live to see: no leak of ours."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
