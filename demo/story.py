@@ -17,7 +17,7 @@ from testbed.faults import Fault
 from testbed.kube import wall
 from testbed.measure import Failover
 
-STEPS: Final = 8_000
+STEPS: Final = 6_000
 """Enough for three failovers, and for the start of three redundant pods between them, on a fast machine."""
 COMPLETE_WITHIN_S: Final = 600
 KUBECTL_WITHIN_S: Final = 60
