@@ -1,17 +1,36 @@
 """A job's life from apply to delete, in a namespace that enforces the restricted Pod Security Standard."""
 
-import json
 from collections.abc import Iterator
 
 import pytest
+from understudy_contract.names import Label
 
 from testbed import Testbed, placement
+from testbed.kube import Object
 from tests.e2e import jobs, see
 from tests.e2e.beds import MakeBed, described
 
 pytestmark = pytest.mark.cluster
 
+CHILDREN = {
+    "pods": "/api/v1",
+    "services": "/api/v1",
+    "serviceaccounts": "/api/v1",
+    "configmaps": "/api/v1",
+    "secrets": "/api/v1",
+    "leases": "/apis/coordination.k8s.io/v1",
+    "roles": "/apis/rbac.authorization.k8s.io/v1",
+    "rolebindings": "/apis/rbac.authorization.k8s.io/v1",
+    "endpointslices": "/apis/discovery.k8s.io/v1",
+}
+"""Kinds of which a job might leave something behind, and the API of each."""
+GIVEN = {"serviceaccounts": {"default"}, "configmaps": {"kube-root-ca.crt", jobs.CONFIG_MAP}}
+"""What is in a namespace without a job."""
 ENFORCE = "pod-security.kubernetes.io/enforce"
+
+
+def names(objects: list[Object]) -> set[str]:
+    return {found["metadata"]["name"] for found in objects}
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +115,13 @@ def test_deleting_a_job_leaves_no_child_but_its_claim_and_a_job_of_its_name_star
 ) -> None:
     see.wait_phase(pair, "pair", "Succeeded")
     before = see.rank_folder(pair, "pair")
-    see.kubectl(pair, "delete", "tj", "pair", "--cascade=foreground", "--timeout=120s")
-    kinds = "pods,leases,services,serviceaccounts,roles,rolebindings,configmaps,secrets,endpointslices"
-    listed = json.loads(see.kubectl(pair, "get", f"{kinds},persistentvolumeclaims", "-o", "json"))["items"]
-    left = {(o["kind"], o["metadata"]["name"]) for o in listed}
-    given = {("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt"), ("ConfigMap", jobs.CONFIG_MAP)}
-    assert left == {("PersistentVolumeClaim", "pair-checkpoints")} | given
+    see.kubectl(pair, "delete", "tj", "pair", "--timeout=120s")
+    for kind, path in CHILDREN.items():
+        given = GIVEN.get(kind, set())
+        what = f"the end of the job's {kind}"
+        see.until(pair, f"{path}/namespaces/{pair.namespace}/{kind}", lambda left: names(left) <= given, what)  # noqa: B023
+    claims = pair.kube.get(f"/api/v1/namespaces/{pair.namespace}/persistentvolumeclaims")["items"]
+    assert names(claims) == {"pair-checkpoints"}
     assert see.checkpoints(before), "deleting a job loses no checkpoint"
 
     old = before.parent.name
