@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import pytest
-from understudy_contract.names import Label
 
 from testbed import Testbed, placement
 from testbed.kube import Object
@@ -79,7 +78,7 @@ def test_the_redundant_pods_of_a_complete_job_end_and_its_primaries_are_kept(pai
     status = see.wait_phase(pair, "pair", "Succeeded")
     primaries = {rank["primary"] for rank in status["ranks"]}
     pair.wait_until(
-        lambda: all(pod.terminated for pod in pair.world.pods.values()),
+        lambda: all(pod.phase in ("Succeeded", "Failed") for pod in pair.world.pods.values()),
         timeout_s=see.WAIT_S,
         what="the end of all pods",
     )
