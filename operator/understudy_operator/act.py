@@ -143,23 +143,23 @@ class Actor:
         await self._swap(job, rank.name, rank.resource_version, taken, {})
         name = names.pod_name(job.name, action.rank, rank.incarnation)
         memo.unborn.add(name)
-        await self._swap(
-            job,
-            action.lease.name,
-            action.lease.resource_version,
-            {
-                Annotation.FAILURES: str(action.failures),
-                Annotation.HEARTBEAT: None,
-                Annotation.RELEASED: None,
-                Annotation.NOTICE: None,
-            },
-            {
-                "holderIdentity": name,
-                "leaseTransitions": action.lease.term + 1,
-                "leaseDurationSeconds": job.policy.lease_duration_s,
-                "renewTime": micro_time(datetime.now(UTC)),
-            },
-        )
+        notes = {
+            Annotation.FAILURES: str(action.failures),
+            Annotation.HEARTBEAT: None,
+            Annotation.RELEASED: None,
+            Annotation.NOTICE: None,
+        }
+        spec = {
+            "holderIdentity": name,
+            "leaseTransitions": action.lease.term + 1,
+            "leaseDurationSeconds": job.policy.lease_duration_s,
+            "renewTime": micro_time(datetime.now(UTC)),
+        }
+        try:
+            await self._swap(job, action.lease.name, action.lease.resource_version, notes, spec)
+        except Conflict:
+            memo.unborn.discard(name)  # the number is spent, the pod never will be
+            raise
         if action.suspect_node is not None:
             self._world.suspect(action.suspect_node)
         if action.loss:
@@ -235,6 +235,7 @@ class Actor:
         try:
             answer = await self._api.merge_patch(path, msgspec.json.encode(body))
         except NotFound:
+            self._world.forget((job.namespace, job.name), job.uid)
             return
         memo.status_written_at = now.at
         self._world.job_changed(msgspec.json.decode(answer))

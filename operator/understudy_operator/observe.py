@@ -63,6 +63,7 @@ class World:
         self._wake = wake
         self._clock = clock
         self._bodies: dict[Key, Mapping[str, Any]] = {}
+        self._gone: set[str] = set()
         self._pods_of: defaultdict[Key, set[Key]] = defaultdict(set)
         self._sightings: dict[str, _Sighting] = {}
         self._renewed_at: dict[Key, float] = {}
@@ -96,12 +97,9 @@ class World:
         """Take in a TrainingJob, unless a newer state of it is known."""
         key = (body["metadata"]["namespace"], body["metadata"]["name"])
         known = self._bodies.get(key)
-        same = known is not None and known["metadata"]["uid"] == body["metadata"]["uid"]
-        if (
-            known is not None
-            and same
-            and int(known["metadata"]["resourceVersion"]) >= int(body["metadata"]["resourceVersion"])
-        ):
+        if body["metadata"]["uid"] in self._gone:
+            return  # an answer to our own write that the deletion overtook
+        if known is not None and _version(known) >= _version(body):
             return
         self._bodies[key] = body
         self._wake(key)
@@ -109,11 +107,15 @@ class World:
     def job_deleted(self, body: Mapping[str, Any]) -> None:
         """Forget a TrainingJob; the garbage collector sees to its children."""
         meta = body["metadata"]
-        key = (meta["namespace"], meta["name"])
+        self.forget((meta["namespace"], meta["name"]), meta["uid"])
+
+    def forget(self, key: Key, uid: str) -> None:
+        """Forget a job that is gone: so kopf has told, or a write of ours, since kopf does not tell of every deletion."""
         known = self._bodies.get(key)
-        if known is not None and known["metadata"]["uid"] == meta["uid"]:
+        if known is not None and known["metadata"]["uid"] == uid:
             del self._bodies[key]
-        self.memos.pop(meta["uid"], None)
+        self._gone.add(uid)
+        self.memos.pop(uid, None)
 
     def memo(self, uid: str) -> Memo:
         """Return what this process remembers of a job."""
@@ -196,10 +198,14 @@ class World:
         meta = pod.metadata
         key, uid = (meta.namespace, meta.name), meta.uid
         index = (meta.namespace, meta.labels.get(Label.JOB_UID, ""))
+        if old is not None:  # also of a pod that was given another job's label by hand
+            before = (old.metadata.namespace, old.metadata.labels.get(Label.JOB_UID, ""))
+            self._pods_of[before].discard(key)
+            if not self._pods_of[before]:
+                del self._pods_of[before]
+            if before != index:
+                self._wake((meta.namespace, old.metadata.labels.get(Label.JOB, "")))
         if new is None:
-            self._pods_of[index].discard(key)
-            if not self._pods_of[index]:
-                del self._pods_of[index]
             self._sightings.pop(uid, None)
         else:
             self._pods_of[index].add(key)
@@ -243,6 +249,10 @@ class World:
         if old != new:
             for key in list(self._bodies):
                 self._wake(key)
+
+
+def _version(body: Mapping[str, Any]) -> int:
+    return int(body["metadata"]["resourceVersion"])
 
 
 def _same(pod: PodObject) -> PodObject:

@@ -45,7 +45,9 @@ async def _find_claim(api: Api, job: Job) -> bytes:
 
 async def _try_template(api: Api, job: Job) -> None:
     trial = CreatePod(f"{job.name}-dry-run", names.Rank(0), 0, names.Term(0), Placement(False, ()))
-    body = msgspec.json.encode(children.pod(job, trial))
+    pod = children.pod(job, trial)
+    pod["metadata"]["generateName"] = pod["metadata"].pop("name") + "-"  # no pod that exists can be in the way
+    body = msgspec.json.encode(pod)
     try:
         await api.post(
             f"/api/v1/namespaces/{job.namespace}/pods", body, params={"dryRun": "All", "fieldValidation": "Strict"}

@@ -7,6 +7,7 @@ decision.
 
 import asyncio
 import logging
+import math
 import time
 from datetime import UTC, datetime
 from typing import Final
@@ -83,7 +84,9 @@ class Reconciler:
         rest = [a for a in decision.rest if not (isinstance(a, Emit) and a.key in memo.emitted)]
         if rest and key not in self._beside:
             self._beside[key] = asyncio.create_task(self._rest(key, observation.job, rest))
-        self._queue.add_after(key, max(0.001, min(decision.wake_at, memo.prepare_again_at) - now.at))
+        # A retry that is due is under way, waits out its own back-off, or is of no use to a job that is over.
+        again_at = memo.prepare_again_at if memo.prepare_again_at > now.at else math.inf
+        self._queue.add_after(key, max(0.001, min(decision.wake_at, again_at) - now.at))
 
     async def _rest(self, key: Key, job: Job, actions: list[Action]) -> None:
         """Carry the other actions out, in order. One that fails leaves the rest of its rank to the next decision."""

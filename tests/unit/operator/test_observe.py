@@ -1,0 +1,52 @@
+"""What the World keeps of jobs and pods, fed as the watches would feed it."""
+
+from typing import Any
+
+import msgspec
+from understudy_contract.names import Label
+from understudy_kube.client import Api, Credentials
+from understudy_operator.objects import PodObject
+from understudy_operator.observe import World
+
+KEY = ("default", "digits")
+
+
+def body(uid: str, version: int) -> dict[str, Any]:
+    meta = {"namespace": "default", "name": "digits", "uid": uid, "resourceVersion": str(version)}
+    return {"metadata": meta, "spec": {"template": {"spec": {"containers": [{"name": "trainer"}]}}}}
+
+
+def pod(version: int, job_uid: str) -> PodObject:
+    labels = {Label.JOB: "digits", Label.JOB_UID: job_uid, Label.RANK: "0"}
+    meta = {"namespace": "default", "name": "digits-0-0", "uid": "p", "resourceVersion": str(version), "labels": labels}
+    return msgspec.convert({"metadata": meta}, PodObject)
+
+
+def a_world() -> World:
+    return World(Api(Credentials("http://127.0.0.1:1", None)), lambda key: None)
+
+
+def test_an_answer_that_comes_after_the_deletion_brings_no_job_back() -> None:
+    world = a_world()
+    world.job_changed(body("a", 1))
+    world.job_deleted(body("a", 2))
+    world.job_changed(body("a", 3))
+    assert world.observe(KEY, 0.0) is None
+
+
+def test_a_late_word_of_an_older_job_does_not_replace_the_new_one_of_its_name() -> None:
+    world = a_world()
+    world.job_changed(body("b", 5))
+    world.job_changed(body("a", 4))
+    observed = world.observe(KEY, 0.0)
+    assert observed is not None and observed.job.uid == "b"
+
+
+def test_a_pod_that_was_given_another_jobs_label_is_forgotten_by_its_own() -> None:
+    world = a_world()
+    world.job_changed(body("a", 1))
+    world.pods.upsert(pod(2, "a"))
+    world.pods.upsert(pod(3, "x"))
+    world.pods.remove(("default", "digits-0-0"), "p")
+    observed = world.observe(KEY, 0.0)
+    assert observed is not None and observed.ranks[0].pods == {}
