@@ -56,7 +56,8 @@ def test_a_change_of_the_source_moves_its_own_layer_and_reaches_new_pods(
     (checkout / "source").write_text("second")
     images.build(checkout=checkout, catalogue=CATALOGUE)
     cluster.load_image(NAME)
-    assert len(content(cluster) - before) == 4, "an index, a manifest, a configuration and one layer"
+    # The index of the archive belongs to nothing, and containerd collects it when it likes.
+    assert 3 <= len(content(cluster) - before) <= 4, "a manifest, a configuration and one layer, perhaps an index"
     start_pod(cluster, namespace, pod("reader", container={"image": NAME, "command": ["sleep", "inf"]}))
     (process,) = cluster.processes(namespace, "reader")
     assert Path(f"/proc/{process.pid}/root/source").read_text() == "second"
