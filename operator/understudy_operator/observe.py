@@ -110,7 +110,7 @@ class World:
         self.forget((meta["namespace"], meta["name"]), meta["uid"])
 
     def forget(self, key: Key, uid: str) -> None:
-        """Forget a job that is gone: so kopf has told, or a write of ours, since kopf does not tell of every deletion."""
+        """Forget a job that is gone: so kopf has told, or a write of ours: kopf does not tell of every deletion."""
         known = self._bodies.get(key)
         if known is not None and known["metadata"]["uid"] == uid:
             del self._bodies[key]
