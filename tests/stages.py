@@ -21,8 +21,9 @@ STAGES: dict[str, list[list[str]]] = {
         [str(BIN / "mypy")],
         [str(BIN / "lint-imports")],
     ],
-    "unit": [[PYTHON, "-m", "pytest", "-q", "tests/unit"]],
+    # Before the unit tests: it brings helm, without which those of the chart are skipped.
     "cluster": [[PYTHON, "-m", "localcluster", "up"]],
+    "unit": [[PYTHON, "-m", "pytest", "-q", "tests/unit"]],
     "images": [[PYTHON, "-m", "localcluster", "images"]],
     "localcluster": [[PYTHON, "-m", "pytest", "-q", "tests/localcluster"]],
     "integration": [[PYTHON, "-m", "pytest", "-q", "tests/integration"]],
