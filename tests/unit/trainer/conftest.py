@@ -25,10 +25,12 @@ M = TypeVar("M")
 class Trainer:
     """One trainer process, and the agent's connection to it."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     connection: socket.socket
     lines: BinaryIO
     counters: Path
+    output: Path
+    """Where its output goes: a file never makes it wait, as a pipe that nobody empties would."""
     log: list[protocol.FromTrainer]
 
     def send(self, message: protocol.FromAgent) -> None:
@@ -53,8 +55,7 @@ class Trainer:
         """Wait for its end; give the exit code and the output."""
         while self.receive() is not None:
             pass
-        output, _ = self.process.communicate(timeout=PATIENCE_S)
-        return self.process.returncode, output
+        return self.process.wait(timeout=PATIENCE_S), self.output.read_text()
 
     def said(self, kind: type[M]) -> list[M]:
         return [message for message in self.log if isinstance(message, kind)]
@@ -94,17 +95,17 @@ def start(tmp_path: Path, volume: Path) -> Iterator[Callable[..., Trainer]]:
                 Env.SOCKET: str(run / "socket"),
                 Env.COUNTERS: str(run / "counters"),
             }
-            process = subprocess.Popen(
-                [sys.executable, str(HERE / "numpy_trainer.py"), *arguments],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
+            with (run / "output").open("wb") as output:
+                process = subprocess.Popen(
+                    [sys.executable, str(HERE / "numpy_trainer.py"), *arguments],
+                    env=environment,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
             server.settimeout(PATIENCE_S)
             connection, _ = server.accept()
         connection.settimeout(PATIENCE_S)
-        trainer = Trainer(process, connection, connection.makefile("rb"), run / "counters", [])
+        trainer = Trainer(process, connection, connection.makefile("rb"), run / "counters", run / "output", [])
         trainers.append(trainer)
         trainer.until(protocol.Hello)
         return trainer
@@ -113,6 +114,6 @@ def start(tmp_path: Path, volume: Path) -> Iterator[Callable[..., Trainer]]:
     for trainer in trainers:
         if trainer.process.poll() is None:
             trainer.process.kill()
-        trainer.process.communicate()
+        trainer.process.wait()
         trainer.lines.close()
         trainer.connection.close()
