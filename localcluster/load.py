@@ -18,6 +18,7 @@ from localcluster.node import EmbeddedNode as Node
 from localcluster.shell import ClusterError, say, step
 
 CTR = ("ctr", "--namespace", "k8s.io")
+IMPORT_TRIES = 3
 
 
 def load(nodes: Sequence[Node], name: str) -> None:
@@ -44,6 +45,18 @@ def _present(node: Node) -> dict[str, str]:
 
 
 def _import(node: Node, name: str, manifest: Mapping[str, Any]) -> None:
+    """Import, again if containerd's collector took a layer of the replaced image from under it: the next try sends it."""
+    for again in reversed(range(IMPORT_TRIES)):
+        said = _try_import(node, name, manifest)
+        if not said:
+            break
+        if not again:
+            raise ClusterError(f"{node.name} could not import {name}: {said}")
+    _forget_replaced(node)
+
+
+def _try_import(node: Node, name: str, manifest: Mapping[str, Any]) -> str:
+    """Import once; return what went wrong, empty for nothing."""
     here = set(node.run([*CTR, "content", "list", "--quiet"]).split())
     content = json.loads(_blob(manifest["digest"]).read_text())
     parts = [manifest["digest"], content["config"]["digest"], *(layer["digest"] for layer in content["layers"])]
@@ -58,9 +71,9 @@ def _import(node: Node, name: str, manifest: Mapping[str, Any]) -> None:
     except BrokenPipeError:
         pass  # it has ended already: what it said tells why
     said, _ = process.communicate()
-    if process.returncode != 0:
-        raise ClusterError(f"{node.name} could not import {name}: {said.decode(errors='replace').strip()}")
-    _forget_replaced(node)
+    if process.returncode == 0:
+        return ""
+    return said.decode(errors="replace").strip() or f"ctr ended with {process.returncode}"
 
 
 def _forget_replaced(node: Node) -> None:
