@@ -45,7 +45,7 @@ def _present(node: Node) -> dict[str, str]:
 
 
 def _import(node: Node, name: str, manifest: Mapping[str, Any]) -> None:
-    """Import, again if containerd's collector took a layer of the replaced image from under it: the next try sends it."""
+    """Import, and again if containerd collected a layer of the replaced image meanwhile: the next try sends it."""
     for again in reversed(range(IMPORT_TRIES)):
         said = _try_import(node, name, manifest)
         if not said:
