@@ -22,13 +22,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from benchmarks import machine
 from benchmarks.stats import percentile
+from localcluster import Cluster, ClusterError
 from testbed import Testbed, TestbedError, faults, jobs, measure, operator, placement
+from testbed.console import console
 from testbed.faults import Fault
 from testbed.measure import LEGS, Failover
 
@@ -46,15 +47,17 @@ def main() -> int:
     """Run the benchmark."""
     arguments = _arguments()
     causes = [fault for fault in faults.ALL if fault.name in arguments.causes]
-    console = Console()
+    screen = console()
     results: Results = {fault.name: [] for fault in causes}
+    facts: dict[str, Any] = {}
     failed: list[str] = []
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the job is not left to run for ever
     try:
-        with Testbed.connect(NAMESPACE) as testbed, ExitStack() as cleaning:
-            if not arguments.keep_operator:
-                operator.install(testbed.cluster)
-            facts = machine.facts(testbed.kube)
+        cluster = Cluster.connect()
+        if not arguments.keep_operator:
+            operator.install(cluster)  # first: without the chart there are no TrainingJobs to watch
+        with Testbed(cluster, NAMESPACE) as testbed, ExitStack() as cleaning:
+            facts, began = machine.facts(testbed.kube), machine.cpu_ticks()
             cleaning.callback(testbed.delete_namespace)
             job = testbed.apply(jobs.digits(JOB, steps=STEPS, save_every=SAVE_EVERY, log_every=1))
             for fault, run in ((fault, run) for fault in causes for run in range(arguments.runs)):
@@ -62,21 +65,23 @@ def main() -> int:
                     result = one(testbed, job, run % len(testbed.world.ranks(job)), fault)
                 except TestbedError as error:
                     failed.append(f"{fault.name} {run + 1}: {error}")
-                    console.print(f"[red]failed:[/red] {escape(failed[-1])}", highlight=False, soft_wrap=True)
+                    screen.print(f"[red]failed:[/red] {escape(failed[-1])}", highlight=False, soft_wrap=True)
                     if len(failed) > FAILED_RUNS_MAX:
                         raise
                     continue
                 results[fault.name].append(result)
-                console.print(_line(fault, run, result), highlight=False, soft_wrap=True)
+                screen.print(_line(fault, run, result), highlight=False, soft_wrap=True)
+                facts["cpu_stolen_percent"] = machine.stolen_percent(began)
                 if arguments.json:
                     _write(arguments.json, facts, results, failed)
-    except TestbedError as error:
-        console.print(f"[red]stopped:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+    except (ClusterError, TestbedError) as error:
+        screen.print(f"[red]stopped:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 1
     finally:
         if any(results.values()):
             for table in (summary(causes, results), legs(causes, results)):
-                console.print(table)
+                screen.print(table)
+            screen.print(f"The host took {facts['cpu_stolen_percent']}% of the CPU meanwhile.", highlight=False)
     return 1 if failed else 0
 
 

@@ -6,10 +6,13 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from localcluster.paths import CHECKOUT
 from testbed.kube import Kube
+
+STEAL_FIELD: Final = 7
+"""Of the first line of /proc/stat, behind its name; the guests' time behind it is part of the others."""
 
 
 def facts(kube: Kube) -> dict[str, Any]:
@@ -31,6 +34,19 @@ def facts(kube: Kube) -> dict[str, Any]:
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
     }
+
+
+def cpu_ticks() -> tuple[int, int]:
+    """Return how much time the host has taken away from this machine's CPUs, and how much there was in all."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1 : STEAL_FIELD + 2]
+    ticks = [int(field) for field in fields]
+    return ticks[STEAL_FIELD], sum(ticks)
+
+
+def stolen_percent(since: tuple[int, int]) -> float:
+    """Return the share of CPU time that the host has taken since then: a result under more than a few is worthless."""
+    stolen, total = cpu_ticks()
+    return round(100 * (stolen - since[0]) / max(1, total - since[1]), 1)
 
 
 def _cpu() -> str:

@@ -33,8 +33,10 @@ from rich.table import Table
 from benchmarks import machine, scripts
 from benchmarks.processes import pin, usage
 from benchmarks.stats import median_interval, percentile
+from localcluster import Cluster, ClusterError
 from localcluster.processes import Identity
 from testbed import Testbed, TestbedError, faults, jobs, operator
+from testbed.console import console
 from testbed.kube import PODS, wall
 from testbed.lines import Step
 from testbed.logs import PodLog
@@ -66,26 +68,28 @@ class Contender:
 def main() -> int:
     """Run the benchmark."""
     arguments = _arguments()
-    console = Console()
+    screen = console()
     report: Report = {}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no training is left to run for ever
     try:
-        with Testbed.connect(NAMESPACE) as testbed, ExitStack() as cleaning:
+        cluster = Cluster.connect()
+        if not arguments.keep_operator:
+            operator.install(cluster)  # first: without the chart there are no TrainingJobs to watch
+        with Testbed(cluster, NAMESPACE) as testbed, ExitStack() as cleaning:
             cleaning.callback(testbed.delete_namespace)
-            if not arguments.keep_operator:
-                operator.install(testbed.cluster)
-            report["machine"] = machine.facts(testbed.kube)
+            report["machine"], began = machine.facts(testbed.kube), machine.cpu_ticks()
             report["operator"] = {"alone": _operator(testbed, arguments.seconds)}
             with _contenders(testbed) as contenders:
-                report["loop"] = _loop(testbed, contenders, arguments.pairs, console)
+                report["loop"] = _loop(testbed, contenders, arguments.pairs, screen)
                 report["agent"] = _agents(testbed, arguments.seconds)
                 report["store"] = _store(testbed)
             report["operator"][f"with {arguments.jobs} jobs"] = _many_jobs(testbed, arguments.jobs, arguments.seconds)
-    except TestbedError as error:
-        console.print(f"[red]stopped:[/red] {error}", highlight=False, soft_wrap=True)
+            report["machine"]["cpu_stolen_percent"] = machine.stolen_percent(began)
+    except (ClusterError, TestbedError) as error:
+        screen.print(f"[red]stopped:[/red] {error}", highlight=False, soft_wrap=True)
         return 1
     finally:
-        console.print(_table(report))
+        screen.print(_table(report))
         if arguments.json:
             arguments.json.parent.mkdir(parents=True, exist_ok=True)
             arguments.json.write_text(json.dumps(report, indent=1) + "\n")
@@ -143,14 +147,14 @@ def _plain(testbed: Testbed) -> Contender:
     return Contender(PLAIN, log, _identity(process.pid), None)
 
 
-def _loop(testbed: Testbed, contenders: list[Contender], pairs: int, console: Console) -> Report:
+def _loop(testbed: Testbed, contenders: list[Contender], pairs: int, screen: Console) -> Report:
     times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for number in range(pairs):
         turn = number % len(contenders)
         for contender in contenders[turn:] + contenders[:turn]:
             times[contender.name].append(_window(testbed, contender))
         shown = ", ".join(f"{name} {values[-1]:.3f} ms/step" for name, values in times.items())
-        console.print(f"round {number + 1:3}: {shown}", highlight=False, soft_wrap=True)
+        screen.print(f"round {number + 1:3}: {shown}", highlight=False, soft_wrap=True)
     found: Report = {"ms_per_step": times, "relative_speed": {}}
     for name in (WITH, VERBOSE):
         ratios = [plain / mine for plain, mine in zip(times[PLAIN], times[name], strict=True)]
@@ -247,6 +251,7 @@ def _table(report: Report) -> Table:
         memory = f"{used['rss_mb']:.1f} MB (peak {used['peak_rss_mb']:.1f})"
         table.add_row(f"operator {name}, memory", memory, "≤ 120 MB" if "jobs" in name else "")
         table.add_row(f"operator {name}, CPU", f"{used['cpu_percent']:.2f}% of a core", "")
+    table.add_row("CPU taken by the host meanwhile", f"{report.get('machine', {}).get('cpu_stolen_percent', '–')}%", "")
     return table
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.markup import escape
 from rich.padding import Padding
@@ -14,21 +14,19 @@ from rich.table import Table
 from rich.text import Text
 
 from testbed import Testbed
+from testbed.console import console
 from testbed.measure import Failover
 from testbed.world import RankState
 
 JOB: Final = "digits"
 REFRESHES_PER_S: Final = 4
-WIDTH: Final = 118
-"""Without a terminal, as in a log of CI."""
 
 
 class Screen:
     """The terminal, or whatever standard output is."""
 
     def __init__(self) -> None:
-        plain = Console()
-        self._console = plain if plain.is_terminal else Console(width=WIDTH)
+        self._console = console()
         self._began = time.monotonic()
         self._testbed: Testbed | None = None
         self._told: dict[str, str] = {}
