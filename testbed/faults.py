@@ -139,9 +139,7 @@ KUBECTL_DELETE: Final = Fault(
     0.5,
     lossless=True,
 )
-FORCE_DELETE: Final = Fault(
-    "force-delete", "DELETE, grace period 0", Cause.POD_DELETED, _delete(0), 0.4, runs_on=True
-)
+FORCE_DELETE: Final = Fault("force-delete", "DELETE, grace period 0", Cause.POD_DELETED, _delete(0), 0.4, runs_on=True)
 KILL_TRAINER: Final = Fault("kill-trainer", "SIGKILL of the trainer", Cause.PROCESS_EXITED, _kill(1), 0.4)
 KILL_AGENT: Final = Fault("kill-agent", "SIGKILL of the agent", Cause.CONTAINER_EXITED, _kill(0), 1.2)
 POWER_CUT: Final = Fault(

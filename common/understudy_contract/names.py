@@ -61,7 +61,6 @@ class Annotation(StrEnum):
     HEARTBEAT = "understudy.dev/heartbeat"
     RELEASED = "understudy.dev/released"
     NOTICE = "understudy.dev/notice"
-    TEMPLATE_HASH = "understudy.dev/template-hash"
 
 
 class Env(StrEnum):

@@ -100,6 +100,8 @@ _ADVICE: Final = {
     422: "read the object again, then correct the request",
     429: "the API server is overloaded: try again later",
 }
+_TERMINATING: Final = "because it is being terminated"
+"""The API server's words for a namespace that is going, answered as 403."""
 _TEXT_MAX_CHARS: Final = 400
 """An answer that is no Status (a proxy's page) is cut here."""
 
@@ -119,6 +121,8 @@ def error_of(verb: str, path: str, code: int, body: bytes) -> ApiError:
     advice = _ADVICE.get(
         code, "the API server is in trouble: try again later" if code >= 500 else "correct the request"
     )
+    if _TERMINATING in said:
+        advice = "nothing can be made there any more"
     return kind(code, status.reason, f"{verb} {path} was answered {code}: {said}; {advice}")
 
 

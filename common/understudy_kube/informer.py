@@ -9,7 +9,6 @@ integers, which Kubernetes guarantees since 1.35 and etcd always did.
 
 import asyncio
 import logging
-import math
 import random
 import time
 from collections import deque
@@ -20,6 +19,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import msgspec
 
 from understudy_kube.client import Api, ApiError, Gone
+from understudy_kube.contact import Contact
 from understudy_kube.errors import watch_error_of
 
 R = TypeVar("R")
@@ -104,13 +104,12 @@ class Informer(Generic[R]):
         self._deleted: set[str] = set()
         self._deleted_order: deque[str] = deque()
         self._position = ""
+        self._opened_at = 0.0
         self.records: Final[Mapping[Key, R]] = self._records
         self.changed_at: Final[Mapping[Key, float]] = self._changed_at
         """When each object was last seen to change."""
-        self.contact_at: float = math.inf
-        """Since when the watch has been connected without a gap; infinite while it is not."""
-        self.heard_at: float = -math.inf
-        """When the last byte came: a frozen server leaves `contact_at` standing until the silence limit."""
+        self.contact: Final = Contact(clock)
+        """Every line of the watch is heard there; whoever needs to know more often may ask the server and tell it."""
         self.synced: Final = asyncio.Event()
         """Set once the first list is in."""
 
@@ -135,6 +134,7 @@ class Informer(Generic[R]):
                 if not self._position:
                     await self._list()
                 await self._watch()
+                self.contact.closed()
                 if self._clock() - started >= _WATCH_MIN_S:
                     continue
                 _log.info("%s: the server ended the watch at once", self._path)
@@ -144,9 +144,8 @@ class Informer(Generic[R]):
             except (ApiError, msgspec.MsgspecError) as error:
                 _log.warning("%s is listed anew in at most %.1f s: %s", self._path, delay_s, error)
                 self._position = ""
-            connected_s = self._clock() - self.contact_at if self.contact_at < math.inf else 0.0
-            self.contact_at = math.inf
-            if connected_s > _BACK_OFF_S[1] or self._clock() - started > 10 * _BACK_OFF_S[1]:
+            self.contact.lost()
+            if self._opened_at > started and self._clock() - self._opened_at > _BACK_OFF_S[1]:
                 delay_s = _BACK_OFF_S[0]
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
             delay_s = min(delay_s * 2, _BACK_OFF_S[1])
@@ -158,7 +157,6 @@ class Informer(Generic[R]):
             page: Any = self._decode_page(body)
             position = page.metadata.resource_version
             seen.update(((item.metadata.namespace, item.metadata.name), item) for item in page.items)
-            self.heard_at = self._clock()
         for key, (uid, version) in list(self._versions.items()):
             gone = key not in seen or seen[key].metadata.uid != uid
             if gone and version <= int(position):  # newer than the list: an own write
@@ -177,7 +175,7 @@ class Informer(Generic[R]):
         )
         async with aclosing(watch) as lines:
             async for line in lines:
-                self.heard_at = self._clock()
+                self.contact.heard()
                 self._take(self._decode_event(line))
 
     def _take(self, event: _Event) -> None:
@@ -195,9 +193,8 @@ class Informer(Generic[R]):
                 raise watch_error_of(self._path, bytes(event.object))
 
     def _opened(self) -> None:
-        self.heard_at = self._clock()
-        if self.contact_at == math.inf:
-            self.contact_at = self.heard_at
+        self._opened_at = self._clock()
+        self.contact.opened()
 
     def _store(self, obj: KubeObject) -> None:
         meta = obj.metadata

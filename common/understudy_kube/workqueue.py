@@ -89,10 +89,6 @@ class WorkQueue(Generic[K]):
         """Start the key's back-off anew."""
         self._failures.pop(key, None)
 
-    def failures(self, key: K) -> int:
-        """Count the retries since the last `forget`."""
-        return self._failures.get(key, 0)
-
     def _push(self, key: K) -> None:
         self._ready.append(key)
         self._wake()

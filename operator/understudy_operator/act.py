@@ -7,7 +7,6 @@ way.
 """
 
 import logging
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, assert_never
@@ -23,6 +22,7 @@ from understudy_operator.core.actions import (
     Action,
     AssignSlot,
     CreatePod,
+    Creation,
     DeletePod,
     Emit,
     EventReason,
@@ -32,6 +32,7 @@ from understudy_operator.core.actions import (
     Promote,
     Relabel,
     WriteStatus,
+    aim,
 )
 from understudy_operator.core.model import Job, Now, Problem
 from understudy_operator.creation import TroubleError, create
@@ -60,18 +61,41 @@ class Actor:
         try:
             await self._dispatch(job, action, memo, now)
         except TroubleError as error:
-            self._trouble(job, memo, Problem(error.reason, str(error)), now)
+            self._trouble(job, action, memo, error.reason, str(error), now)
         except ApiError as error:
-            if error.is_transient or not isinstance(action, Prepare | OpenRank | OpenSlot | CreatePod):
-                raise
-            if isinstance(error, Conflict | NotFound):
+            if error.is_transient or not isinstance(action, Creation) or isinstance(error, Conflict | NotFound):
                 raise
             what = f"Pod {action.name} is refused" if isinstance(action, CreatePod) else "A child is refused"
-            self._trouble(job, memo, Problem(EventReason.REFUSED, f"{what}: {error.message}"), now)
+            self._trouble(job, action, memo, EventReason.REFUSED, f"{what}: {error.message}", now)
+        else:
+            memo.problems.pop(aim(action), None)
 
-    def _trouble(self, job: Job, memo: Memo, problem: Problem, now: Now) -> None:
-        log.warning("%s/%s: %s", job.namespace, job.name, problem.message)
-        memo.problem, memo.prepared, memo.prepare_again_at = problem, True, now.at + RETRY_PROBLEM_S
+    async def still_there(self, job: Job) -> bool:
+        """Ask whether the job exists: kopf's watch does not tell of a deletion that fell into a gap of it.
+
+        To be asked before something is made for the job; what is made for one that has gone would have to be collected.
+        """
+        path = self._job_path(job)
+        try:
+            body = msgspec.json.decode(await self._api.get(path))
+        except NotFound:
+            body = None
+        if body is None or body["metadata"]["uid"] != job.uid:
+            log.info("%s/%s is gone", job.namespace, job.name)
+            self._world.forget((job.namespace, job.name), job.uid)
+            return False
+        self._world.job_changed(body)
+        return True
+
+    def _trouble(self, job: Job, action: Action, memo: Memo, reason: EventReason, message: str, now: Now) -> None:
+        known = memo.problems.get(aim(action))
+        if known is None or known.reason != reason:
+            log.warning("%s/%s: %s", job.namespace, job.name, message)
+            known = None
+        since = known.since if known is not None else micro_time(now.wall)
+        memo.problems[aim(action)] = Problem(reason, message, since, now.at + RETRY_PROBLEM_S)
+        if isinstance(action, CreatePod) and reason == EventReason.NAME_TAKEN:
+            memo.unborn.discard(action.name)  # it never will be: the next number is taken
 
     async def _dispatch(  # noqa: C901 - one case an action
         self, job: Job, action: Action, memo: Memo, now: Now
@@ -80,7 +104,8 @@ class Actor:
             case Promote():
                 await self._promote(job, action, memo, now)
             case Prepare():
-                await self._prepare(job, memo)
+                self._world.claims.upsert(await prepare(self._api, job, trial=action.trial))
+                memo.prepared_at = now.at
             case OpenRank():
                 await self._open_rank(job, action, memo, now)
             case OpenSlot():
@@ -114,7 +139,7 @@ class Actor:
             notes[Annotation.FLOOR] = encode(action.floor)
         if action.promotion is not None:
             promoted = msgspec.structs.replace(action.promotion, promoted_at=micro_time(datetime.now(UTC)))
-            notes |= children.promotion_annotation(promoted)
+            notes[Annotation.PROMOTION] = encode(promoted)
         if action.cold:
             memo.unborn.add(action.target)  # before the request: the watch may tell of it before the answer does
         await self._swap(
@@ -230,7 +255,7 @@ class Actor:
         await self._refresh_pod(job, pod.name, pod.uid)
 
     async def _write_status(self, job: Job, action: WriteStatus, memo: Memo, now: Now) -> None:
-        path = f"/apis/{names.API_VERSION}/namespaces/{job.namespace}/{names.PLURAL}/{job.name}/status"
+        path = f"{self._job_path(job)}/status"
         body = {"metadata": {"uid": job.uid}, "status": action.status}
         try:
             answer = await self._api.merge_patch(path, msgspec.json.encode(body))
@@ -244,9 +269,8 @@ class Actor:
         await events.post(self._api, job, action, now)
         memo.emitted.add(action.key)
 
-    async def _prepare(self, job: Job, memo: Memo) -> None:
-        self._world.claims.upsert(await prepare(self._api, job))
-        memo.prepared, memo.problem, memo.prepare_again_at = True, None, math.inf
-
     def _leases(self, job: Job) -> str:
         return f"/apis/coordination.k8s.io/v1/namespaces/{job.namespace}/leases"
+
+    def _job_path(self, job: Job) -> str:
+        return f"/apis/{names.API_VERSION}/namespaces/{job.namespace}/{names.PLURAL}/{job.name}"

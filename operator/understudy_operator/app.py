@@ -64,6 +64,7 @@ class App:
             reconciler = Reconciler(world, Actor(api, world), queue)
             async with asyncio.TaskGroup() as group:
                 background = [group.create_task(informer.run()) for informer in world.informers]
+                background.append(group.create_task(world.keep_contact()))
                 background.append(group.create_task(reconciler.run()))
                 background.append(group.create_task(_settle(world)))
                 await kopf.operator(

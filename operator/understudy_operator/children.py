@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from understudy_contract import names
-from understudy_contract.lease import Promotion, encode, micro_time
+from understudy_contract.lease import micro_time
 from understudy_contract.names import Annotation, Env, Label, Role
 
 from understudy_operator.core.actions import CreatePod, Placement
@@ -20,6 +20,8 @@ Json = dict[str, Any]
 CHECKPOINT_VOLUME: Final = "understudy-checkpoints"
 RUN_VOLUME: Final = "understudy-run"
 TMP_VOLUME: Final = "understudy-tmp"
+COMFORT: Final = {"PYTHONUNBUFFERED": "1", "HOME": "/tmp"}  # noqa: S108 - an emptyDir
+"""Environment that a template may set otherwise; what tells agent and trainer who they are, it may not."""
 
 
 def owner(job: Job) -> Json:
@@ -125,11 +127,6 @@ def _lease(job: Job, name: str, labels: Mapping[Any, str], annotations: Mapping[
     }
 
 
-def promotion_annotation(promotion: Promotion) -> Json:
-    """Render a promotion's record."""
-    return {Annotation.PROMOTION: encode(promotion)}
-
-
 def pod(job: Job, order: CreatePod) -> Json:
     """Build a pod from the job's template."""
     template = copy.deepcopy(dict(job.policy.template))
@@ -186,11 +183,14 @@ def _equip(job: Job, order: CreatePod, container: Json) -> None:
     )
     mounts = container.get("volumeMounts") or []
     taken = {mount.get("mountPath", "").rstrip("/") for mount in mounts}
-    ours = [(CHECKPOINT_VOLUME, names.CHECKPOINT_DIR), (RUN_VOLUME, names.RUN_DIR), (TMP_VOLUME, "/tmp")]  # noqa: S108 - an emptyDir
-    container["volumeMounts"] = [*mounts, *({"name": n, "mountPath": p} for n, p in ours if p not in taken)]
-    own = container.get("env") or []
-    named = {entry.get("name") for entry in own}
-    container["env"] = [*(e for e in _environment(job, order, container) if e["name"] not in named), *own]
+    volumes = [(CHECKPOINT_VOLUME, names.CHECKPOINT_DIR), (RUN_VOLUME, names.RUN_DIR), (TMP_VOLUME, "/tmp")]  # noqa: S108 - an emptyDir
+    container["volumeMounts"] = [*mounts, *({"name": n, "mountPath": p} for n, p in volumes if p not in taken)]
+    given = container.get("env") or []
+    named = {entry.get("name") for entry in given}
+    ours = _environment(job, order, container)
+    comfort = [{"name": name, "value": value} for name, value in COMFORT.items() if name not in named]
+    # Ours come first, so that the template's may refer to them; none of ours is its, not even one that is absent here.
+    container["env"] = [*ours, *comfort, *(entry for entry in given if entry.get("name") not in set(Env))]
 
 
 def _environment(job: Job, order: CreatePod, container: Json) -> list[Json]:
@@ -205,8 +205,6 @@ def _environment(job: Job, order: CreatePod, container: Json) -> list[Json]:
         Env.HAND_OVER_S: str(job.policy.hand_over_s),
         Env.CHECKPOINT_DIR: names.CHECKPOINT_DIR,
         Env.RUN_DIR: names.RUN_DIR,
-        "PYTHONUNBUFFERED": "1",
-        "HOME": "/tmp",  # noqa: S108 - an emptyDir
     }
     if order.slot is not None:
         values[Env.SLOT] = str(order.slot)

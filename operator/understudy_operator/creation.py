@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from understudy_contract import names
 from understudy_contract.names import Label
-from understudy_kube.client import Api, Conflict
+from understudy_kube.client import Api, Conflict, NotFound
 
 from understudy_operator.core.actions import EventReason
 from understudy_operator.core.model import Job
@@ -31,15 +32,34 @@ async def create(
     try:
         return await api.post(path, msgspec.json.encode(body))
     except Conflict:
-        name = body["metadata"]["name"]
-        found = await api.get(f"{path}/{name}")
-        if (ours or owned_by)(job, found):
-            return found
-        raise TroubleError(
-            EventReason.NAME_TAKEN,
-            f"{body['kind']} {name} in namespace {job.namespace} exists already and is not this job's: "
-            "delete it, or rename the job.",
-        ) from None
+        found = await api.get(f"{path}/{body['metadata']['name']}")
+        return _accept(job, body, found, ours or owned_by)
+
+
+async def ensure(
+    api: Api, job: Job, path: str, body: dict[str, Any], *, ours: Callable[[Job, bytes], bool] | None = None
+) -> bytes:
+    """Take an object that should exist, or create it; raises TroubleError for another's.
+
+    Asks first: a quota that this very object fills refuses to create it before it looks whether it exists.
+    """
+    try:
+        found = await api.get(f"{path}/{body['metadata']['name']}")
+    except NotFound:
+        return await create(api, job, path, body, ours=ours)
+    return _accept(job, body, found, ours or owned_by)
+
+
+def _accept(job: Job, body: dict[str, Any], found: bytes, ours: Callable[[Job, bytes], bool]) -> bytes:
+    if ours(job, found):
+        return found
+    meta = msgspec.json.decode(found, type=ClaimObject).metadata
+    what = f"{body['kind']} {meta.name} in namespace {job.namespace}"
+    if any(owner.kind == names.KIND and owner.name == job.name for owner in meta.owner_references):
+        message = f"{what} is left of an earlier job of this name: waiting until it has been removed."
+    else:
+        message = f"{what} exists already and is not this job's: delete it, or rename the job."
+    raise TroubleError(EventReason.NAME_TAKEN, message)
 
 
 def owned_by(job: Job, body: bytes) -> bool:

@@ -10,6 +10,8 @@ class Owner(msgspec.Struct):
     """One of metadata.ownerReferences."""
 
     uid: str
+    kind: str = ""
+    name: str = ""
 
 
 class Meta(msgspec.Struct, rename="camel"):
@@ -118,13 +120,13 @@ def node_record(node: NodeObject) -> tuple[str, bool]:
     return node.metadata.name, node.ready
 
 
-def job_uid(pod: PodObject) -> str:
-    """Return the uid of the pod's job, as labelled."""
-    return pod.metadata.labels.get(Label.JOB_UID, "")
-
-
 def pod_view(
-    pod: PodObject, *, running_since: float, deleting_since: float | None, ending_since: float | None = None
+    pod: PodObject,
+    *,
+    seen_since: float,
+    running_since: float,
+    deleting_since: float | None,
+    ending_since: float | None = None,
 ) -> model.Pod:
     """Interpret a pod; the times are the operator's own, monotonic."""
     meta = pod.metadata
@@ -147,6 +149,7 @@ def pod_view(
         scheduling=unscheduled.message if unscheduled else "",
         ready=any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions),
         container=_container(pod, running_since),
+        seen_since=seen_since,
         ending_since=ending_since,
     )
 

@@ -2,10 +2,12 @@
 
 Holds the informers' records, an index of them by job, and what only this process can know: when it first saw a thing,
 in its own monotonic time. Guarantees that a Lease's silence is counted from the last renewal seen over an unbroken
-watch: a gap in the watch starts the count again, and an own write is no renewal. Waking a job is left to `wake`,
+watch: a gap in the watch, or half a lease in which the API server gave no sign of life, starts the count again, since
+the renewals of that time could not be heard; and an own write is no renewal. Waking a job is left to `wake`,
 called for every change that matters; a renewal that says nothing new wakes nobody.
 """
 
+import asyncio
 import logging
 import math
 import time
@@ -16,7 +18,7 @@ from typing import Any, Final
 
 from understudy_contract.lease import Heartbeat, LeaseObject, LeaseRecord
 from understudy_contract.names import TRAINER_CONTAINER, Label, Rank, rank_lease_name, slot_lease_name
-from understudy_kube.client import Api
+from understudy_kube.client import Api, ApiError
 from understudy_kube.informer import Informer, Key
 
 from understudy_operator.core import model
@@ -32,6 +34,11 @@ from understudy_operator.objects import (
 
 log: Final = logging.getLogger("understudy")
 
+LEASES: Final = "/apis/coordination.k8s.io/v1/leases"
+LEASE_MIN_S: Final = 3
+CONTACT_LOOK_S: Final = 0.5
+"""How often the silence of the API server is looked at: a quarter of the shortest lease, 0.75 s, is not to be missed by
+much."""
 SUSPICION_S: Final = 60.0
 """How long a node is avoided after a pod on it fell silent, unless one is heard from there again: the node controller
 itself needs 40 to 50 s to taint a lost node."""
@@ -41,9 +48,8 @@ itself needs 40 to 50 s to taint a lost node."""
 class Memo:
     """What this process knows of one job beyond the API: lost with it, and nothing is unsafe without."""
 
-    prepared: bool = False
-    problem: model.Problem | None = None
-    prepare_again_at: float = math.inf
+    prepared_at: float = -math.inf
+    problems: dict[model.Aim, model.Problem] = field(default_factory=dict)
     unborn: set[str] = field(default_factory=set)
     emitted: set[str] = field(default_factory=set)
     status_written_at: float = -math.inf
@@ -51,6 +57,7 @@ class Memo:
 
 @dataclass(slots=True)
 class _Sighting:
+    seen_since: float
     running_since: float = math.inf
     deleting_since: float | None = None
     ending_since: float | None = None
@@ -60,6 +67,7 @@ class World:
     """Everything observed, of all jobs."""
 
     def __init__(self, api: Api, wake: Callable[[Key], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._api = api
         self._wake = wake
         self._clock = clock
         self._bodies: dict[Key, Mapping[str, Any]] = {}
@@ -67,19 +75,21 @@ class World:
         self._pods_of: defaultdict[Key, set[Key]] = defaultdict(set)
         self._sightings: dict[str, _Sighting] = {}
         self._renewed_at: dict[Key, float] = {}
+        self._steady_since: dict[Key, float] = {}
         self._suspects: dict[str, float] = {}
         self.memos: dict[str, Memo] = {}
         ours = {"labelSelector": str(Label.JOB_UID)}
         self.pods: Final = Informer[PodObject](
-            api, "/api/v1/pods", kind=PodObject, to_record=_same, on_change=self._pod_changed, params=ours
+            api, "/api/v1/pods", kind=PodObject, to_record=_same, on_change=self._pod_changed, params=ours, clock=clock
         )
         self.leases: Final = Informer[LeaseRecord](
             api,
-            "/apis/coordination.k8s.io/v1/leases",
+            LEASES,
             kind=LeaseObject,
             to_record=LeaseObject.record,
             on_change=self._lease_changed,
             params=ours,
+            clock=clock,
         )
         self.claims: Final = Informer[model.Claim](
             api,
@@ -87,11 +97,40 @@ class World:
             kind=ClaimObject,
             to_record=claim_record,
             on_change=self._claim_changed,
+            clock=clock,
         )
         self.nodes: Final = Informer[tuple[str, bool]](
-            api, "/api/v1/nodes", kind=NodeObject, to_record=node_record, on_change=self._node_changed
+            api, "/api/v1/nodes", kind=NodeObject, to_record=node_record, on_change=self._node_changed, clock=clock
         )
         self.informers: Final[tuple[Informer[Any], ...]] = (self.pods, self.leases, self.claims, self.nodes)
+
+    async def keep_contact(self) -> None:
+        """Ask the API server for a sign of life when the watch of the Leases gives none, for ever.
+
+        Where many workers renew, this asks nothing; where one is left, or none, it tells their silence from the
+        server's.
+        """
+        contact = self.leases.contact
+        while True:
+            shortest_s = self._shortest_lease_s()
+            left_s = contact.heard_at + shortest_s / 4 - self._clock()
+            if -math.inf < left_s <= 0:
+                try:
+                    # A consistent read: what it takes to answer, a renewal takes as well.
+                    await self._api.get(LEASES, params={"limit": "1"}, timeout_s=shortest_s / 4)
+                    contact.heard()
+                except ApiError as error:
+                    log.info("no sign of life from the API server: %s", error.message)
+            await asyncio.sleep(left_s if 0 < left_s < CONTACT_LOOK_S else CONTACT_LOOK_S)
+
+    def _shortest_lease_s(self) -> float:
+        """Of those that a pod renews just now; none is taken for shorter than the shortest that the API admits."""
+        durations = [
+            max(lease.duration_s, LEASE_MIN_S)
+            for (namespace, _), lease in self.leases.records.items()
+            if (pod := self.pods.records.get((namespace, lease.holder))) is not None and pod.status.phase == "Running"
+        ]
+        return min(durations, default=math.inf)
 
     def job_changed(self, body: Mapping[str, Any]) -> None:
         """Take in a TrainingJob, unless a newer state of it is known."""
@@ -134,15 +173,14 @@ class World:
         if job is None:
             return None
         memo = self.memo(job.uid)
-        retry = at >= memo.prepare_again_at
         return model.Observation(
             job=job,
             ranks=tuple(self._rank(job, Rank(rank)) for rank in range(job.policy.ranks)),
             claim=self.claims.records.get((job.namespace, job.policy.claim_name)),
             nodes=dict(self.nodes.records.values()),
             suspect_nodes=frozenset(n for n, since in self._suspects.items() if at < since + SUSPICION_S),
-            prepared=memo.prepared and not retry,
-            problem=memo.problem,
+            prepared_at=memo.prepared_at,
+            problems=dict(memo.problems),
             unborn=frozenset(memo.unborn),
             status_written_at=memo.status_written_at,
         )
@@ -172,6 +210,7 @@ class World:
                 seen = self._sightings[pod.metadata.uid]
                 pods[pod.metadata.name] = pod_view(
                     pod,
+                    seen_since=seen.seen_since,
                     running_since=seen.running_since,
                     deleting_since=seen.deleting_since,
                     ending_since=seen.ending_since,
@@ -190,7 +229,9 @@ class World:
         record = self.leases.records.get(key)
         if record is None or record.owner_uid != job.uid:
             return None
-        return model.Lease(record, max(self._renewed_at[key], self.leases.contact_at))
+        changed_at = self._renewed_at[key]
+        silent_since = max(changed_at, self.leases.contact.since(record.duration_s / 2))
+        return model.Lease(record, changed_at, silent_since, self._steady_since[key])
 
     def _pod_changed(self, old: PodObject | None, new: PodObject | None) -> None:
         pod = new or old
@@ -211,13 +252,14 @@ class World:
             self._pods_of[index].add(key)
             if (memo := self.memos.get(index[1])) is not None:
                 memo.unborn.discard(meta.name)
-            seen = self._sightings.setdefault(uid, _Sighting())
+            seen = self._sightings.setdefault(uid, _Sighting(self._clock()))
             if new.metadata.deletion_timestamp and seen.deleting_since is None:
                 seen.deleting_since = self._clock()
-            if seen.running_since == math.inf and any(
-                s.name == TRAINER_CONTAINER and s.state.running for s in new.status.container_statuses
-            ):
+            state = next((s.state for s in new.status.container_statuses if s.name == TRAINER_CONTAINER), None)
+            if state is not None and state.running is not None and seen.running_since == math.inf:
                 seen.running_since = self._clock()
+            if state is not None and state.terminated is not None and seen.ending_since is None:
+                seen.ending_since = self._clock()
         self._wake((meta.namespace, meta.labels.get(Label.JOB, "")))
 
     def _lease_changed(self, old: LeaseRecord | None, new: LeaseRecord | None) -> None:
@@ -227,10 +269,14 @@ class World:
         overdue = False
         if new is None:
             self._renewed_at.pop(key, None)
+            self._steady_since.pop(key, None)
         elif old is None or _renewal(old) != _renewal(new):
             # A redundant pod that was too quiet to be promoted may be waited for.
-            overdue = self._clock() >= self._renewed_at.get(key, math.inf) + new.duration_s / 2
-            self._renewed_at[key] = self._clock()
+            now = self._clock()
+            overdue = now >= self._renewed_at.get(key, math.inf) + new.duration_s / 2
+            if overdue or old is None:
+                self._steady_since[key] = now
+            self._renewed_at[key] = now
             holder = self.pods.records.get((lease.namespace, new.holder))
             if old is not None and holder is not None and holder.spec.node_name is not None:
                 self._suspects.pop(holder.spec.node_name, None)

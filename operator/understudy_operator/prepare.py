@@ -1,33 +1,35 @@
 """The children that never change, and a trial of the template.
 
-Guarantees that a job which was prepared has its claim, Service, ServiceAccount, Role and RoleBinding, and that the
-API server accepted its pod in a dry run, as strictly as it can. All of it is idempotent.
+Guarantees that a job which was prepared has its claim, Service, ServiceAccount, Role and RoleBinding, and, if asked
+for, that the API server accepted its pod in a dry run, as strictly as it can. All of it is idempotent. Does not put
+right what somebody changed in one of them: that would take the right to change any Role of the cluster.
 """
 
 import msgspec
 from understudy_contract import names
-from understudy_kube.client import Api, ApiError, Conflict, NotFound
+from understudy_kube.client import Api, ApiError, Conflict, Forbidden, NotFound
 
 from understudy_operator import children
 from understudy_operator.core.actions import CreatePod, EventReason, Placement
 from understudy_operator.core.model import Job
-from understudy_operator.creation import TroubleError, create, made_for
+from understudy_operator.creation import TroubleError, ensure, made_for
 
 
-async def prepare(api: Api, job: Job) -> bytes:
+async def prepare(api: Api, job: Job, *, trial: bool) -> bytes:
     """Make what is missing; return the claim. Raises TroubleError, or ApiError where a later try may succeed."""
     core = f"/api/v1/namespaces/{job.namespace}"
     rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{job.namespace}"
     if job.policy.claim_template is None:
         claim = await _find_claim(api, job)
     else:
-        claim = await create(api, job, f"{core}/persistentvolumeclaims", children.claim(job), ours=made_for)
-    await create(api, job, f"{core}/services", children.service(job))
+        claim = await ensure(api, job, f"{core}/persistentvolumeclaims", children.claim(job), ours=made_for)
+    await ensure(api, job, f"{core}/services", children.service(job))
     if job.policy.account_name is None:
-        await create(api, job, f"{core}/serviceaccounts", children.account(job))
-    await create(api, job, f"{rbac}/roles", children.worker_role(job))
-    await create(api, job, f"{rbac}/rolebindings", children.worker_binding(job))
-    await _try_template(api, job)
+        await ensure(api, job, f"{core}/serviceaccounts", children.account(job))
+    await ensure(api, job, f"{rbac}/roles", children.worker_role(job))
+    await ensure(api, job, f"{rbac}/rolebindings", children.worker_binding(job))
+    if trial:
+        await _try_template(api, job)
     return claim
 
 
@@ -55,4 +57,6 @@ async def _try_template(api: Api, job: Job) -> None:
     except ApiError as error:
         if error.is_transient or isinstance(error, Conflict):
             raise
+        if isinstance(error, Forbidden):  # a quota, Pod Security, a policy: it may be right elsewhere, or later
+            raise TroubleError(EventReason.REFUSED, f"Pods of this template are refused: {error.message}") from error
         raise TroubleError(EventReason.INVALID_TEMPLATE, f"The pod template is refused: {error.message}") from error

@@ -7,8 +7,8 @@ decision.
 
 import asyncio
 import logging
-import math
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -17,13 +17,15 @@ from understudy_kube.informer import Key
 from understudy_kube.workqueue import WorkQueue
 
 from understudy_operator.act import Actor
-from understudy_operator.core.actions import Action, Emit, rank_of
+from understudy_operator.core.actions import Action, Creation, Emit, aim, rank_of
 from understudy_operator.core.decide import decide
 from understudy_operator.core.model import Job, Now
 from understudy_operator.observe import World
 
 log: Final = logging.getLogger("understudy")
 
+CONFLICT_PAUSE_S: Final = 0.01
+"""Before a compare-and-set is decided on anew: a renewal came between, and the next one is far."""
 WORKERS: Final = 8
 """Jobs decided about at once; each cycle is short."""
 
@@ -36,10 +38,13 @@ def read_clocks() -> Now:
 class Reconciler:
     """Works the queue of jobs."""
 
-    def __init__(self, world: World, actor: Actor, queue: WorkQueue[Key]) -> None:
+    def __init__(
+        self, world: World, actor: Actor, queue: WorkQueue[Key], clocks: Callable[[], Now] = read_clocks
+    ) -> None:
         self._world = world
         self._actor = actor
         self._queue = queue
+        self._clocks = clocks
         self._beside: dict[Key, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -55,7 +60,8 @@ class Reconciler:
             try:
                 await self._cycle(key)
             except Conflict:
-                self._queue.add(key)
+                # Not the key's back-off, which its other actions may have driven up: a promotion waits for nobody.
+                self._queue.add_after(key, CONFLICT_PAUSE_S)
             except ApiError as error:
                 log.warning("%s/%s: %s", *key, error.message)
                 self._queue.retry(key)
@@ -67,7 +73,7 @@ class Reconciler:
 
     async def _cycle(self, key: Key) -> None:
         while True:
-            now = read_clocks()
+            now = self._clocks()
             observation = self._world.observe(key, now.at)
             if observation is None:
                 return
@@ -82,36 +88,53 @@ class Reconciler:
                     raise failure
         memo = self._world.memo(observation.job.uid)
         rest = [a for a in decision.rest if not (isinstance(a, Emit) and a.key in memo.emitted)]
+        tried = {aim(action) for action in rest}
+        for over in [a for a, problem in memo.problems.items() if problem.again_at <= now.at and a not in tried]:
+            del memo.problems[over]  # nothing is left of it that could be refused
+            self._queue.add(key)
         if rest and key not in self._beside:
             self._beside[key] = asyncio.create_task(self._rest(key, observation.job, rest))
-        # A retry that is due is under way, waits out its own back-off, or is of no use to a job that is over.
-        again_at = memo.prepare_again_at if memo.prepare_again_at > now.at else math.inf
-        self._queue.add_after(key, max(0.001, min(decision.wake_at, again_at) - now.at))
+        self._queue.add_after(key, max(0.001, decision.wake_at - now.at))
 
     async def _rest(self, key: Key, job: Job, actions: list[Action]) -> None:
-        """Carry the other actions out, in order. One that fails leaves the rest of its rank to the next decision."""
-        given_up: set[int] = set()
+        """Carry the other actions out; nothing is made for a job that has gone, or of which that is not known."""
         failed = False
         try:
-            for action in actions:
-                rank = rank_of(action)
-                if rank is not None and rank in given_up:
-                    continue
+            if any(isinstance(action, Creation) for action in actions):
                 try:
-                    await self._actor.act(job, action, read_clocks())
+                    if not await self._actor.still_there(job):
+                        return
                 except ApiError as error:
-                    if rank is not None:
-                        given_up.add(rank)
-                    if not isinstance(error, Conflict):
-                        failed = True
-                        log.warning("%s/%s: %s", *key, error.message)
+                    failed = True
+                    log.warning("%s/%s: %s", *key, error.message)
+                    actions = [action for action in actions if not isinstance(action, Creation)]
+            failed |= await self._carry_out(key, job, actions)
         except Exception:
             failed = True
             log.exception("%s/%s: an action failed; trying again", *key)
         finally:
             del self._beside[key]
-        if failed:
-            self._queue.retry(key)
-        else:
-            self._queue.forget(key)
-            self._queue.add(key)
+            if failed:
+                self._queue.retry(key)
+            else:
+                self._queue.forget(key)
+                self._queue.add(key)
+
+    async def _carry_out(self, key: Key, job: Job, actions: list[Action]) -> bool:
+        """Act in order, and tell whether something failed; the rest of that rank is left to the next decision."""
+        given_up: set[int] = set()
+        memo = self._world.memo(job.uid)
+        failed = False
+        for action in actions:
+            now, rank, known = self._clocks(), rank_of(action), memo.problems.get(aim(action))
+            if rank in given_up or (known is not None and now.at < known.again_at):
+                continue
+            try:
+                await self._actor.act(job, action, now)
+            except ApiError as error:
+                failed = True
+                if rank is not None:
+                    given_up.add(rank)
+                if not isinstance(error, Conflict):
+                    log.warning("%s/%s: %s", *key, error.message)
+        return failed

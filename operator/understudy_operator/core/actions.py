@@ -9,7 +9,7 @@ from typing import Any
 from understudy_contract.lease import CheckpointRef, LeaseRecord, Promotion
 from understudy_contract.names import Rank, Role, Term
 
-from understudy_operator.core.model import Pod
+from understudy_operator.core.model import Aim, Pod
 
 
 class EventReason(StrEnum):
@@ -32,7 +32,10 @@ class EventReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Make sure of the claim, the Service, the workers' account, and try the template in a dry run."""
+    """Make sure of the claim, the Service and the workers' account and rights."""
+
+    trial: bool
+    """Try the template in a dry run, too: of no use once pods of the job exist, which may fill a quota."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,14 @@ class Emit:
 
 
 Action = Prepare | OpenRank | OpenSlot | Promote | AssignSlot | CreatePod | Relabel | DeletePod | WriteStatus | Emit
+
+Creation = Prepare | OpenRank | OpenSlot | CreatePod
+"""Actions that make something, which a person may have to allow first."""
+
+
+def aim(action: Action) -> Aim:
+    """Name what an action is about, as problems do."""
+    return type(action).__name__, rank_of(action)
 
 
 def rank_of(action: Action) -> Rank | None:

@@ -23,6 +23,8 @@ STUCK_REASONS: Final = frozenset(
     }
 )
 """Reasons of a waiting container that do not pass by themselves (the kubelet's names)."""
+UNSCHEDULED_S: Final = 10.0
+"""A pod that finds no node for this long is worth an Event: until its volume is bound, every first pod finds none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +74,18 @@ def render(
     return rendered
 
 
-def events(observation: Observation) -> list[Action]:
+def events(observation: Observation, now: Now) -> list[Action]:
     """List the Events about pods and claims that do not come up."""
     if job_complete(observation):
         return []
     found: list[Action] = []
-    if observation.problem:
-        problem = observation.problem
-        found.append(Emit(f"problem {problem.message}", True, problem.reason, problem.message))
+    told: set[tuple[str, str]] = set()
+    for (action, _), problem in observation.problems.items():
+        if (action, problem.reason) not in told:  # a quota refuses the pods of all ranks alike
+            told.add((action, problem.reason))
+            found.append(
+                Emit(f"problem {action} {problem.reason} {problem.since}", True, problem.reason, problem.message)
+            )
     refused = _claim_refused(observation)
     if refused:
         found.append(Emit("claim refused", True, EventReason.CLAIM_REFUSED, refused))
@@ -90,7 +96,7 @@ def events(observation: Observation) -> list[Action]:
     for view in observation.ranks:
         for pod in view.pods.values():
             stuck = _stuck(observation, pod)
-            if stuck is not None:
+            if stuck is not None and now.at >= pod.seen_since + (UNSCHEDULED_S if pod.scheduling else 0):
                 found.append(Emit(f"stuck {pod.name} {stuck.reason}", True, EventReason.POD_PENDING, stuck.message))
     return found
 

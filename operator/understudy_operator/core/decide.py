@@ -5,15 +5,22 @@ may not wait for it.
 """
 
 import math
+import zlib
 from dataclasses import dataclass
+from typing import Final
 
 from understudy_operator.core import status as status_clause
-from understudy_operator.core.actions import Action, DeletePod, Prepare, Promote
+from understudy_operator.core.actions import Action, Prepare, Promote
 from understudy_operator.core.completion import job_complete, rank_complete
 from understudy_operator.core.detection import judge_primary
 from understudy_operator.core.model import Now, Observation, RankView
-from understudy_operator.core.provisioning import provide_rank
+from understudy_operator.core.provisioning import provide_rank, removals
 from understudy_operator.core.succession import candidates, succeed
+
+PREPARE_EVERY_S: Final = 300.0
+"""Up to twice that, so that the jobs of an operator that has just started do not come together ever after."""
+PREPARE_SILENT_S: Final = 15.0
+"""How often at most while a worker that runs is silent: ten requests, since its rights may be what it lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +38,16 @@ def decide(observation: Observation, now: Now) -> Decision:
     rest: list[Action] = []
     wake_at = math.inf
     if job_complete(observation):
-        rest += _clear(observation)
+        for view in observation.ranks:
+            gone, again_at = removals(observation.job.name, view, now, over=True)
+            rest += gone
+            wake_at = min(wake_at, again_at)
     else:
         # Events wake a job; this look finds what no event told, such as a watch that came back to a world unchanged.
         wake_at = now.at + observation.job.policy.lease_duration_s
-        if not observation.prepared:
-            rest.append(Prepare())
+        rest += _prepare(observation, now)
+        due = [problem.again_at for problem in observation.problems.values() if problem.again_at > now.at]
+        wake_at = min(wake_at, *due) if due else wake_at
         for view in observation.ranks:
             verdict = _promotion(observation, view, now)
             if isinstance(verdict, Promote):
@@ -53,24 +64,31 @@ def decide(observation: Observation, now: Now) -> Decision:
 def _promotion(observation: Observation, view: RankView, now: Now) -> Promote | float:
     if view.lease is None or rank_complete(view):
         return math.inf
+    waiting = candidates(view, observation.nodes, now.at)
     verdict = judge_primary(
         view.lease,
         view.primary,
         at=now.at,
         hand_over_s=observation.job.policy.hand_over_s,
         nodes=observation.nodes,
-        relieved=any(c.ready and c.fresh for c in candidates(view, observation.nodes, now.at)),
+        relieved=any(c.ready and c.fresh and c.steady_at <= now.at for c in waiting),
         unborn=view.lease.record.holder in observation.unborn,
     )
-    return verdict if isinstance(verdict, float) else succeed(observation.job, view, verdict, observation.nodes, now)
+    if isinstance(verdict, float):
+        return min([verdict, *(c.steady_at for c in waiting if c.steady_at > now.at)])
+    return succeed(observation.job, view, verdict, observation.nodes, now)
 
 
-def _clear(observation: Observation) -> list[Action]:
-    """End what still runs of a finished job."""
-    return [
-        DeletePod(pod, "its job is complete")
-        for view in observation.ranks
-        for pod in view.pods.values()
-        if pod.is_of(observation.job.name) and not pod.ended and pod.deleting_since is None
-        if view.lease is None or pod.name != view.lease.record.holder
-    ]
+def _prepare(observation: Observation, now: Now) -> list[Action]:
+    """Make sure of the children: at first, from time to time, and when missing rights would explain a silence."""
+    if observation.blocked(Prepare, None, now.at):
+        return []
+    uid = observation.job.uid.encode()
+    every_s = PREPARE_EVERY_S * (1 + zlib.crc32(uid) / 2**32)
+    leases = [view.lease for view in observation.ranks if view.lease is not None and not rank_complete(view)]
+    if any(lease.acknowledged and now.at >= lease.silent_since + lease.record.duration_s for lease in leases):
+        every_s = PREPARE_SILENT_S
+    if now.at < observation.prepared_at + every_s:
+        return []
+    first = observation.prepared_at == -math.inf
+    return [Prepare(trial=first and not any(view.pods for view in observation.ranks))]

@@ -4,6 +4,7 @@ Times named `*_at` or `*_since` and ending without a unit word are seconds of th
 are the API's wall-clock times and serve display only.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -78,8 +79,10 @@ class Pod:
     """Why the scheduler finds no node; empty when it found one or has not tried."""
     ready: bool
     container: Container
+    seen_since: float = -math.inf
+    """When the operator first saw it."""
     ending_since: float | None = None
-    """Its agent has said, in a release, that it is ending by itself; None after a restart of the operator."""
+    """Its agent has said that it is ending, or its container has; None after a restart of the operator."""
 
     @property
     def incarnation(self) -> int:
@@ -91,17 +94,27 @@ class Pod:
         return self.name == pod_name(job, self.rank, self.incarnation)
 
     @property
+    def finished(self) -> bool:
+        """No container of the pod can run again, sidecars included."""
+        return self.phase in ("Succeeded", "Failed")
+
+    @property
     def ended(self) -> bool:
-        """No process of the pod's container can run again."""
-        return self.phase in ("Succeeded", "Failed") or isinstance(self.container, Terminated)
+        """No process of the trainer's container can run again."""
+        return self.finished or isinstance(self.container, Terminated)
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A Lease and since when it has not been seen to change, over an unbroken watch."""
+    """A Lease, and when it was seen to change."""
 
     record: LeaseRecord
+    changed_at: float
+    """When it changed last: back-offs count from here."""
     silent_since: float
+    """Since when it could have been heard to change, and was not; infinite while nothing can be heard."""
+    steady_since: float
+    """Since when it has been renewed without a gap of more than half its duration."""
 
     @property
     def acknowledged(self) -> bool:
@@ -183,10 +196,18 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What keeps the operator from making a child, until somebody acts."""
+    """Why something could not be made, until somebody acts."""
 
     reason: str
     message: str
+    since: str
+    """Wall clock of the first refusal, RFC 3339: for display, and to tell it from an earlier one."""
+    again_at: float
+    """When it may be tried again."""
+
+
+Aim = tuple[str, Rank | None]
+"""What was refused: the kind of action, and the rank it was for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +221,23 @@ class Observation:
     """Readiness by node name."""
     suspect_nodes: frozenset[str]
     """Nodes on which a pod fell silent a moment ago: a scheduler may still believe in them."""
-    prepared: bool
-    """This process has made sure of the children that never change: claim, Service, ServiceAccount, Role."""
-    problem: Problem | None
-    """Why they could not be made, or why the template is refused."""
+    prepared_at: float
+    """When this process made sure of the children that never change: claim, Service, ServiceAccount, Role; -inf: not
+    yet."""
+    problems: Mapping[Aim, Problem]
+    """What the API refuses to make; each is tried again, and over when that succeeds."""
     unborn: frozenset[str]
     """Pods that this process has decided to create and has not seen yet."""
     status_written_at: float
     """When this process last wrote the status; -inf for never."""
+
+    def blocked(self, kind: type, rank: Rank | None, at: float) -> bool:
+        """Tell whether making this has to wait: it was refused a moment ago."""
+        problem = self.problems.get((kind.__name__, rank))
+        return problem is not None and at < problem.again_at
+
+    @property
+    def problem(self) -> Problem | None:
+        """One of the problems, the same as long as it lasts."""
+        found = sorted(self.problems.items(), key=lambda item: (item[0][0], -1 if item[0][1] is None else item[0][1]))
+        return found[0][1] if found else None

@@ -43,12 +43,6 @@ class Policy:
         name = self.template.get("spec", {}).get("serviceAccountName")
         return str(name) if name else None
 
-    @property
-    def trainer(self) -> Mapping[str, Any]:
-        """The template's container `trainer`; empty when there is none."""
-        containers = self.template.get("spec", {}).get("containers", ())
-        return next((c for c in containers if c.get("name") == names.TRAINER_CONTAINER), {})
-
 
 def read_policy(job: str, spec: Mapping[str, Any]) -> Policy:
     """Read a spec; raises InvalidSpecError where a required part is missing."""

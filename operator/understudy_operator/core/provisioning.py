@@ -3,7 +3,7 @@
 Guarantees that a pod's name is taken in the rank's Lease before the pod is created, so that a lost response cannot
 make two pods of one name at work; that labels follow the Leases, the old primary's coming off first; that a pod no
 Lease names is deleted if it may still run, and kept (the last two of a rank) if it has ended, so that its log can be
-read.
+read. A pod whose trainer has ended and whose sidecars have not is deleted all the same, after a while.
 """
 
 import math
@@ -25,7 +25,7 @@ from understudy_operator.core.actions import (
 )
 from understudy_operator.core.completion import rank_complete
 from understudy_operator.core.detection import judge_redundant
-from understudy_operator.core.model import Lease, Now, Observation, Pod, RankView, incarnation_of
+from understudy_operator.core.model import Lease, Now, Observation, RankView, incarnation_of
 
 ENDED_PODS_KEPT: Final = 2
 """Ended pods of a rank that are kept for their logs."""
@@ -39,13 +39,12 @@ AVOID_PRIMARY: Final = 10
 def provide_rank(observation: Observation, view: RankView, now: Now) -> tuple[list[Action], float]:
     """List what one rank lacks, and when to look again."""
     if view.lease is None:
-        # What was refused is tried again when the problem is, not at once.
-        return ([] if observation.problem else [_open(observation, view)]), math.inf
+        return ([] if observation.blocked(OpenRank, view.rank, now.at) else [_open(observation, view)]), math.inf
     actions: list[Action] = []
     wake_at = math.inf
     record = view.lease.record
     unborn = record.holder in observation.unborn and not view.lease.acknowledged and record.holder not in view.pods
-    if unborn and _may_create(observation, view, None):
+    if unborn and _may_create(observation, view, None, now):
         actions.append(CreatePod(record.holder, view.rank, None, record.term, placement(observation, view)))
     if not rank_complete(view):
         for slot in range(observation.job.policy.redundancy):
@@ -53,8 +52,8 @@ def provide_rank(observation: Observation, view: RankView, now: Now) -> tuple[li
             actions += more
             wake_at = min(wake_at, again_at)
     actions += _labels(view)
-    removals, again_at = _removals(observation.job.name, view, now)
-    return actions + removals, min(wake_at, again_at)
+    gone, again_at = removals(observation.job.name, view, now, over=rank_complete(view))
+    return actions + gone, min(wake_at, again_at)
 
 
 def placement(observation: Observation, view: RankView) -> Placement:
@@ -89,12 +88,12 @@ def _open(observation: Observation, view: RankView) -> OpenRank:
     return OpenRank(view.rank, term, pod_name(observation.job.name, view.rank, incarnation), incarnation + 1)
 
 
-def _may_create(observation: Observation, view: RankView, slot: int | None) -> bool:
+def _may_create(observation: Observation, view: RankView, slot: int | None, now: Now) -> bool:
     """Hold all pods but the job's first until its volume is bound.
 
     Until then nobody knows whether several nodes can write it, and a volume that binds on first use needs a first pod.
     """
-    if not observation.prepared or observation.problem:
+    if observation.prepared_at == -math.inf or observation.blocked(CreatePod, view.rank, now.at):
         return False
     if observation.claim is not None and observation.claim.bound:
         return not observation.claim.single_pod
@@ -105,7 +104,7 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
     assert view.lease is not None
     lease = view.slots[slot]
     if lease is None:
-        return ([] if observation.problem else [OpenSlot(view.rank, slot)]), math.inf
+        return ([] if observation.blocked(OpenSlot, view.rank, now.at) else [OpenSlot(view.rank, slot)]), math.inf
     holder = lease.record.holder
     failures = lease.record.failures
     loss, suspect = "", None
@@ -113,17 +112,17 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
         unborn = holder in observation.unborn and not lease.acknowledged
         verdict = judge_redundant(lease, view.pods.get(holder), at=now.at, nodes=observation.nodes, unborn=unborn)
         if isinstance(verdict, float):
-            if unborn and holder not in view.pods and _may_create(observation, view, slot):
+            if unborn and holder not in view.pods and _may_create(observation, view, slot, now):
                 return [CreatePod(holder, view.rank, slot, lease.record.term, placement(observation, view))], verdict
             return [], verdict
         failures = budget.slot_failures_after(lease.record, verdict)
         pod = view.pods.get(holder)
         loss = verdict.message
         suspect = pod.node if verdict.silent and pod is not None else None
-    if not _may_create(observation, view, slot):
+    if not _may_create(observation, view, slot, now):
         return [], math.inf
     # The first failure of a rank is news; from the second on its program is suspect, and so is a copy of it.
-    due = lease.silent_since + budget.backoff_s(max(failures, budget.standing(view.lease.record) - 1))
+    due = lease.changed_at + budget.backoff_s(max(failures, budget.standing(view.lease.record) - 1))
     if now.at < due:
         return [], due
     return [AssignSlot(view.rank, slot, lease.record, view.lease.record, failures, loss, suspect)], math.inf
@@ -151,26 +150,26 @@ def _labels(view: RankView) -> Iterator[Action]:
     yield from sorted(wanted, key=lambda action: action.role is Role.PRIMARY)
 
 
-def _removals(job: str, view: RankView, now: Now) -> tuple[list[Action], float]:
-    """List the pods to delete, and when to look again at one that is ending by itself: deleted, its log would go."""
-    assert view.lease is not None
-    removals: list[Action] = []
+def removals(job: str, view: RankView, now: Now, *, over: bool) -> tuple[list[Action], float]:
+    """List the pods to delete, and when to look again at one that is ending by itself: deleted, its log would go.
+
+    `over`: nothing of the rank has to run any more.
+    """
+    found: list[Action] = []
     wake_at = math.inf
-    served = _served(view)
-    complete = rank_complete(view)
-    idle: list[Pod] = [
-        pod
-        for pod in view.pods.values()
-        if pod.is_of(job) and pod.name != view.lease.record.holder and (complete or pod.name not in served)
-    ]
+    holder = view.lease.record.holder if view.lease is not None else ""
+    spared = {} if over else _served(view)
+    idle = [p for p in view.pods.values() if p.is_of(job) and p.deleting_since is None and p.name not in spared]
     for pod in idle:
-        if pod.ended or pod.deleting_since is not None:
+        # A primary that completed is ending; what runs on beside its trainer, if anything, is a sidecar.
+        if pod.finished or (pod.name == holder and not (over and pod.ended)):
             continue
         due = now.at if pod.ending_since is None else pod.ending_since + ENDS_WITHIN_S
         if due <= now.at:
-            removals.append(DeletePod(pod, "its rank is complete" if complete else "it lost its role"))
-        wake_at = min(wake_at, due if due > now.at else math.inf)
-    ended = sorted((p for p in idle if p.ended and p.deleting_since is None), key=lambda p: p.incarnation)
+            found.append(DeletePod(pod, "its training is complete" if over else "it lost its role"))
+        else:
+            wake_at = min(wake_at, due)
+    finished = sorted((p for p in idle if p.finished and p.name != holder), key=lambda p: p.incarnation)
     why = f"newer ended pods of its rank are kept ({ENDED_PODS_KEPT})"
-    removals += [DeletePod(pod, why) for pod in ended[:-ENDED_PODS_KEPT]]
-    return removals, wake_at
+    found += [DeletePod(pod, why) for pod in finished[:-ENDED_PODS_KEPT]]
+    return found, wake_at

@@ -7,6 +7,7 @@ PROGRESS_S. Wall-clock times are for display.
 
 import math
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from understudy_contract.lease import Heartbeat, Phase, Promotion
@@ -19,6 +20,8 @@ from understudy_operator.core.model import Now, Observation, RankView
 PROGRESS_S: Final = 10.0
 """Steps alone are written this often: `kubectl get` shows life, and etcd is spared."""
 FAILOVERS_KEPT: Final = 20
+NEWS_S: Final = 600.0
+"""What is older needs no Event: an operator that was away for ten minutes has more to make up for."""
 
 Json = dict[str, Any]
 
@@ -35,7 +38,7 @@ def report(observation: Observation, now: Now) -> tuple[list[Action], float]:
             actions.append(WriteStatus(wanted))
         else:
             wake_at = due
-    actions += _events(observation, wanted)
+    actions += _events(observation, wanted, now)
     return actions, wake_at
 
 
@@ -157,8 +160,9 @@ def _first_step(promotion: Promotion, beat: Heartbeat) -> Json:
     return found
 
 
-def _events(observation: Observation, status: Json) -> list[Action]:
+def _events(observation: Observation, status: Json, now: Now) -> list[Action]:
     events: list[Action] = []
+    completed = False
     for view in observation.ranks:
         leases = [lease for lease in (view.lease, *view.slots) if lease is not None]
         events += [
@@ -172,14 +176,23 @@ def _events(observation: Observation, status: Json) -> list[Action]:
             if (note := lease.record.notice) is not None
         ]
         promotion = view.lease.record.promotion if view.lease else None
-        if promotion is not None:
+        if promotion is not None and _is_news(promotion.promoted_at, now):
             how = "Started {0} in its place: no redundant pod was ready" if promotion.cold else "Promoted {0}"
             message = f"Rank {view.rank}: {promotion.message}. {how.format(promotion.target)} (term {promotion.term})."
             reason = EventReason.COLD_START if promotion.cold else EventReason.PROMOTED
             events.append(Emit(f"promotion {view.rank} {promotion.term}", True, reason, message))
-        if rank_complete(view):
+        if view.lease is not None and rank_complete(view) and _is_news(view.lease.record.renew_time, now):
+            completed = True
             message = f"Rank {view.rank} has completed its training"
             events.append(Emit(f"rank {view.rank} complete", False, EventReason.RANK_COMPLETED, message))
-    if status["phase"] == "Succeeded":
+    if status["phase"] == "Succeeded" and completed:
         events.append(Emit("complete", False, EventReason.COMPLETED, "Every rank has completed its training"))
-    return events + conditions.events(observation)
+    return events + conditions.events(observation, now)
+
+
+def _is_news(stamp: str | None, now: Now) -> bool:
+    """Tell whether something is to be announced: a new process finds all of history, and Events are of the present."""
+    try:
+        return stamp is None or (now.wall - datetime.fromisoformat(stamp)).total_seconds() < NEWS_S
+    except ValueError:
+        return True

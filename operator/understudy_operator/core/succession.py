@@ -13,7 +13,7 @@ from understudy_contract.names import pod_name
 
 from understudy_operator.core import budget
 from understudy_operator.core.actions import Promote
-from understudy_operator.core.detection import Failure
+from understudy_operator.core.detection import ACKNOWLEDGE_S, Failure
 from understudy_operator.core.model import Job, Now, Pod, RankView, Running
 
 
@@ -25,6 +25,8 @@ class Candidate:
     loaded: CheckpointRef | None
     ready: bool
     fresh: bool
+    steady_at: float
+    """When it may speak against a silent primary. If both were cut off, the first to be heard again proves nothing."""
 
 
 def candidates(view: RankView, nodes: Mapping[str, bool], at: float) -> list[Candidate]:
@@ -41,7 +43,8 @@ def candidates(view: RankView, nodes: Mapping[str, bool], at: float) -> list[Can
         if beat is None or lease.record.current_release is not None or silent_s >= lease.record.duration_s:
             continue
         fresh = silent_s < lease.record.duration_s / 2
-        found.append(Candidate(pod, beat.loaded, beat.phase is Phase.READY, fresh))
+        steady_at = lease.steady_since + max(lease.record.duration_s / 2, ACKNOWLEDGE_S)
+        found.append(Candidate(pod, beat.loaded, beat.phase is Phase.READY, fresh, steady_at))
     return found
 
 
@@ -86,7 +89,7 @@ def succeed(job: Job, view: RankView, failure: Failure, nodes: Mapping[str, bool
     if isinstance(chosen, float):
         return chosen
     if chosen is None:
-        ready_at = lease.silent_since + budget.backoff_s(failures)
+        ready_at = lease.changed_at + budget.backoff_s(failures)
         if now.at < ready_at:
             return ready_at
     cold = chosen is None

@@ -59,7 +59,7 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
     match action:
         case Prepare():
             claim = world.claim or Claim(job.policy.claim_name, "Pending", ())
-            return replace(world, claim=claim).remember(prepared=True)
+            return replace(world, claim=claim).remember(prepared_at=world.at)
         case OpenRank(rank, term, holder, incarnation):
             name = rank_lease_name(job.name, rank)
             if name in world.leases:

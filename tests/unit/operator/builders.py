@@ -20,6 +20,7 @@ from understudy_operator.core.model import (
     Now,
     Observation,
     Pod,
+    Problem,
     RankView,
     Running,
     Terminated,
@@ -54,6 +55,11 @@ def checkpoint(step: int, term: int = 1) -> CheckpointRef:
 def ago(seconds: float) -> float:
     """A moment of the monotonic clock."""
     return NOW.at - seconds
+
+
+def a_problem(reason: str, message: str, *, again_at: float = NOW.at + 3) -> Problem:
+    """Something that the API refused a moment ago."""
+    return Problem(reason, message, "2026-01-01T11:59:58.000000Z", again_at)
 
 
 def ended(code: int = 1, *, reason: str = "Error", message: str = "") -> Terminated:
@@ -110,6 +116,7 @@ class Scene:
         self.claim: Claim | None = Claim("digits-checkpoints", "Bound", (access,))
         self.leases: dict[str, LeaseRecord] = {}
         self.silent_since: dict[str, float] = {}
+        self.steady_since: dict[str, float] = {}
         self.pods: dict[str, Pod] = {}
         self.extra: dict[str, Any] = {}
         nodes = "abcdefgh"
@@ -138,11 +145,15 @@ class Scene:
         )
         self.silent_since[name] = ago(1)
 
-    def lease(self, name: str, *, silent_s: float | None = None, **changes: Any) -> "Scene":
-        """Change a Lease, or for how long it has been silent."""
+    def lease(
+        self, name: str, *, silent_s: float | None = None, steady_s: float | None = None, **changes: Any
+    ) -> "Scene":
+        """Change a Lease, or for how long it has been silent, or renewed without a gap."""
         self.leases[name] = replace(self.leases[name], **changes)
         if silent_s is not None:
             self.silent_since[name] = ago(silent_s)
+        if steady_s is not None:
+            self.steady_since[name] = ago(steady_s)
         return self
 
     def beat(self, name: str, **changes: Any) -> "Scene":
@@ -191,13 +202,16 @@ class Scene:
         """Build the Observation."""
 
         def lease(name: str) -> Lease | None:
-            return Lease(self.leases[name], self.silent_since[name]) if name in self.leases else None
+            if name not in self.leases:
+                return None
+            since = self.silent_since[name]
+            return Lease(self.leases[name], since, since, self.steady_since.get(name, ago(500)))
 
         policy = self.job.policy
         values: dict[str, Any] = {
             "suspect_nodes": frozenset(),
-            "prepared": True,
-            "problem": None,
+            "prepared_at": ago(60),
+            "problems": {},
             "unborn": frozenset(),
             "status_written_at": ago(1),
         }

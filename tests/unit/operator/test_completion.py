@@ -1,6 +1,7 @@
 """When a rank and a job are complete, and what becomes of their pods."""
 
 from understudy_operator.core.actions import AssignSlot, CreatePod, DeletePod, WriteStatus
+from understudy_operator.core.provisioning import ENDS_WITHIN_S
 
 from tests.unit.operator.builders import PRIMARY, RANK, UNDERSTUDY, Scene, ago, ended, of
 
@@ -37,6 +38,14 @@ def test_a_complete_job_keeps_its_primaries_and_needs_no_look() -> None:
     decision = scene.pod(UNDERSTUDY, deleting_since=ago(0)).decide()
     assert (of(decision.rest, DeletePod), of(decision.rest, CreatePod)) == ([], [])
     assert decision.wake_at == float("inf")
+
+
+def test_a_sidecar_does_not_outlive_a_complete_job() -> None:
+    scene = complete().gone(UNDERSTUDY).settled().pod(PRIMARY, phase="Running", ending_since=ago(5))
+    decision = scene.decide()
+    assert (of(decision.rest, DeletePod), decision.wake_at) == ([], ago(5) + ENDS_WITHIN_S)
+    late = scene.pod(PRIMARY, ending_since=ago(ENDS_WITHIN_S)).decide()
+    assert [d.pod.name for d in of(late.rest, DeletePod)] == [PRIMARY]
 
 
 def test_a_job_seen_to_succeed_stays_so_without_its_leases() -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 from understudy_contract.lease import Notice
-from understudy_operator.core.model import Claim, Problem, Terminated, Waiting
+from understudy_operator.core.model import Claim, Terminated, Waiting
 
-from tests.unit.operator.builders import LEASE_S, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, a_promotion, ended
+from tests.unit.operator.builders import LEASE_S, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, a_problem, a_promotion, ended
 
 NO_NODE = "0/2 nodes are available: 2 Insufficient cpu."
 
@@ -44,7 +44,11 @@ BAD = {
     ),
     "a template that the API refuses": (
         starting().given(
-            problem=Problem("InvalidTemplate", 'The pod template is refused: unknown field "spec.imagee"')
+            problems={
+                ("Prepare", None): a_problem(
+                    "InvalidTemplate", 'The pod template is refused: unknown field "spec.imagee"'
+                )
+            }
         ),
         "InvalidTemplate",
         "spec.imagee",
@@ -93,7 +97,11 @@ def test_an_event_says_it_too(what: str, key: str, reason: str) -> None:
 
 
 def test_a_redundant_pod_that_a_quota_refuses_does_not_stop_the_training() -> None:
-    scene = Scene().gone(UNDERSTUDY).given(problem=Problem("Refused", "Pod digits-0-1 is refused: exceeded quota"))
+    scene = (
+        Scene()
+        .gone(UNDERSTUDY)
+        .given(problems={("CreatePod", 0): a_problem("Refused", "Pod digits-0-1 is refused: exceeded quota")})
+    )
     assert scene.condition("Training")["status"] == "True"
     assert scene.condition("Redundant")["message"] == "Pod digits-0-1 is refused: exceeded quota"
 

@@ -1,5 +1,8 @@
 """What a rank should have: Leases, pods and where they go, labels, and what is cleared away."""
 
+import math
+from dataclasses import replace
+
 import pytest
 from understudy_contract.lease import Phase
 from understudy_contract.names import Role, Term
@@ -13,7 +16,7 @@ from understudy_operator.core.actions import (
     Prepare,
     Relabel,
 )
-from understudy_operator.core.model import Claim, Problem
+from understudy_operator.core.model import Claim
 from understudy_operator.core.provisioning import ENDS_WITHIN_S
 
 from tests.unit.operator.builders import (
@@ -24,6 +27,7 @@ from tests.unit.operator.builders import (
     SLOT,
     UNDERSTUDY,
     Scene,
+    a_problem,
     a_promotion,
     ago,
     checkpoint,
@@ -36,7 +40,7 @@ PENDING = Claim("digits-checkpoints", "Pending", ())
 
 def new_job(ranks: int = 2) -> Scene:
     """A job of which nothing exists."""
-    scene = Scene(ranks=ranks).given(claim=None, prepared=False)
+    scene = Scene(ranks=ranks).given(claim=None, prepared_at=-math.inf)
     return scene.gone(*list(scene.leases), *list(scene.pods))
 
 
@@ -80,16 +84,52 @@ class TestFirstStart:
         assert [c.name for c in of(rest, CreatePod)] == ["digits-0-1"]
 
     @pytest.mark.parametrize(
-        "trouble", [{"prepared": False}, {"problem": Problem("InvalidTemplate", "The pod template is refused")}]
+        "trouble",
+        [
+            {"prepared_at": -math.inf},
+            {"problems": {("CreatePod", rank): a_problem("Refused", "Pods are refused") for rank in range(2)}},
+        ],
     )
     def test_makes_no_pod_of_a_job_in_trouble(self, trouble: dict[str, object]) -> None:
         assert of(opened().given(**trouble).decide().rest, CreatePod) == []
 
-    def test_opens_nothing_while_something_is_in_the_way(self) -> None:
-        problem = Problem("NameTaken", "Lease digits-0 exists already and is not this job's")
-        rest = new_job().given(problem=problem, prepared=True).decide().rest
-        assert (of(rest, OpenRank), of(rest, OpenSlot)) == ([], [])
-        assert of(opened().gone("digits-0-s0").given(problem=problem).decide().rest, OpenSlot) == []
+    def test_opens_nothing_while_something_is_in_the_way_and_the_other_rank_all_the_same(self) -> None:
+        taken = a_problem("NameTaken", "Lease digits-0 exists already and is not this job's")
+        assert [o.rank for o in of(new_job().given(problems={("OpenRank", 0): taken}).decide().rest, OpenRank)] == [1]
+        scene = opened().gone("digits-0-s0", "digits-1-s0").given(problems={("OpenSlot", 1): taken})
+        assert [o.rank for o in of(scene.decide().rest, OpenSlot)] == [0]
+
+    def test_a_child_that_cannot_be_made_again_keeps_no_pod_of_a_job_at_work_from_being_made(self) -> None:
+        lost = Scene().gone(UNDERSTUDY).lease(SLOT, holder="", heartbeat=None)
+        refused = lost.given(problems={("Prepare", None): a_problem("Refused", "A child is refused: exceeded quota")})
+        assert [a.slot for a in of(refused.decide().rest, AssignSlot)] == [0]
+
+
+class TestPreparing:
+    """When the children that never change are looked after."""
+
+    def test_at_first_with_a_trial_of_the_template(self) -> None:
+        assert of(new_job().decide().rest, Prepare) == [Prepare(trial=True)]
+
+    def test_without_a_trial_where_pods_run_that_may_fill_a_quota(self) -> None:
+        assert of(Scene().given(prepared_at=-math.inf).decide().rest, Prepare) == [Prepare(trial=False)]
+
+    def test_again_within_ten_minutes(self) -> None:
+        assert of(Scene().given(prepared_at=ago(200)).decide().rest, Prepare) == []
+        assert of(Scene().given(prepared_at=ago(601)).decide().rest, Prepare) == [Prepare(trial=False)]
+
+    def test_soon_when_a_primary_falls_silent_that_missing_rights_may_have_silenced(self) -> None:
+        silent = Scene().lease(RANK, silent_s=LEASE_S + 1).lease(SLOT, silent_s=LEASE_S + 1)
+        assert of(silent.given(prepared_at=ago(10)).decide().rest, Prepare) == []
+        assert of(silent.given(prepared_at=ago(16)).decide().rest, Prepare) == [Prepare(trial=False)]
+
+    def test_not_before_what_was_refused_may_be_tried_again(self) -> None:
+        problem = a_problem("Refused", "A child is refused")
+        decision = new_job().given(problems={("Prepare", None): problem}).decide()
+        assert of(decision.rest, Prepare) == []
+        assert decision.wake_at == NOW.at + 3
+        again = new_job().given(problems={("Prepare", None): replace(problem, again_at=NOW.at)}).decide()
+        assert of(again.rest, Prepare) == [Prepare(trial=True)]
 
 
 class TestPlacement:
@@ -216,6 +256,14 @@ class TestRemovals:
         decision = ending.decide()
         assert of(decision.rest, DeletePod) == []
         assert decision.wake_at <= ago(1) + ENDS_WITHIN_S
+
+    def test_one_whose_sidecar_does_not_end_with_the_trainer_is_deleted(self) -> None:
+        scene = Scene().pod("digits-0-5", container=ended(1), phase="Running", ending_since=ago(5))
+        decision = scene.decide()
+        assert of(decision.rest, DeletePod) == []
+        assert decision.wake_at <= ago(5) + ENDS_WITHIN_S
+        late = scene.pod("digits-0-5", ending_since=ago(ENDS_WITHIN_S)).decide()
+        assert [d.pod.name for d in of(late.rest, DeletePod)] == ["digits-0-5"]
 
     def test_one_that_does_not_end_after_its_last_word_is_deleted(self) -> None:
         hung = Scene().promoted().pod(PRIMARY, ending_since=ago(ENDS_WITHIN_S))

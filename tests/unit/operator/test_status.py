@@ -189,6 +189,14 @@ def test_events_keep_their_keys_so_that_each_is_posted_once() -> None:
     assert scene.events() == first
 
 
+def test_a_new_operator_does_not_tell_as_news_what_is_history() -> None:
+    hours = "2026-01-01T09:59:00.200000Z"
+    assert Scene().promoted(promoted_at=hours).events() == {}
+    ended_long_ago = Scene().released(RANK, "Completed").lease(RANK, renew_time=hours)
+    assert ended_long_ago.written()["phase"] == "Succeeded"
+    assert ended_long_ago.events() == {}
+
+
 def test_a_promotion_and_a_cold_start_are_told_apart() -> None:
     warm, cold = at_work_again().events()["promotion 0 2"], at_work_again(cold=True).events()["promotion 0 2"]
     assert (warm.reason, cold.reason) == ("Promoted", "ColdStart")

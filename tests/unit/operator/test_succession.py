@@ -162,3 +162,19 @@ def test_a_promoted_pod_lost_before_it_reported_is_a_failover_of_its_own() -> No
     record = promotion_of(scene.pod("digits-0-2", container=Running(ago(5)))).promotion
     assert record is not None
     assert (record.term, record.source, record.target, record.failovers) == (3, UNDERSTUDY, "digits-0-2", 2)
+
+
+class TestBothCutOff:
+    """Primary and redundant pod were silent together: who is heard again first proves nothing about the other."""
+
+    def thawing(self, steady_s: float) -> Scene:
+        return Scene().lease(RANK, silent_s=LEASE_S + 5).lease(SLOT, silent_s=0, steady_s=steady_s)
+
+    def test_the_primary_is_given_time_to_come_back_too(self) -> None:
+        decision = self.thawing(0.1).decide()
+        assert decision.promotions == ()
+        assert decision.wake_at <= ago(0.1) + LEASE_S / 2
+
+    def test_a_primary_that_does_not_come_back_is_replaced(self) -> None:
+        (promote,) = self.thawing(LEASE_S / 2).decide().promotions
+        assert promote.target == UNDERSTUDY

@@ -28,10 +28,11 @@ class Memory:
     leases: Mapping[str, LeaseRecord] = field(default_factory=dict)
     pods: Mapping[str, Pod] = field(default_factory=dict)
     renewed_at: Mapping[str, float] = field(default_factory=dict)
+    steady_since: Mapping[str, float] = field(default_factory=dict)
     running_since: Mapping[str, float] = field(default_factory=dict)
     deleting_since: Mapping[str, float] = field(default_factory=dict)
     contact_at: float = 0.0
-    prepared: bool = False
+    prepared_at: float = -INFINITY
     unborn: frozenset[str] = frozenset()
     emitted: frozenset[str] = frozenset()
     suspects: Mapping[str, float] = field(default_factory=dict)
@@ -96,6 +97,8 @@ def _cache_lease(world: World, record: LeaseRecord) -> World:
     overdue = False
     if old is None or _renewal(old) != _renewal(record):
         overdue = world.at >= memory.renewed_at.get(record.name, INFINITY) + record.duration_s / 2
+        if overdue or old is None:
+            changes["steady_since"] = {**memory.steady_since, record.name: world.at}
         changes["renewed_at"] = {**memory.renewed_at, record.name: world.at}
         holder = memory.pods.get(record.holder)
         if old is not None and holder is not None:
@@ -145,7 +148,10 @@ def observe(world: World) -> Observation:
 
     def lease(name: str) -> Lease | None:
         record = memory.leases.get(name)
-        return Lease(record, max(memory.renewed_at[name], memory.contact_at)) if record else None
+        if record is None:
+            return None
+        changed_at = memory.renewed_at[name]
+        return Lease(record, changed_at, max(changed_at, memory.contact_at), memory.steady_since[name])
 
     def pod(seen: Pod) -> Pod:
         container = seen.container
@@ -168,8 +174,8 @@ def observe(world: World) -> Observation:
         claim=world.claim,
         nodes=world.nodes,
         suspect_nodes=frozenset(n for n, at in memory.suspects.items() if world.at < at + SUSPICION_S),
-        prepared=memory.prepared,
-        problem=None,
+        prepared_at=memory.prepared_at,
+        problems={},
         unborn=memory.unborn,
         status_written_at=memory.status_written_at,
     )

@@ -1,0 +1,49 @@
+"""The pod that is made of a template."""
+
+from dataclasses import replace
+from typing import Any
+
+from understudy_contract.names import Env, Rank, Term
+from understudy_operator import children
+from understudy_operator.core.actions import CreatePod, Placement
+from understudy_operator.core.model import Job
+
+from tests.unit.operator.builders import a_job
+
+ORDER = CreatePod("digits-0-3", Rank(0), None, Term(2), Placement(together=False, avoid_nodes=()))
+
+
+def made(**container: Any) -> dict[str, Any]:
+    """Build the pod of a template whose trainer has these fields; give the container."""
+    job: Job = a_job()
+    template = {"spec": {"containers": [{"name": "trainer", "command": ["python", "train.py"], **container}]}}
+    pod = children.pod(replace(job, policy=replace(job.policy, template=template)), ORDER)
+    (found,) = pod["spec"]["containers"]
+    assert isinstance(found, dict)
+    return found
+
+
+def environment(container: dict[str, Any]) -> dict[str, Any]:
+    """Read an environment as the kubelet does: the last entry of a name counts."""
+    return {entry["name"]: entry.get("value") for entry in container["env"]}
+
+
+def test_a_template_cannot_tell_a_pod_that_it_is_another() -> None:
+    found = environment(made(env=[{"name": Env.RANK, "value": "7"}, {"name": Env.SLOT, "value": "0"}]))
+    assert found[Env.RANK] == "0"
+    assert Env.SLOT not in found, "a primary that takes itself for a redundant pod never trains"
+
+
+def test_a_templates_own_environment_is_kept_and_may_refer_to_ours() -> None:
+    found = made(env=[{"name": "HOME", "value": "/home/me"}, {"name": "RUN", "value": "$(UNDERSTUDY_JOB)"}])
+    assert environment(found)["HOME"] == "/home/me"
+    assert environment(found)["PYTHONUNBUFFERED"] == "1"
+    names = [entry["name"] for entry in found["env"]]
+    assert names.index("UNDERSTUDY_JOB") < names.index("RUN"), "a reference finds only what stands before it"
+    assert len(names) == len(set(names))
+
+
+def test_the_agent_stands_before_the_templates_command_and_arguments() -> None:
+    found = made(args=["--steps", "5"])
+    assert found["command"] == ["understudy-agent", "--", "python", "train.py", "--steps", "5"]
+    assert "args" not in found
