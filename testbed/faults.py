@@ -84,20 +84,28 @@ def agent_and_trainer(testbed: Testbed, pod: Pod) -> tuple[Process, Process]:
     raise TestbedError(f"pod {pod.name} has no agent with a trainer, but: {seen or 'no process at all'}")
 
 
-def _kill(which: int) -> Callable[[Testbed, Pod], Trigger]:
+def _send(which: int, number: signal.Signals) -> Callable[[Testbed, Pod], Trigger]:
     def aim(testbed: Testbed, pod: Pod) -> Trigger:
         victim = Identity.of(agent_and_trainer(testbed, pod)[which].pid)
         if victim is None:
-            raise TestbedError(f"pod {pod.name}: the process to kill has just ended by itself")
+            raise TestbedError(f"pod {pod.name}: the process to send {number.name} to has just ended by itself")
 
         def fire() -> float:
             at = wall()
-            victim.send(signal.SIGKILL)
+            victim.send(number)
             return at
 
         return fire
 
     return aim
+
+
+def _agent(number: signal.Signals) -> Callable[[Testbed, Pod], Trigger]:
+    return _send(0, number)
+
+
+def _trainer(number: signal.Signals) -> Callable[[Testbed, Pod], Trigger]:
+    return _send(1, number)
 
 
 def _power_cut(testbed: Testbed, pod: Pod) -> Trigger:
@@ -140,8 +148,12 @@ KUBECTL_DELETE: Final = Fault(
     lossless=True,
 )
 FORCE_DELETE: Final = Fault("force-delete", "DELETE, grace period 0", Cause.POD_DELETED, _delete(0), 0.4, runs_on=True)
-KILL_TRAINER: Final = Fault("kill-trainer", "SIGKILL of the trainer", Cause.PROCESS_EXITED, _kill(1), 0.4)
-KILL_AGENT: Final = Fault("kill-agent", "SIGKILL of the agent", Cause.CONTAINER_EXITED, _kill(0), 1.2)
+KILL_TRAINER: Final = Fault(
+    "kill-trainer", "SIGKILL of the trainer", Cause.PROCESS_EXITED, _send(1, signal.SIGKILL), 0.4
+)
+KILL_AGENT: Final = Fault("kill-agent", "SIGKILL of the agent", Cause.CONTAINER_EXITED, _send(0, signal.SIGKILL), 1.2)
+FREEZE_TRAINER: Final = Fault("freeze-trainer", "SIGSTOP of the trainer", Cause.STALLED, _send(1, signal.SIGSTOP), 60.5)
+"""The goal holds for the default progressDeadlineSeconds."""
 POWER_CUT: Final = Fault(
     "power-cut", "power cut of the node", Cause.LEASE_EXPIRED, _power_cut, 3.5, node=True, undo=_start
 )

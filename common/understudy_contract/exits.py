@@ -27,6 +27,8 @@ class ReleaseReason(StrEnum):
     """Planned: the last step is committed."""
     PROCESS_EXITED = "ProcessExited"
     """The trainer died or failed."""
+    STALLED = "Stalled"
+    """The trainer lived and did nothing for its deadline: it was killed."""
     NOT_INTEGRATED = "NotIntegrated"
     """The trainer ended without one call of the SDK."""
     COMPLETED = "Completed"

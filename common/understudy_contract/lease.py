@@ -49,6 +49,7 @@ class Cause(StrEnum):
     PROCESS_EXITED = "ProcessExited"
     CONTAINER_EXITED = "ContainerExited"
     LEASE_EXPIRED = "LeaseExpired"
+    STALLED = "Stalled"
     NOT_INTEGRATED = "NotIntegrated"
 
 

@@ -77,6 +77,8 @@ class Env(StrEnum):
     """Slot of a redundant pod; absent on a pod created as primary."""
     KEEP = "UNDERSTUDY_KEEP"
     HAND_OVER_S = "UNDERSTUDY_HAND_OVER_S"
+    PROGRESS_S = "UNDERSTUDY_PROGRESS_S"
+    STARTUP_S = "UNDERSTUDY_STARTUP_S"
     CHECKPOINT_DIR = "UNDERSTUDY_CHECKPOINT_DIR"
     RUN_DIR = "UNDERSTUDY_RUN_DIR"
     CPU_LIMIT_M = "UNDERSTUDY_CPU_LIMIT_M"

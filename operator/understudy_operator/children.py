@@ -203,6 +203,8 @@ def _environment(job: Job, order: CreatePod, container: Json) -> list[Json]:
         Env.RANKS: str(job.policy.ranks),
         Env.KEEP: str(job.policy.keep),
         Env.HAND_OVER_S: str(job.policy.hand_over_s),
+        Env.PROGRESS_S: str(job.policy.progress_deadline_s),
+        Env.STARTUP_S: str(job.policy.startup_deadline_s),
         Env.CHECKPOINT_DIR: names.CHECKPOINT_DIR,
         Env.RUN_DIR: names.RUN_DIR,
     }

@@ -6,7 +6,7 @@ Each fault comes in the middle between two saves, so that a step can be lost and
 from collections.abc import Iterator
 
 import pytest
-from understudy_contract.names import Label
+from understudy_contract.names import Annotation, Label
 
 from testbed import Testbed, faults, measure, placement
 from testbed.faults import Fault
@@ -121,13 +121,13 @@ def steps_lost_are_told(fault: Fault, seen: measure.Failover) -> None:
 
 def assert_labels(testbed: Testbed, seen: measure.Failover) -> None:
     """One pod is labelled primary, with its term; the old one is labelled nothing."""
-    new = see.pod(testbed, seen.new)["metadata"]
-    assert (new["labels"][Label.ROLE], new["annotations"]["understudy.dev/term"]) == ("primary", str(seen.term))
     testbed.wait_until(
         lambda: [p.name for p in testbed.world.pods.values() if p.job == JOB and p.role == "primary"] == [seen.new],
         timeout_s=see.WAIT_S,
         what="the role label to be on the new primary alone",
     )
+    new = see.pod(testbed, seen.new)["metadata"]
+    assert (new["labels"][Label.ROLE], new["annotations"][Annotation.TERM]) == ("primary", str(seen.term))
 
 
 def test_after_all_these_the_final_state_is_that_of_an_undisturbed_run_bit_for_bit(ward: Testbed) -> None:

@@ -1,21 +1,32 @@
 """Progress counters in a memory-mapped file: the trainer writes them, the agent reads them, also after its death.
 
-Two little-endian u64: steps completed, and activity (bumped by every event of the SDK: a step, a save, a validation).
-Each is written by one aligned 8-byte store, so a reader never sees half of one; the two are not read as a pair. A
+Three little-endian u64: steps completed; activity (bumped by every event of the SDK: a step, a save, a batch of a
+validation); and busy, how many long pieces of work are under way that cannot tell how they get on (an export, a
+callback). Each is written by one aligned 8-byte store, so a reader never sees half of one; they are not read as one. A
 SIGKILL loses nothing that was written: the page belongs to the kernel. One writing process; its threads may bump
 activity at once, and a bump lost between two of them does no harm, since only change counts. Reads no clock.
 """
 
 import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
-SIZE_BYTES: Final = 16
+SIZE_BYTES: Final = 24
+
+
+class Counts(NamedTuple):
+    """The counters at one moment."""
+
+    step: int = 0
+    activity: int = 0
+    busy: int = 0
 
 
 class Counters:
-    """The two counters of one trainer."""
+    """The counters of one trainer."""
 
     __slots__ = ("_map", "_view")
 
@@ -52,6 +63,21 @@ class Counters:
     def bump(self) -> None:
         """Say that the trainer is alive and working, without a step."""
         self._view[1] += 1
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Say that what happens in this block may take long and tell nothing meanwhile. The loop's thread only."""
+        self._view[2] += 1
+        self.bump()
+        try:
+            yield
+        finally:
+            self._view[2] -= 1
+            self.bump()
+
+    def read(self) -> Counts:
+        """Read all of them, one after the other."""
+        return Counts(self._view[0], self._view[1], self._view[2])
 
     def close(self) -> None:
         """Unmap; the file stays."""

@@ -98,6 +98,11 @@ class Epochs:
             self._callbacks.on_epoch_begin(epoch)
 
     def _finish_epoch(self, step: int) -> None:
+        assert self._session is not None
+        with self._session.busy():  # callbacks and the validation's data are not ours to hurry
+            self._end_epoch(step)
+
+    def _end_epoch(self, step: int) -> None:
         epoch = (step - 1) // self._length
         logs = dict(self._state.epoch_logs or {})
         if self._validation is not None:

@@ -16,6 +16,7 @@ is restored and compared after it. Durations are measured on the monotonic clock
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
@@ -163,6 +164,13 @@ class Session:
             say(f"handed over at step {ref.step} of term {self._term}")
             raise HandedOverExit
 
+    def busy(self) -> AbstractContextManager[None]:
+        """Enter a long piece of your own in the loop's body that calls neither `poll` nor anything else of understudy.
+
+        In it startupDeadlineSeconds holds instead of progressDeadlineSeconds: an evaluation of minutes is no stall.
+        """
+        return self._counters.busy()
+
     def _train(self, total: int, save_every: int, log_every: int) -> Iterator[int]:
         first = True
         self.poll()
@@ -263,10 +271,11 @@ class Session:
 
     def _finish(self) -> None:
         assert self._saves is not None
-        ref = self._saves.commit(self._completed)
         model = None
-        if self._export is not None:
-            model = str(self._saves.publish(self._export_name, self._export).relative_to(self.context.root))
+        with self.busy():
+            ref = self._saves.commit(self._completed)
+            if self._export is not None:
+                model = str(self._saves.publish(self._export_name, self._export).relative_to(self.context.root))
         self._tell(Completed(ref.step, model))
         say(f"finished at step {ref.step} of term {self._term}" + (f", model {model}" if model else ""))
 

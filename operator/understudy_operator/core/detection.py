@@ -23,6 +23,11 @@ a core. Generous, since a start that is given up is followed by another one, whi
 ACKNOWLEDGE_S: Final = 2.0
 """A successor is given a renewal interval to acknowledge, and this at least: an API server that is slow by a second
 must not run through all the redundant pods of a rank."""
+CAUSES: Final[Mapping[str, Cause]] = {
+    ReleaseReason.NOT_INTEGRATED: Cause.NOT_INTEGRATED,
+    ReleaseReason.STALLED: Cause.STALLED,
+}
+"""Causes that a release names itself."""
 LAST_WORDS_CHARS: Final = 300
 """How much of a container's last output goes into a message."""
 
@@ -131,7 +136,8 @@ def _released(lease: Lease, release: Release, pod: Pod | None) -> Failure:
     words = release.message or describe_exit(release.exit_code)
     if pod is not None and pod.deleting_since is not None:
         return Failure(Cause.POD_DELETED, f"{who} was deleted: {words}", failed_at, application=False, exact_step=True)
-    cause = Cause.NOT_INTEGRATED if release.reason == ReleaseReason.NOT_INTEGRATED else Cause.PROCESS_EXITED
+    # A reason that a later worker knows is at least an end.
+    cause = CAUSES.get(release.reason, Cause.PROCESS_EXITED)
     return Failure(cause, f"the trainer of {who} ended: {words}", failed_at, application=True, exact_step=True)
 
 

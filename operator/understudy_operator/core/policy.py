@@ -8,6 +8,8 @@ from understudy_contract import names
 
 DEFAULT_LEASE_DURATION_S: Final = 10
 DEFAULT_HAND_OVER_S: Final = 20
+DEFAULT_PROGRESS_DEADLINE_S: Final = 60
+DEFAULT_STARTUP_DEADLINE_S: Final = 600
 DEFAULT_KEEP: Final = 3
 GRACE_MARGIN_S: Final = 10
 """The grace period of a pod exceeds its hand-over by this much: room to write the release and to end the trainer."""
@@ -30,6 +32,8 @@ class Policy:
     keep: int
     lease_duration_s: int
     hand_over_s: int
+    progress_deadline_s: int
+    startup_deadline_s: int
 
     @property
     def grace_period_s(self) -> int:
@@ -63,4 +67,6 @@ def read_policy(job: str, spec: Mapping[str, Any]) -> Policy:
         keep=int(checkpoint.get("keep", DEFAULT_KEEP)),
         lease_duration_s=int(failover.get("leaseDurationSeconds", DEFAULT_LEASE_DURATION_S)),
         hand_over_s=int(failover.get("handOverSeconds", DEFAULT_HAND_OVER_S)),
+        progress_deadline_s=int(failover.get("progressDeadlineSeconds", DEFAULT_PROGRESS_DEADLINE_S)),
+        startup_deadline_s=int(failover.get("startupDeadlineSeconds", DEFAULT_STARTUP_DEADLINE_S)),
     )

@@ -5,6 +5,7 @@ training after the step that sees it.
 """
 
 import argparse
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,17 @@ def main() -> None:
         "--pace", type=float, default=0.01, help="seconds of waiting in each step, for the work it stands for"
     )
     parser.add_argument("--raise-at", type=int, default=-1, help="index of a batch that cannot be made")
+    parser.add_argument("--hang-at", type=int, default=-1, help="index of a batch that waits for ever, once")
     args = parser.parse_args()
     net = Net()
 
     def batch(index: int) -> np.ndarray[Any, Any]:
         if index == args.raise_at:
             raise ValueError(f"image {index} is cut short")
+        hung = session.context.root / "hung"
+        if index == args.hang_at and not hung.exists() and index > 0:
+            hung.touch()
+            threading.Event().wait()
         return np.random.default_rng((11, session.rank, index)).standard_normal(SIZE)
 
     def step(index: int) -> None:

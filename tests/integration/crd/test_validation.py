@@ -117,6 +117,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         job({"failover": {"leaseDurationSeconds": 3601}}),
         "leaseDurationSeconds in body should be less",
     ),
+    "a step of 4 seconds as a stall": (
+        job({"failover": {"progressDeadlineSeconds": 4}}),
+        "progressDeadlineSeconds in body should be greater",
+    ),
+    "a start within 9 seconds": (
+        job({"failover": {"startupDeadlineSeconds": 9}}),
+        "startupDeadlineSeconds in body should be greater",
+    ),
     "a hand-over of 0 seconds": (
         job({"failover": {"handOverSeconds": 0}}),
         "handOverSeconds in body should be greater",
@@ -195,7 +203,8 @@ def test_immutable_fields_cannot_be_taken_away(jobs: Any, stored: dict[str, Any]
 
 
 def test_redundancy_and_failover_may_change(jobs: Any, stored: dict[str, Any]) -> None:
-    change = {"redundancy": 2, "failover": {"leaseDurationSeconds": 4, "handOverSeconds": 5}}
+    failover = {"leaseDurationSeconds": 4, "handOverSeconds": 5, "progressDeadlineSeconds": 6}
+    change = {"redundancy": 2, "failover": {**failover, "startupDeadlineSeconds": 10}}
     changed = jobs.patch(stored["metadata"]["name"], {"spec": change})
     assert changed["spec"]["redundancy"] == 2
     assert changed["spec"]["failover"] == change["failover"]
@@ -206,7 +215,12 @@ def test_defaults_are_filled_in(jobs: Any) -> None:
     spec = jobs.create(job(), dry_run="All")["spec"]
     assert (spec["ranks"], spec["redundancy"], spec["strategy"]) == (1, 1, "Independent")
     assert spec["checkpoint"] == {"keep": 3}
-    assert spec["failover"] == {"leaseDurationSeconds": 10, "handOverSeconds": 20}
+    assert spec["failover"] == {
+        "leaseDurationSeconds": 10,
+        "progressDeadlineSeconds": 60,
+        "startupDeadlineSeconds": 600,
+        "handOverSeconds": 20,
+    }
 
 
 def test_a_claim_template_is_completed(jobs: Any) -> None:
@@ -240,7 +254,7 @@ def test_every_field_of_the_status_is_stored(jobs: Any, stored: dict[str, Any]) 
         "redundantReady": 1, "redundantDesired": 2, "redundant": "1/2",
         "conditions": [{**condition, "observedGeneration": 1, "lastTransitionTime": moment}],
         "ranks": [{
-            "rank": 0, "primary": "stored-0-1", "term": 2, "step": 250, "checkpointStep": 200, "firstStepAt": moment,
+            "rank": 0, "primary": "stored-0-1", "term": 2, "step": 250, "checkpointStep": 200,
             "failuresWithoutProgress": 1, "model": "u/rank-0/term-2-p/final/model.keras",
             "redundant": [{"pod": "stored-0-2", "loadedStep": 200, "ready": True}],
         }],

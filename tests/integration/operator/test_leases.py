@@ -11,7 +11,7 @@ from understudy_contract.names import Rank, Role, Term
 from understudy_kube.client import Api, Conflict, Invalid
 from understudy_operator.act import Actor
 from understudy_operator.core import actions
-from understudy_operator.core.model import Job, Now
+from understudy_operator.core.model import Job, Now, Pod
 from understudy_operator.core.policy import read_policy
 from understudy_operator.objects import PodObject, pod_view
 from understudy_operator.observe import World
@@ -200,9 +200,7 @@ async def test_a_relabelling_on_an_outdated_sight_of_the_pod_is_refused(
     body = await api.get(f"{stage.path('pods')}/job-0-1")
     for replica in (one, other):
         replica.world.pods.upsert(body)
-    sights = [
-        pod_view(r.world.pods.records[stage.namespace, "job-0-1"], running_since=0, deleting_since=None) for r in two
-    ]
+    sights = [view(replica, stage, "job-0-1") for replica in two]
     await one.act(actions.Relabel(sights[0], Role.PRIMARY, Term(2)))
     with pytest.raises(Conflict):
         await other.act(actions.Relabel(sights[1], None, None))
@@ -219,7 +217,7 @@ async def test_a_pod_that_was_made_anew_under_its_old_name_is_neither_relabelled
     one, _ = two
     await create_pod(stage, "job-0-1")
     one.world.pods.upsert(await api.get(f"{stage.path('pods')}/job-0-1"))
-    gone = pod_view(one.world.pods.records[stage.namespace, "job-0-1"], running_since=0, deleting_since=None)
+    gone = view(one, stage, "job-0-1")
     await stage.delete("pods", "job-0-1", gracePeriodSeconds=0)
     new = await create_pod(stage, "job-0-1")
     await one.act(actions.DeletePod(gone, "it lost its role"))
@@ -229,6 +227,12 @@ async def test_a_pod_that_was_made_anew_under_its_old_name_is_neither_relabelled
     assert found["metadata"]["uid"] == new["metadata"]["uid"]
     assert "deletionTimestamp" not in found["metadata"]
     assert found["metadata"]["labels"] == new["metadata"]["labels"]
+
+
+def view(replica: Replica, stage: Stage, name: str) -> Pod:
+    """Interpret a pod as a replica sees it."""
+    pod = replica.world.pods.records[stage.namespace, name]
+    return pod_view(pod, seen_since=0, running_since=0, deleting_since=None)
 
 
 async def create_pod(stage: Stage, name: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 from understudy import protocol
 from understudy.agent import model
 from understudy.agent.machine import Machine
+from understudy.counters import Counts
 from understudy_contract.lease import CheckpointRef, Heartbeat, LeaseRecord, Phase
 from understudy_contract.names import Term
 
@@ -42,6 +43,10 @@ class Driver:
     machine: Machine
     now: float = 100.0
     step: int = 0
+    frozen: bool = False
+    """The trainer does nothing; else its activity changes all the time."""
+    activity: int = 0
+    busy: int = 0
     out: tuple[model.Action, ...] = ()
     all: list[model.Action] = field(default_factory=list)
 
@@ -49,7 +54,8 @@ class Driver:
         return self._took(self.machine.start(self.now))
 
     def feed(self, event: model.Event) -> "Driver":
-        return self._took(self.machine.handle(self.now, self.step, event))
+        self.activity += not self.frozen
+        return self._took(self.machine.handle(self.now, Counts(self.step, self.activity, self.busy), event))
 
     def wait(self, seconds: float) -> "Driver":
         """Let time pass, with a Tick whenever the machine wants one."""
@@ -112,7 +118,16 @@ class Driver:
         return self
 
 
-CONFIG = model.Config(pod=POD, rank=0, rank_lease=RANK, slot_lease=SLOT, hand_over_s=20, script="python train.py")
+CONFIG = model.Config(
+    pod=POD,
+    rank=0,
+    rank_lease=RANK,
+    slot_lease=SLOT,
+    hand_over_s=20,
+    progress_s=60,
+    startup_s=600,
+    script="python train.py",
+)
 
 
 def drive(**changes: Any) -> Driver:

@@ -8,7 +8,7 @@ from understudy.agent import model
 from understudy_contract.exits import ExitCode
 from understudy_contract.lease import Phase
 
-from tests.unit.agent.driver import OTHER, POD, RANK, SLOT, drive, lease, rank_with_floor, ref
+from tests.unit.agent.driver import OTHER, POD, RANK, SLOT, Driver, drive, lease, rank_with_floor, ref
 
 # Which role
 
@@ -375,3 +375,72 @@ def test_a_script_silent_for_a_minute_is_noted_once() -> None:
         it.wait(1.0).accept()
     notices = [renewal.notice for renewal in it.renewals if renewal.notice]
     assert len(notices) == 1 and "python train.py has not called understudy yet" in notices[0].message
+
+
+def hung(driver: Driver) -> Driver:
+    """Let the trainer live on and do nothing from now on."""
+    driver.frozen = True
+    return driver
+
+
+def test_a_primary_that_does_nothing_for_its_deadline_is_killed_and_told() -> None:
+    it = hung(drive(progress_s=30).primary())
+    it.step = 41
+    it.wait(29)
+    assert it.none(model.SignalTrainer)
+    it.wait(1.5)
+    assert it.only(model.SignalTrainer).signal == signal.SIGKILL
+    release = next(r.release for r in it.renewals if r.release is not None)
+    assert (release.reason, release.exit_code) == ("Stalled", 137)
+    assert "no progress for 30 s (progressDeadlineSeconds) after step 41" in release.message
+    assert it.feed(model.TrainerExited(137)).accept().only(model.Exit).code == 137
+
+
+def test_any_activity_puts_the_deadline_off() -> None:
+    it = hung(drive(progress_s=30).primary())
+    for _ in range(20):
+        it.activity += 1
+        it.wait(25)
+        assert it.none(model.SignalTrainer)
+
+
+def test_a_long_first_step_of_a_cold_start_has_the_deadline_of_a_start() -> None:
+    it = drive(progress_s=30, startup_s=300).feed(protocol.Hello("1")).see(lease(holder=POD, version=5)).accept()
+    it.feed(protocol.Started(1, ref(0), "v1"))
+    assert hung(it).wait(299).none(model.SignalTrainer)
+    it.wait(2)
+    release = it.renewals[-1].release
+    assert release is not None
+    assert "nothing happened for 300 s (startupDeadlineSeconds) before the first step" in release.message
+
+
+def test_a_warm_pod_that_was_promoted_has_no_reason_to_take_longer_than_a_step() -> None:
+    it = hung(drive(progress_s=30, startup_s=300).redundant())
+    it.wait(3600)
+    assert it.none(model.SignalTrainer), "a redundant pod that is warm may do nothing for ever"
+    it.see(lease(holder=POD, term=2, version=9), watched=True).accept()
+    assert it.wait(29).none(model.SignalTrainer)
+    assert it.wait(2).only(model.SignalTrainer).signal == signal.SIGKILL
+
+
+def test_what_says_that_it_takes_long_has_the_deadline_of_a_start() -> None:
+    it = hung(drive(progress_s=30, startup_s=300).primary())
+    it.busy = 1
+    assert it.wait(299).none(model.SignalTrainer)
+    assert it.wait(2).only(model.SignalTrainer).signal == signal.SIGKILL
+
+
+def test_the_code_after_the_training_and_a_hand_over_have_deadlines_of_their_own() -> None:
+    finishing = hung(drive(progress_s=30).primary().feed(protocol.Completed(200, "m")).accept())
+    assert finishing.wait(3600).none(model.SignalTrainer)
+    leaving = hung(drive(progress_s=10, hand_over_s=20).primary().feed(model.Terminated()))
+    assert leaving.wait(19).none(model.SignalTrainer)
+
+
+def test_a_script_that_never_calls_understudy_ends_with_that_sentence() -> None:
+    it = hung(drive(startup_s=120).see(lease(holder=POD, version=5)).accept())
+    it.wait(121)
+    assert it.only(model.SignalTrainer).signal == signal.SIGKILL
+    release = it.renewals[-1].release
+    assert release is not None and release.reason == "NotIntegrated"
+    assert "did not call understudy within 120 s" in release.message

@@ -1,5 +1,7 @@
 """The environment and the command line, and the threads that follow from them."""
 
+import math
+
 import pytest
 from understudy.agent.settings import SettingsError, read_settings
 from understudy.agent.threads import thread_variables
@@ -31,11 +33,18 @@ def test_a_redundant_pod_has_two_leases_and_a_primary_one() -> None:
         ({Env.RANK: "one"}, ["x"], "must be numbers"),
         ({Env.SLOT: "first"}, ["x"], "must be numbers"),
         ({Env.HAND_OVER_S: "nan"}, ["x"], "must be a number of seconds"),
+        ({Env.PROGRESS_S: "inf"}, ["x"], "UNDERSTUDY_PROGRESS_S must be a number of seconds"),
+        ({Env.STARTUP_S: "-1"}, ["x"], "UNDERSTUDY_STARTUP_S must be a number of seconds"),
     ],
 )
 def test_what_is_wrong_is_named(change: dict[str, str], argv: list[str], says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         read_settings({**ENVIRON, **change}, argv)
+
+
+def test_an_operator_of_an_earlier_release_sets_no_deadlines() -> None:
+    settings = read_settings(ENVIRON, ["x"])
+    assert (settings.progress_s, settings.startup_s) == (math.inf, math.inf)
 
 
 @pytest.mark.parametrize(

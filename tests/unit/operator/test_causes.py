@@ -53,6 +53,16 @@ LOST: dict[str, tuple[Bend, str, str]] = {
         "ProcessExited",
         "ValueError: step 7",
     ),
+    "a trainer that hung is named so, for its agent has killed it": (
+        lambda s: s.released(RANK, "Stalled", 137, "no progress for 60 s (progressDeadlineSeconds) after step 120"),
+        "Stalled",
+        "no progress for 60 s",
+    ),
+    "a reason that only a later worker knows is at least an end": (
+        lambda s: s.released(RANK, "Abducted", 1, "gone"),
+        "ProcessExited",
+        "gone",
+    ),
     "a script that is not integrated is named so": (
         lambda s: s.released(RANK, "NotIntegrated", 83, "imports nothing of understudy"),
         "NotIntegrated",

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from understudy import protocol
-from understudy.counters import SIZE_BYTES, Counters
+from understudy.counters import SIZE_BYTES, Counters, Counts
 from understudy.facts import differences
 from understudy.failures import name_failure, sentence
 from understudy.log import step_line
@@ -61,11 +61,11 @@ def test_counters_outlive_a_killed_process(tmp_path: Path) -> None:
     code = (
         "import os, pathlib, signal; from understudy.counters import Counters\n"
         f"c = Counters(pathlib.Path({str(path)!r})); c.step = 41; c.step = 42; c.bump(); "
-        "os.kill(os.getpid(), signal.SIGKILL)"
+        "busy = c.busy(); busy.__enter__(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code], check=False)
     with Counters(path) as counters:
-        assert (counters.step, counters.activity) == (42, 3)
+        assert counters.read() == Counts(step=42, activity=4, busy=1)
     assert path.read_bytes()[:8] == (42).to_bytes(8, "little") and len(path.read_bytes()) == SIZE_BYTES
 
 

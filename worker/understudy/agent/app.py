@@ -56,6 +56,8 @@ class Agent:
                 rank_lease=settings.rank_lease,
                 slot_lease=settings.slot_lease,
                 hand_over_s=settings.hand_over_s,
+                progress_s=settings.progress_s,
+                startup_s=settings.startup_s,
                 script=settings.script,
             )
         )
@@ -97,7 +99,7 @@ class Agent:
         try:
             while self._events:
                 now = self._loop.time()
-                self._act(self._machine.handle(now, self._counters.step, self._events.popleft()))
+                self._act(self._machine.handle(now, self._counters.read(), self._events.popleft()))
         finally:
             self._feeding = False
         self._settle()

@@ -6,9 +6,10 @@ Rules:
 3. Superseded only by positive evidence: another holder, in a term not below ours. A 422 makes us look; 401, 403, 404
    and time-outs prove nothing, and the trainer trains on.
 4. A trainer's death is told at once, on whichever Lease is held, with the last step that it completed.
-5. The agent exits when its trainer has ended (or cannot be ended) and its release is settled or too late.
+5. A trainer that does nothing for its deadline is killed, and that is told; not one that has nothing to do.
+6. The agent exits when its trainer has ended (or cannot be ended) and its release is settled or too late.
 
-`now` is monotonic seconds, `step` the trainer's counter at that moment.
+`now` is monotonic seconds, `counts` what the trainer's counters were at that moment.
 """
 
 import signal
@@ -26,7 +27,17 @@ from understudy.agent.model import Action, Config, Event, Role
 from understudy.agent.progress import Progress
 from understudy.agent.renewals import Renewals
 from understudy.agent.sight import Sight
-from understudy.agent.verdict import HELLO_WITHIN_S, LastWords, handed_over, judge_exit, late_hand_over, not_called_yet
+from understudy.agent.verdict import (
+    HELLO_WITHIN_S,
+    LastWords,
+    handed_over,
+    judge_exit,
+    late_hand_over,
+    not_called_yet,
+    stalled,
+)
+from understudy.agent.watchdog import Watchdog
+from understudy.counters import Counts
 
 _NEVER: Final = float("inf")
 
@@ -39,11 +50,12 @@ class Machine:
         self.role = Role.UNKNOWN
         self.exited = False
         self._out: list[Action] = []
-        self._now, self._step = 0.0, 0
+        self._now, self._counts = 0.0, Counts()
         self._hello_by = self._hand_over_by = _NEVER
         self._trainer = Progress()
         self._ending = Ending()
         self._asking = Asking()
+        self._watchdog = Watchdog()
         self._rank = Sight()
         self._renewals = Renewals(config.pod, self._trainer)
         self._slot_lost_at = -_NEVER if config.slot_lease is None else _NEVER
@@ -63,13 +75,13 @@ class Machine:
         """Begin: the trainer has been started."""
         self._hello_by = now + HELLO_WITHIN_S
         self._asking.ask(self._config.rank_lease, now)
-        return self.handle(now, 0, model.Tick())
+        return self.handle(now, Counts(), model.Tick())
 
-    def handle(self, now: float, step: int, event: Event) -> tuple[Action, ...]:
+    def handle(self, now: float, counts: Counts, event: Event) -> tuple[Action, ...]:
         """Take in one event; give what is to be done, in order."""
         if self.exited:
             return ()
-        self._now, self._step, self._out = now, step, []
+        self._now, self._counts, self._out = now, counts, []
         match event:
             case model.Tick():
                 pass
@@ -96,6 +108,7 @@ class Machine:
             self._ending.wake_at(),
             self._asking.wake_at(),
             self._suspect_at(),
+            self._watchdog.wake_at(),
             self._renewals.wake_at(self._now),
         )
 
@@ -236,6 +249,12 @@ class Machine:
             words = late_hand_over(self._config.hand_over_s, completed=self._trainer.completed is not None)
             self._log(words.message)
             self._finish(words, grace_s=0.0)
+        limit_s = self._patience_s()
+        if self._watchdog.look(self._counts.activity, now, limit_s) and limit_s is not None:
+            words = stalled(limit_s, self._counts.step, self._config.script, self._trainer)
+            self._log(words.message)
+            self._finish(words, grace_s=0.0)
+            self._watchdog.limit_s = None
         if now >= self._hello_by:
             self._hello_by = _NEVER
             notice = not_called_yet(self._config.script)
@@ -245,7 +264,7 @@ class Machine:
             self._rank.suspect(now)
             self._asking.ask(self._config.rank_lease, self._now)
         primary = self.role is Role.PRIMARY
-        if (renewal := self._renewals.next(self._step, self._ending.words, now, primary=primary)) is not None:
+        if (renewal := self._renewals.next(self._counts.step, self._ending.words, now, primary=primary)) is not None:
             self._out.append(renewal)
         self._out.extend(model.GetLease(lease) for lease in self._asking.due(now))
         self._out.extend(self._ending.advance(self._renewals.held, now))
@@ -276,6 +295,17 @@ class Machine:
         if self._followed is None or floor > self._followed:
             self._followed = floor
             self._send(protocol.Follow(floor, self._trainer.volume))
+
+    def _patience_s(self) -> float | None:
+        """How long the trainer may do nothing now; None: as long as it likes."""
+        trainer, primary = self._trainer, self.role is Role.PRIMARY
+        if self._ending.has_begun or self._hand_over_by < _NEVER or trainer.completed is not None:
+            return None
+        warm = trainer.loaded is not None
+        if not primary:
+            return None if warm else self._config.startup_s
+        # A pod that was warm has nothing left to trace or to load but a newer checkpoint.
+        return self._config.progress_s if (warm or trainer.first) and not self._counts.busy else self._config.startup_s
 
     def _suspect_at(self) -> float:
         if not self.wants_watch or self._asking.is_asked(self._config.rank_lease):

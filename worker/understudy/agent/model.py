@@ -41,6 +41,8 @@ class Config:
     slot_lease: str | None
     """None: this pod was made as a primary."""
     hand_over_s: float
+    progress_s: float
+    startup_s: float
     script: str
     """The trainer's command, for messages."""
 

@@ -22,6 +22,10 @@ class Settings:
     rank_lease: str
     slot_lease: str | None
     hand_over_s: float
+    progress_s: float
+    """A primary that does nothing for this long has stalled."""
+    startup_s: float
+    """The same for a trainer that has not come to its first step, or is not warm yet."""
     run_dir: Path
     command: tuple[str, ...]
 
@@ -45,19 +49,33 @@ def read_settings(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         )
     job, slot = environ[Env.JOB], environ.get(Env.SLOT)
     try:
-        rank, hand_over_s = int(environ[Env.RANK]), float(environ[Env.HAND_OVER_S])
+        rank = int(environ[Env.RANK])
         slot_lease = slot_lease_name(job, rank, int(slot)) if slot else None
     except ValueError as error:
-        raise SettingsError(f"{Env.RANK}, {Env.SLOT} and {Env.HAND_OVER_S} must be numbers: {error}") from error
-    if not math.isfinite(hand_over_s) or hand_over_s < 0:
-        raise SettingsError(f"{Env.HAND_OVER_S} must be a number of seconds, not {hand_over_s}")
+        raise SettingsError(f"{Env.RANK} and {Env.SLOT} must be numbers: {error}") from error
     return Settings(
         namespace=environ[Env.NAMESPACE],
         pod=environ[Env.POD_NAME],
         rank=rank,
         rank_lease=rank_lease_name(job, rank),
         slot_lease=slot_lease,
-        hand_over_s=hand_over_s,
+        hand_over_s=_seconds(environ, Env.HAND_OVER_S),
+        # An operator of an earlier release sets neither: no deadline, then.
+        progress_s=_seconds(environ, Env.PROGRESS_S, math.inf),
+        startup_s=_seconds(environ, Env.STARTUP_S, math.inf),
         run_dir=Path(environ.get(Env.RUN_DIR, RUN_DIR)),
         command=command,
     )
+
+
+def _seconds(environ: Mapping[str, str], name: Env, absent: float = math.nan) -> float:
+    text = environ.get(name)
+    if not text:
+        return absent
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found) or found < 0:
+        raise SettingsError(f"{name} must be a number of seconds, not {text}")
+    return found

@@ -69,6 +69,23 @@ def late_hand_over(within_s: float, *, completed: bool) -> LastWords:
     return LastWords(ReleaseReason.PROCESS_EXITED, killed, f"no hand-over within {within_s:g} s: killed by the agent")
 
 
+def stalled(limit_s: float, step: int, script: str, trainer: Progress) -> LastWords:
+    """Judge a trainer that did nothing for its deadline: it is killed."""
+    killed = 128 + signal.SIGKILL
+    if not trainer.hello:
+        return LastWords(
+            ReleaseReason.NOT_INTEGRATED,
+            ExitCode.NOT_INTEGRATED,
+            f"{script} did not call understudy within {limit_s:g} s (startupDeadlineSeconds): killed by the agent; "
+            "call understudy.keras.train or Session.steps in it",
+        )
+    if trainer.first is None:
+        what = f"nothing happened for {limit_s:g} s (startupDeadlineSeconds) before the first step"
+    else:
+        what = f"no progress for {limit_s:g} s (progressDeadlineSeconds) after step {step}"
+    return LastWords(ReleaseReason.STALLED, killed, f"{what}: killed by the agent; see its log for where it hung")
+
+
 def not_called_yet(script: str) -> Notice:
     """Say that the SDK has not been heard of, once, while the script may still be starting."""
     return Notice(
