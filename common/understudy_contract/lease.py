@@ -6,7 +6,7 @@ Who writes what:
 | field | rank's Lease | slot's Lease |
 |---|---|---|
 | holderIdentity, leaseTransitions, leaseDurationSeconds | operator (CAS on resourceVersion) | operator |
-| annotations incarnation, floor, promotion, failures | operator | operator (failures only) |
+| annotations incarnation, floor, promotion, failures, given-up | operator | operator (failures only) |
 | renewTime, annotations heartbeat, released, notice | holder (JSON Patch with `test` on holder and term) | holder |
 
 `holderIdentity` is a pod's name; `leaseTransitions` is the term of a rank, and the number of assignments of a slot.
@@ -122,6 +122,16 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     """Promotions of this rank so far, this one included."""
     restarts: int = 0
     """Cold ones among them."""
+    failures: int = 0
+    """Consecutive failures of the application up to this one, with no new checkpoint between them."""
+
+
+class GivenUp(msgspec.Struct, frozen=True):
+    """A rank that failed too often, and is not tried again."""
+
+    cause: Cause
+    message: str
+    at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +176,7 @@ class LeaseRecord:
     failures: int = 0
     """Consecutive failures of the application without progress between them."""
     promotion: Promotion | None = None
+    given_up: GivenUp | None = None
     operator_floor: CheckpointRef | None = None
     heartbeat: Heartbeat | None = None
     release: Release | None = None
@@ -260,6 +271,7 @@ class LeaseObject(msgspec.Struct):
             incarnation=_natural(notes.get(Annotation.INCARNATION)),
             failures=_natural(notes.get(Annotation.FAILURES)),
             promotion=_decode(Promotion, notes.get(Annotation.PROMOTION)),
+            given_up=_decode(GivenUp, notes.get(Annotation.GIVEN_UP)),
             operator_floor=_decode(CheckpointRef, notes.get(Annotation.FLOOR)),
             heartbeat=_decode(Heartbeat, notes.get(Annotation.HEARTBEAT)),
             release=Release.decode(released) if released else None,

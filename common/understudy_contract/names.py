@@ -58,6 +58,7 @@ class Annotation(StrEnum):
     FLOOR = "understudy.dev/floor"
     PROMOTION = "understudy.dev/promotion"
     FAILURES = "understudy.dev/failures"
+    GIVEN_UP = "understudy.dev/given-up"
     HEARTBEAT = "understudy.dev/heartbeat"
     RELEASED = "understudy.dev/released"
     NOTICE = "understudy.dev/notice"

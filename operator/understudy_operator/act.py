@@ -26,6 +26,7 @@ from understudy_operator.core.actions import (
     DeletePod,
     Emit,
     EventReason,
+    GiveUp,
     OpenRank,
     OpenSlot,
     Prepare,
@@ -111,6 +112,10 @@ class Actor:
             case OpenSlot():
                 body = children.slot_lease(job, action.rank, action.slot)
                 self._world.leases.upsert(await create(self._api, job, self._leases(job), body))
+            case GiveUp():
+                lease, notes = action.lease, {Annotation.GIVEN_UP: encode(action.given_up)}
+                await self._swap(job, lease.name, lease.resource_version, notes, {})
+                log.error("%s/%s rank %d: given up: %s", job.namespace, job.name, action.rank, action.given_up.message)
             case AssignSlot():
                 await self._assign(job, action, memo, now)
             case CreatePod():

@@ -321,5 +321,6 @@ def _news(lease: LeaseRecord) -> tuple[object, ...]:
         lease.promotion,
         lease.incarnation,
         lease.failures,
+        lease.given_up,
         told,
     )

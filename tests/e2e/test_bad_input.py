@@ -103,13 +103,21 @@ def test_an_image_that_cannot_be_pulled(applied: Testbed) -> None:
 def test_an_image_without_the_agent(applied: Testbed) -> None:
     what = "its image has no understudy-agent: build it FROM understudy-worker"
     see.wait_event(applied, "agentless", "ColdStart", what)
-    see.wait_condition(applied, "agentless", "Training", what)
+    message = see.wait_condition(applied, "agentless", "Failed", what, status="True")
+    assert message.startswith("Rank 0 has failed 5 times without a new checkpoint; last: ")
 
 
 def test_a_script_that_exits_1_at_once(applied: Testbed) -> None:
     what = "broken.py ended with exit code 1 before it called understudy"
     see.wait_event(applied, "exits-1", "ColdStart", what, "see its log for an error")
-    see.wait_condition(applied, "exits-1", "Training", what, "tried again with growing pauses")
+    see.wait_condition(applied, "exits-1", "Failed", "has failed 5 times", what, status="True")
+    see.wait_event(applied, "exits-1", "Failed", what, "its checkpoints are kept")
+    assert see.wait_phase(applied, "exits-1", "Failed")["restarts"] == 4
+    applied.wait_until(
+        lambda: all(pod.phase == "Failed" for pod in applied.world.pods.values() if pod.job == "exits-1"),
+        timeout_s=see.WAIT_S,
+        what="the end of all pods of a failed job",
+    )
     first = applied.status("exits-1")["failovers"][0]
     assert first["cause"] == "NotIntegrated"
     assert "the data set is missing: /data/train.csv" in applied.logs.of(first["from"]).others[0].text
@@ -118,7 +126,7 @@ def test_a_script_that_exits_1_at_once(applied: Testbed) -> None:
 def test_a_script_that_exits_0_without_training(applied: Testbed) -> None:
     what = "empty.py ended with exit code 0 before it called understudy"
     see.wait_event(applied, "exits-0", "ColdStart", what, "call understudy.keras.train or Session.steps in it")
-    see.wait_condition(applied, "exits-0", "Training", what)
+    see.wait_condition(applied, "exits-0", "Failed", what, status="True")
     assert see.condition(applied, "exits-0", "Complete")["status"] == "False", "an exit 0 alone completes nothing"
 
 
@@ -139,13 +147,13 @@ def test_a_claim_that_is_never_bound(applied: Testbed) -> None:
 def test_a_volume_that_is_too_small(applied: Testbed) -> None:
     what = "use a larger claim, or a lower keep"
     see.wait_event(applied, "small", "ColdStart", what, "128 KiB")
-    see.wait_condition(applied, "small", "Training", what)
+    see.wait_condition(applied, "small", "Failed", what, status="True")
 
 
 def test_a_batch_that_raises_keeps_what_was_saved_and_names_the_step(applied: Testbed) -> None:
     what = "step_fn(30) raised ValueError: image 30 is cut short"
     see.wait_event(applied, "raises", "Promoted", what)
-    see.wait_condition(applied, "raises", "Training", what, "without a new checkpoint")
+    see.wait_condition(applied, "raises", "Failed", what, "failed 5 times without a new checkpoint", status="True")
     assert applied.status("raises")["ranks"][0]["checkpointStep"] == 20
     assert see.newest(see.rank_folder(applied, "raises")).step == 20
     first = applied.status("raises")["failovers"][0]

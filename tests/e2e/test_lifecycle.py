@@ -108,6 +108,7 @@ def test_the_events_and_conditions_of_a_complete_job_say_what_happened_and_nothi
         "Redundant": ("False", "Completed"),
         "NodeFaultTolerant": ("False", "Completed"),
         "Complete": ("True", "Completed"),
+        "Failed": ("False", "NotFailed"),
     }
     assert "Every rank has completed its training" in see.kubectl(pair, "describe", "tj", "pair")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from understudy_contract.lease import CheckpointRef, LeaseRecord, Promotion
+from understudy_contract.lease import CheckpointRef, GivenUp, LeaseRecord, Promotion
 from understudy_contract.names import Rank, Role, Term
 
 from understudy_operator.core.model import Aim, Pod
@@ -20,6 +20,7 @@ class EventReason(StrEnum):
     REDUNDANT_LOST = "RedundantLost"
     COMPLETED = "Completed"
     RANK_COMPLETED = "RankCompleted"
+    FAILED = "Failed"
     INVALID_TEMPLATE = "InvalidTemplate"
     REFUSED = "Refused"
     NAME_TAKEN = "NameTaken"
@@ -78,6 +79,15 @@ class Promote:
     def term(self) -> Term:
         """Term that the target gets."""
         return Term(self.lease.term + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Put on a rank's Lease, by CAS, that it has failed too often: the job has failed."""
+
+    rank: Rank
+    lease: LeaseRecord
+    given_up: GivenUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +160,9 @@ class Emit:
     message: str
 
 
-Action = Prepare | OpenRank | OpenSlot | Promote | AssignSlot | CreatePod | Relabel | DeletePod | WriteStatus | Emit
-
 Creation = Prepare | OpenRank | OpenSlot | CreatePod
 """Actions that make something, which a person may have to allow first."""
+Action = Creation | Promote | GiveUp | AssignSlot | Relabel | DeletePod | WriteStatus | Emit
 
 
 def aim(action: Action) -> Aim:
@@ -166,7 +175,7 @@ def rank_of(action: Action) -> Rank | None:
     match action:
         case Relabel() | DeletePod():
             return action.pod.rank
-        case OpenRank() | OpenSlot() | Promote() | AssignSlot() | CreatePod():
+        case OpenRank() | OpenSlot() | Promote() | GiveUp() | AssignSlot() | CreatePod():
             return action.rank
         case _:
             return None

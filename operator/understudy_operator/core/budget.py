@@ -17,11 +17,24 @@ BACKOFF_MAX_S: Final = 60.0
 """A script that cannot run is tried once a minute: seldom enough to cost nothing, often enough to notice the repair."""
 
 
+def progressed(record: LeaseRecord) -> bool:
+    """Tell whether a checkpoint has been committed since the rank was passed on last."""
+    since = record.promotion.checkpoint if record.promotion else None
+    return record.floor is not None and record.floor.step > 0 and (since is None or record.floor > since)
+
+
 def standing(record: LeaseRecord) -> int:
     """Count a rank's consecutive failures without progress: none once a newer checkpoint is committed."""
-    since = record.promotion.checkpoint if record.promotion else None
-    progressed = record.floor is not None and record.floor.step > 0 and (since is None or record.floor > since)
-    return 0 if progressed else record.failures
+    return 0 if progressed(record) else record.failures
+
+
+def application_failures_after(record: LeaseRecord, failure: Failure) -> int:
+    """Count what the program itself did wrong without progress between, `failure` included: what ends a job.
+
+    Unlike the back-off's count it leaves out every pod that was taken away, reported or not.
+    """
+    before = record.promotion.failures if record.promotion is not None and not progressed(record) else 0
+    return before + int(failure.application)
 
 
 def failures_after(record: LeaseRecord, failure: Failure) -> int:

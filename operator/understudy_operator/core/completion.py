@@ -1,8 +1,8 @@
-"""When a rank, and the job, is complete.
+"""When a rank, and the job, is complete; and when the job has failed.
 
 Complete means that the rank's present holder said so for its term, after its last checkpoint was committed and the
 script had exited 0. An exit 0 without that statement is a failure; a pod that is deleted afterwards takes nothing
-back.
+back. A job has failed when one of its ranks was given up. Neither is taken back.
 """
 
 from understudy_contract.exits import ReleaseReason
@@ -19,3 +19,16 @@ def rank_complete(view: RankView) -> bool:
 def job_complete(observation: Observation) -> bool:
     """Tell whether every rank has finished, or the job was seen to have: completion is never taken back."""
     return observation.job.status.get("phase") == "Succeeded" or all(rank_complete(v) for v in observation.ranks)
+
+
+def job_failed(observation: Observation) -> bool:
+    """Tell whether a rank was given up, or the job was seen to have failed."""
+    if job_complete(observation):
+        return False
+    given_up = any(v.lease is not None and v.lease.record.given_up is not None for v in observation.ranks)
+    return given_up or observation.job.status.get("phase") == "Failed"
+
+
+def job_over(observation: Observation) -> bool:
+    """Tell whether nothing of the job is to run any more."""
+    return job_complete(observation) or job_failed(observation)

@@ -8,7 +8,7 @@ from understudy_contract.lease import Phase, micro_time
 
 from understudy_operator.core import budget
 from understudy_operator.core.actions import Action, Emit, EventReason
-from understudy_operator.core.completion import job_complete, rank_complete
+from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.model import Now, Observation, Pod, RankView, Running, Waiting
 
 STUCK_REASONS: Final = frozenset(
@@ -39,6 +39,8 @@ class Finding:
 def assess(observation: Observation, ready: int, desired: int, now: Now) -> dict[str, Finding]:
     """Assess every condition; `ready` and `desired` count redundant pods."""
     complete = job_complete(observation)
+    if job_failed(observation):
+        return _failed(observation)
     return {
         "Training": _training(observation, complete, now),
         "Redundant": _redundant(observation, ready, desired, complete),
@@ -48,6 +50,26 @@ def assess(observation: Observation, ready: int, desired: int, now: Now) -> dict
             "Completed" if complete else "NotYet",
             "Every rank has completed its training" if complete else "Not every rank has completed its training",
         ),
+        "Failed": Finding(False, "NotFailed", "No rank has been given up"),
+    }
+
+
+def _failed(observation: Observation) -> dict[str, Finding]:
+    given_up = [v.lease.record.given_up for v in observation.ranks if v.lease and v.lease.record.given_up]
+    before: Mapping[str, Any] = next(
+        (c for c in observation.job.status.get("conditions", ()) if c.get("type") == "Failed"), {}
+    )
+    reason, message = str(before.get("reason", "Failed")), str(before.get("message", "A rank has been given up"))
+    if given_up:
+        reason = str(given_up[0].cause)
+        message = f"{given_up[0].message}. Correct the script or its image and apply the job anew, under another name."
+    over = Finding(False, "Failed", "The job has failed")
+    return {
+        "Training": over,
+        "Redundant": over,
+        "NodeFaultTolerant": over,
+        "Complete": Finding(False, "Failed", "Not every rank has completed its training"),
+        "Failed": Finding(True, reason, message),
     }
 
 
@@ -76,7 +98,7 @@ def render(
 
 def events(observation: Observation, now: Now) -> list[Action]:
     """List the Events about pods and claims that do not come up."""
-    if job_complete(observation):
+    if job_over(observation):
         return []
     found: list[Action] = []
     told: set[tuple[str, str]] = set()

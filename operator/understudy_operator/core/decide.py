@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from understudy_operator.core import status as status_clause
-from understudy_operator.core.actions import Action, Prepare, Promote
-from understudy_operator.core.completion import job_complete, rank_complete
+from understudy_operator.core.actions import Action, GiveUp, Prepare, Promote
+from understudy_operator.core.completion import job_over, rank_complete
 from understudy_operator.core.detection import judge_primary
 from understudy_operator.core.model import Now, Observation, RankView
 from understudy_operator.core.provisioning import provide_rank, removals
@@ -37,7 +37,7 @@ def decide(observation: Observation, now: Now) -> Decision:
     promotions: list[Promote] = []
     rest: list[Action] = []
     wake_at = math.inf
-    if job_complete(observation):
+    if job_over(observation):
         for view in observation.ranks:
             gone, again_at = removals(observation.job.name, view, now, over=True)
             rest += gone
@@ -53,6 +53,9 @@ def decide(observation: Observation, now: Now) -> Decision:
             if isinstance(verdict, Promote):
                 promotions.append(verdict)
                 continue
+            if isinstance(verdict, GiveUp):
+                rest.append(verdict)
+                continue
             actions, again_at = provide_rank(observation, view, now)
             rest += actions
             wake_at = min(wake_at, verdict, again_at)
@@ -61,7 +64,7 @@ def decide(observation: Observation, now: Now) -> Decision:
     return Decision(tuple(promotions), tuple(rest), min(wake_at, again_at))
 
 
-def _promotion(observation: Observation, view: RankView, now: Now) -> Promote | float:
+def _promotion(observation: Observation, view: RankView, now: Now) -> Promote | GiveUp | float:
     if view.lease is None or rank_complete(view):
         return math.inf
     waiting = candidates(view, observation.nodes, now.at)

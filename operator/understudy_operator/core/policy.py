@@ -10,6 +10,7 @@ DEFAULT_LEASE_DURATION_S: Final = 10
 DEFAULT_HAND_OVER_S: Final = 20
 DEFAULT_PROGRESS_DEADLINE_S: Final = 60
 DEFAULT_STARTUP_DEADLINE_S: Final = 600
+DEFAULT_MAX_FAILURES: Final = 5
 DEFAULT_KEEP: Final = 3
 GRACE_MARGIN_S: Final = 10
 """The grace period of a pod exceeds its hand-over by this much: room to write the release and to end the trainer."""
@@ -34,6 +35,8 @@ class Policy:
     hand_over_s: int
     progress_deadline_s: int
     startup_deadline_s: int
+    max_failures: int
+    """Consecutive failures of the application without a new checkpoint, at which the job has failed."""
 
     @property
     def grace_period_s(self) -> int:
@@ -68,5 +71,6 @@ def read_policy(job: str, spec: Mapping[str, Any]) -> Policy:
         lease_duration_s=int(failover.get("leaseDurationSeconds", DEFAULT_LEASE_DURATION_S)),
         hand_over_s=int(failover.get("handOverSeconds", DEFAULT_HAND_OVER_S)),
         progress_deadline_s=int(failover.get("progressDeadlineSeconds", DEFAULT_PROGRESS_DEADLINE_S)),
+        max_failures=int(failover.get("maxFailuresWithoutProgress", DEFAULT_MAX_FAILURES)),
         startup_deadline_s=int(failover.get("startupDeadlineSeconds", DEFAULT_STARTUP_DEADLINE_S)),
     )

@@ -161,12 +161,13 @@ def removals(job: str, view: RankView, now: Now, *, over: bool) -> tuple[list[Ac
     spared = {} if over else _served(view)
     idle = [p for p in view.pods.values() if p.is_of(job) and p.deleting_since is None and p.name not in spared]
     for pod in idle:
-        # A primary that completed is ending; what runs on beside its trainer, if anything, is a sidecar.
-        if pod.finished or (pod.name == holder and not (over and pod.ended)):
+        if pod.finished or (pod.name == holder and not over):
             continue
+        if pod.name == holder and rank_complete(view) and not pod.ended:
+            continue  # it is ending; what runs on beside its trainer after that, if anything, is a sidecar
         due = now.at if pod.ending_since is None else pod.ending_since + ENDS_WITHIN_S
         if due <= now.at:
-            found.append(DeletePod(pod, "its training is complete" if over else "it lost its role"))
+            found.append(DeletePod(pod, "its training is over" if over else "it lost its role"))
         else:
             wake_at = min(wake_at, due)
     finished = sorted((p for p in idle if p.finished and p.name != holder), key=lambda p: p.incarnation)

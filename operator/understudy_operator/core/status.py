@@ -14,7 +14,7 @@ from understudy_contract.lease import Heartbeat, Phase, Promotion
 
 from understudy_operator.core import budget, conditions
 from understudy_operator.core.actions import Action, Emit, EventReason, WriteStatus
-from understudy_operator.core.completion import job_complete, rank_complete
+from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.model import Now, Observation, RankView
 
 PROGRESS_S: Final = 10.0
@@ -60,7 +60,8 @@ def _status(observation: Observation, now: Now) -> Json:
     promotions = [v.lease.record.promotion for v in observation.ranks if v.lease and v.lease.record.promotion]
     complete = job_complete(observation)
     ready = sum(r["ready"] for entry in ranks for r in entry["redundant"])
-    desired = 0 if complete else job.policy.redundancy * sum(not rank_complete(v) for v in observation.ranks)
+    at_work = 0 if job_over(observation) else sum(not rank_complete(v) for v in observation.ranks)
+    desired = job.policy.redundancy * at_work
     found = conditions.assess(observation, ready, desired, now)
     return {
         "observedGeneration": job.generation,
@@ -80,6 +81,8 @@ def _status(observation: Observation, now: Now) -> Json:
 def _phase(observation: Observation, complete: bool, found: Mapping[str, conditions.Finding]) -> str:
     if complete:
         return "Succeeded"
+    if job_failed(observation):
+        return "Failed"
     if not any(v.lease is not None and v.lease.record.floor is not None for v in observation.ranks):
         return "Pending"
     whole = found["Training"].holds and (observation.job.policy.redundancy == 0 or found["Redundant"].holds)
@@ -101,7 +104,7 @@ def _rank(observation: Observation, view: RankView) -> Json:
         entry["checkpointStep"] = int(record.floor_step)
     if record.heartbeat is not None and record.heartbeat.model is not None:
         entry["model"] = record.heartbeat.model
-    if rank_complete(view):
+    if rank_complete(view) or job_failed(observation):
         return entry
     for slot, lease in enumerate(view.slots):
         pod = view.slot_pod(slot)
@@ -185,6 +188,10 @@ def _events(observation: Observation, status: Json, now: Now) -> list[Action]:
             completed = True
             message = f"Rank {view.rank} has completed its training"
             events.append(Emit(f"rank {view.rank} complete", False, EventReason.RANK_COMPLETED, message))
+        given_up = view.lease.record.given_up if view.lease is not None else None
+        if given_up is not None and _is_news(given_up.at, now):
+            message = f"{given_up.message}. The job has failed; its checkpoints are kept."
+            events.append(Emit(f"rank {view.rank} given up", True, EventReason.FAILED, message))
     if status["phase"] == "Succeeded" and completed:
         events.append(Emit("complete", False, EventReason.COMPLETED, "Every rank has completed its training"))
     return events + conditions.events(observation, now)

@@ -8,11 +8,11 @@ before a cold start.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from understudy_contract.lease import CheckpointRef, Phase, Promotion, micro_time
+from understudy_contract.lease import CheckpointRef, GivenUp, Phase, Promotion, micro_time
 from understudy_contract.names import pod_name
 
 from understudy_operator.core import budget
-from understudy_operator.core.actions import Promote
+from understudy_operator.core.actions import GiveUp, Promote
 from understudy_operator.core.detection import ACKNOWLEDGE_S, Failure
 from understudy_operator.core.model import Job, Now, Pod, RankView, Running
 
@@ -77,14 +77,21 @@ def successor(view: RankView, failure: Failure, nodes: Mapping[str, bool], now: 
     return None
 
 
-def succeed(job: Job, view: RankView, failure: Failure, nodes: Mapping[str, bool], now: Now) -> Promote | float:
-    """Decide on a lost rank: the promotion, or when to decide again.
+def succeed(
+    job: Job, view: RankView, failure: Failure, nodes: Mapping[str, bool], now: Now
+) -> Promote | GiveUp | float:
+    """Decide on a lost rank: the promotion, or when to decide again; or that it was lost once too often.
 
     A cold start waits out the back-off of the application's consecutive failures; a warm successor never waits.
     """
     assert view.lease is not None
     lease, record = view.lease, view.lease.record
     failures = budget.failures_after(record, failure)
+    counted = budget.application_failures_after(record, failure)
+    if failure.application and counted >= job.policy.max_failures:
+        times = "once" if counted == 1 else f"{counted} times"
+        message = f"Rank {view.rank} has failed {times} without a new checkpoint; last: {failure.message}"
+        return GiveUp(view.rank, record, GivenUp(failure.cause, message, micro_time(now.wall)))
     chosen = successor(view, failure, nodes, now)
     if isinstance(chosen, float):
         return chosen
@@ -131,4 +138,5 @@ def _record(view: RankView, failure: Failure, target: str, cold: bool, now: Now)
         checkpoint=record.floor,
         failovers=(last.failovers if last else 0) + 1,
         restarts=(last.restarts if last else 0) + int(cold),
+        failures=budget.application_failures_after(record, failure),
     )

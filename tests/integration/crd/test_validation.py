@@ -204,7 +204,8 @@ def test_immutable_fields_cannot_be_taken_away(jobs: Any, stored: dict[str, Any]
 
 def test_redundancy_and_failover_may_change(jobs: Any, stored: dict[str, Any]) -> None:
     failover = {"leaseDurationSeconds": 4, "handOverSeconds": 5, "progressDeadlineSeconds": 6}
-    change = {"redundancy": 2, "failover": {**failover, "startupDeadlineSeconds": 10}}
+    failover |= {"startupDeadlineSeconds": 10, "maxFailuresWithoutProgress": 1}
+    change = {"redundancy": 2, "failover": failover}
     changed = jobs.patch(stored["metadata"]["name"], {"spec": change})
     assert changed["spec"]["redundancy"] == 2
     assert changed["spec"]["failover"] == change["failover"]
@@ -219,6 +220,7 @@ def test_defaults_are_filled_in(jobs: Any) -> None:
         "leaseDurationSeconds": 10,
         "progressDeadlineSeconds": 60,
         "startupDeadlineSeconds": 600,
+        "maxFailuresWithoutProgress": 5,
         "handOverSeconds": 20,
     }
 

@@ -14,6 +14,7 @@ from understudy_operator.core.actions import (
     CreatePod,
     DeletePod,
     Emit,
+    GiveUp,
     OpenRank,
     OpenSlot,
     Prepare,
@@ -89,6 +90,8 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
             if action.cold:
                 world = world.remember(unborn=memory.unborn | {action.target})
             return _suspect(world, action.suspect_node)
+        case GiveUp():
+            return _swap(world, action.lease, given_up=action.given_up)
         case AssignSlot():
             rank_record = action.rank_lease
             world = _swap(world, rank_record, incarnation=rank_record.incarnation + 1)

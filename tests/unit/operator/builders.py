@@ -36,13 +36,16 @@ RANK, SLOT = "digits-0", "digits-0-s0"
 A = TypeVar("A")
 
 
-def a_job(*, ranks: int = 1, redundancy: int = 1, status: Mapping[str, Any] | None = None) -> Job:
+def a_job(
+    *, ranks: int = 1, redundancy: int = 1, max_failures: int = 5, status: Mapping[str, Any] | None = None
+) -> Job:
     """Build the job `digits`."""
+    failover = {"leaseDurationSeconds": LEASE_S, "handOverSeconds": HAND_OVER_S}
     spec = {
         "ranks": ranks,
         "redundancy": redundancy,
         "template": {"spec": {"containers": [{"name": "trainer", "command": ["python", "train.py"]}]}},
-        "failover": {"leaseDurationSeconds": LEASE_S, "handOverSeconds": HAND_OVER_S},
+        "failover": {**failover, "maxFailuresWithoutProgress": max_failures},
     }
     return Job("default", "digits", "job-uid", 1, "2026-01-01T00:00:00Z", read_policy("digits", spec), status or {})
 

@@ -1,0 +1,96 @@
+"""When a job has failed: the same program, failing again and again, with no checkpoint between."""
+
+import pytest
+from understudy_contract.lease import Cause, GivenUp, Phase
+from understudy_contract.names import Term
+from understudy_operator.core.actions import AssignSlot, CreatePod, DeletePod, GiveUp
+
+from tests.unit.operator.builders import PRIMARY, RANK, UNDERSTUDY, Scene, a_promotion, ago, checkpoint, ended, of
+
+SECOND = "digits-1-0"
+
+
+def failing(failures: int, **promotion: object) -> Scene:
+    """A primary that has just failed; its program had failed so often before, with step 100 as newest checkpoint."""
+    history = a_promotion(term=1, failures=failures, **{"checkpoint": checkpoint(100), **promotion})
+    return Scene().lease(RANK, promotion=history).released(RANK, "ProcessExited", 3, "ValueError: step 107")
+
+
+def given_up(scene: Scene) -> Scene:
+    """The rank's Lease says that it was given up."""
+    return scene.lease(
+        RANK, given_up=GivenUp(Cause.PROCESS_EXITED, "Rank 0 has failed 5 times", "2026-01-01T11:59:59Z")
+    )
+
+
+def test_the_fifth_failure_without_a_new_checkpoint_ends_the_job() -> None:
+    (fourth,) = failing(3).decide().promotions
+    assert fourth.promotion is not None and fourth.promotion.failures == 4
+    decision = failing(4).decide()
+    assert decision.promotions == ()
+    (action,) = of(decision.rest, GiveUp)
+    assert action.given_up.cause == Cause.PROCESS_EXITED
+    assert action.given_up.message == (
+        "Rank 0 has failed 5 times without a new checkpoint; last: the trainer of pod digits-0-0 ended: "
+        "ValueError: step 107"
+    )
+
+
+def test_a_new_checkpoint_starts_the_count_again() -> None:
+    (promote,) = failing(4, checkpoint=checkpoint(80)).decide().promotions
+    assert promote.promotion is not None and promote.promotion.failures == 1
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        lambda s: s.gone(PRIMARY),
+        lambda s: s.pod(PRIMARY, phase="Failed", reason="Evicted", container=None),
+        lambda s: s.lease(RANK, silent_s=60),
+        lambda s: s.pod(PRIMARY, deleting_since=ago(1)).released(RANK, "ProcessExited", 143),
+    ],
+    ids=["deleted", "evicted", "silent", "killed while it was deleted"],
+)
+def test_a_pod_that_was_taken_away_never_counts(taken: object) -> None:
+    history = a_promotion(term=1, failures=4, checkpoint=checkpoint(100))
+    (promote,) = taken(Scene().lease(RANK, promotion=history)).decide().promotions  # type: ignore[operator]
+    assert promote.promotion is not None and promote.promotion.failures == 4
+
+
+def test_pods_that_vanish_before_they_report_back_off_and_never_end_the_job() -> None:
+    scene = Scene(redundancy=0).beat(RANK, none=True).gone(PRIMARY)
+    scene.lease(RANK, failures=50, silent_s=61, promotion=a_promotion(term=1, failures=4, cold=True))
+    (promote,) = scene.decide().promotions
+    assert promote.failures == 51
+
+
+def test_a_failed_job_ends_all_its_pods_but_what_has_ended_and_makes_none() -> None:
+    scene = given_up(Scene(ranks=2)).pod(PRIMARY, container=ended(3), phase="Failed").gone("digits-1-1")
+    rest = scene.decide().rest
+    assert {d.pod.name for d in of(rest, DeletePod)} == {UNDERSTUDY, SECOND}
+    assert (of(rest, AssignSlot), of(rest, CreatePod)) == ([], [])
+
+
+def test_its_status_says_so_for_good() -> None:
+    scene = given_up(Scene(ranks=2)).settled()
+    status = scene.written()
+    assert (status["phase"], status["redundantDesired"]) == ("Failed", 0)
+    failed = scene.condition("Failed")
+    assert (failed["status"], failed["reason"]) == ("True", "ProcessExited")
+    assert failed["message"].startswith("Rank 0 has failed 5 times. Correct the script or its image")
+    assert scene.condition("Training")["status"] == scene.condition("Complete")["status"] == "False"
+    assert scene.events()["rank 0 given up"].reason == "Failed"
+    scene.gone(*list(scene.leases), *list(scene.pods))
+    assert (scene.written()["phase"], scene.condition("Failed")) == ("Failed", failed)
+    assert scene.decide().promotions == ()
+
+
+def test_nothing_is_promoted_in_a_failed_job() -> None:
+    scene = given_up(Scene(ranks=2)).gone(SECOND)
+    assert scene.decide().promotions == ()
+
+
+def test_a_rank_that_goes_on_after_a_failure_is_not_blamed_for_it() -> None:
+    scene = Scene().promoted(failures=3).beat(RANK, pod=UNDERSTUDY, term=2, phase=Phase.TRAINING)
+    scene.lease(RANK, term=Term(2))
+    assert scene.condition("Failed")["status"] == "False"
