@@ -88,8 +88,8 @@ class Stage:
     async def lease(self, name: str) -> LeaseRecord:
         return decode_lease(await self.api.get(f"{self.path('leases')}/{name}"))
 
-    async def until(self, kind: str, name: str, holds: Callable[[Json], bool], what: str) -> Json:
-        """Wait until an object is there and satisfies `holds`; fails with its last state."""
+    async def until(self, kind: str, name: str | None, holds: Callable[[Json], bool], what: str) -> Json:
+        """Wait until an object, or any of its kind, is there and satisfies `holds`; fails with its last state."""
         last: Json | None = None
 
         def matching(event: Json) -> bool:
@@ -120,7 +120,7 @@ class Stage:
         return record_of(found)
 
     async def _watch(
-        self, kind: str, name: str, matching: Callable[[Json], bool], what: str, last: Callable[[], Json | None]
+        self, kind: str, name: str | None, matching: Callable[[Json], bool], what: str, last: Callable[[], Json | None]
     ) -> Json:
         try:
             async with asyncio.timeout(WAIT_S), aclosing(self._events(kind, name)) as events:
@@ -131,8 +131,8 @@ class Stage:
             pass
         raise AssertionError(f"waited {WAIT_S:.0f} s in vain for {what}; last seen: {json.dumps(last(), indent=1)}")
 
-    async def _events(self, kind: str, name: str) -> AsyncIterator[Json]:
-        params = {"fieldSelector": f"metadata.name={name}"}
+    async def _events(self, kind: str, name: str | None) -> AsyncIterator[Json]:
+        params = {"fieldSelector": f"metadata.name={name}"} if name is not None else {}
         lines = self.api.watch(self.path(kind), params=params, timeout_s=WAIT_S + 10, silence_s=WAIT_S + 10)
         async with aclosing(lines):
             async for line in lines:
