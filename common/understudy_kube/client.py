@@ -105,10 +105,6 @@ class Api:
         """Create an object; Conflict (reason AlreadyExists) when the name is taken."""
         return await self.request("POST", path, body=body, params=params)
 
-    async def put(self, path: str, body: bytes, *, params: _Params | None = None) -> bytes:
-        """Replace an object; Conflict when its resourceVersion is stale."""
-        return await self.request("PUT", path, body=body, params=params)
-
     async def delete(self, path: str, *, body: bytes | None = None, params: _Params | None = None) -> bytes:
         """Delete an object; `body` is a DeleteOptions (preconditions, grace period)."""
         return await self.request("DELETE", path, body=body, params=params)

@@ -100,14 +100,11 @@ class Informer(Generic[R]):
         self._clock = clock
         self._records: dict[Key, R] = {}
         self._versions: dict[Key, tuple[str, int]] = {}
-        self._changed_at: dict[Key, float] = {}
         self._deleted: set[str] = set()
         self._deleted_order: deque[str] = deque()
         self._position = ""
         self._opened_at = 0.0
         self.records: Final[Mapping[Key, R]] = self._records
-        self.changed_at: Final[Mapping[Key, float]] = self._changed_at
-        """When each object was last seen to change."""
         self.contact: Final = Contact(clock)
         """Every line of the watch is heard there; whoever needs to know more often may ask the server and tell it."""
         self.synced: Final = asyncio.Event()
@@ -208,7 +205,6 @@ class Informer(Generic[R]):
         new = self._to_record(obj)
         self._records[key] = new
         self._versions[key] = (meta.uid, version)
-        self._changed_at[key] = self._clock()
         self._on_change(old, new)
 
     def _drop(self, key: Key, *, uid: str | None = None) -> None:
@@ -217,7 +213,7 @@ class Informer(Generic[R]):
         if known is None or (uid is not None and known[0] != uid):
             return  # never seen, or a younger object of the same name stands there
         old = self._records.pop(key)
-        del self._versions[key], self._changed_at[key]
+        del self._versions[key]
         self._on_change(old, None)
 
     def _bury(self, uid: str) -> None:

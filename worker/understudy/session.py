@@ -60,7 +60,6 @@ class Session:
         state: State,
         step_fn: Callable[[int], object],
         *,
-        name: str | None = None,
         metrics: Callable[[], Mapping[str, float]] | None = None,
         prepare: Callable[[int], None] | None = None,
         export: Callable[[Path], None] | None = None,
@@ -79,7 +78,6 @@ class Session:
         `warm_up_always` warms a primary up as well. `directory` and `fresh` are for standalone runs.
         """
         self.context: Context = read_context(directory=directory, fresh=fresh)
-        self.name = name or self.context.job
         self._state = state
         self._step_fn = step_fn
         self._metrics = metrics or dict
