@@ -78,7 +78,12 @@ def test_a_batch_that_raises_is_named_and_the_last_checkpoint_stays(features: di
 
 
 def test_odd_batches_are_trained_on(features: dict[str, Any]) -> None:
-    assert features["odd_batches_are_trained_on"] == 20
+    step, said = features["odd_batches_are_trained_on"]
+    assert step == 20
+    (once,) = said
+    assert once.startswith(
+        "batch(step=7) has shapes 3×8, 3 where earlier batches had shapes 16×8, 16: TensorFlow traces"
+    )
 
 
 def test_a_batch_that_does_not_fit_the_model_is_named_with_both_shapes(features: dict[str, Any]) -> None:
