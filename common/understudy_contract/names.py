@@ -114,6 +114,11 @@ def lease_names(job: str, ranks: int) -> tuple[str, ...]:
     )
 
 
+def budget_name(job: str, rank: int) -> str:
+    """Name a rank's PodDisruptionBudget."""
+    return f"{job}-{rank}"
+
+
 def service_name(job: str) -> str:
     """Name the headless Service of a job's primaries."""
     return job

@@ -106,7 +106,7 @@ class Actor:
                 await self._promote(job, action, memo, now)
             case Prepare():
                 self._world.claims.upsert(await prepare(self._api, job, trial=action.trial))
-                memo.prepared_at = now.at
+                memo.prepared_at, memo.prepared_generation = now.at, job.generation
             case OpenRank():
                 await self._open_rank(job, action, memo, now)
             case OpenSlot():

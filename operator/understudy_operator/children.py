@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from understudy_contract import names
 from understudy_contract.lease import micro_time
-from understudy_contract.names import Annotation, Env, Label, Role
+from understudy_contract.names import Annotation, Env, Label, Rank, Role
 
 from understudy_operator.core.actions import CreatePod, Placement
 from understudy_operator.core.model import Job, Now
@@ -94,6 +94,21 @@ def worker_binding(job: Job) -> Json:
         "metadata": _meta(job, name),
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
         "subjects": [{"kind": "ServiceAccount", "name": job.policy.account_name or name, "namespace": job.namespace}],
+    }
+
+
+def disruption_budget(job: Job, rank: Rank) -> Json:
+    """Build the budget of a rank: a drain takes one of its pods when another is Ready, stepping or warm."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": _meta(job, names.budget_name(job.name, rank), labels={Label.RANK: str(rank)}),
+        "spec": {
+            "minAvailable": 1,
+            "selector": {"matchLabels": {Label.JOB_UID: job.uid, Label.RANK: str(rank)}},
+            # A pod that does not step yet, or is not warm yet, has nothing to lose.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
     }
 
 

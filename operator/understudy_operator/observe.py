@@ -49,6 +49,7 @@ class Memo:
     """What this process knows of one job beyond the API: lost with it, and nothing is unsafe without."""
 
     prepared_at: float = -math.inf
+    prepared_generation: int = 0
     problems: dict[model.Aim, model.Problem] = field(default_factory=dict)
     unborn: set[str] = field(default_factory=set)
     emitted: set[str] = field(default_factory=set)
@@ -180,6 +181,7 @@ class World:
             nodes=dict(self.nodes.records.values()),
             suspect_nodes=frozenset(n for n, since in self._suspects.items() if at < since + SUSPICION_S),
             prepared_at=memo.prepared_at,
+            prepared_generation=memo.prepared_generation,
             problems=dict(memo.problems),
             unborn=frozenset(memo.unborn),
             status_written_at=memo.status_written_at,

@@ -20,6 +20,7 @@ CHILDREN = {
     "leases": "/apis/coordination.k8s.io/v1",
     "roles": "/apis/rbac.authorization.k8s.io/v1",
     "rolebindings": "/apis/rbac.authorization.k8s.io/v1",
+    "poddisruptionbudgets": "/apis/policy/v1",
     "endpointslices": "/apis/discovery.k8s.io/v1",
 }
 """Kinds of which a job might leave something behind, and the API of each."""

@@ -91,7 +91,8 @@ def _prepare(observation: Observation, now: Now) -> list[Action]:
     leases = [view.lease for view in observation.ranks if view.lease is not None and not rank_complete(view)]
     if any(lease.acknowledged and now.at >= lease.silent_since + lease.record.duration_s for lease in leases):
         every_s = PREPARE_SILENT_S
-    if now.at < observation.prepared_at + every_s:
+    stale = observation.prepared_generation != observation.job.generation
+    if now.at < observation.prepared_at + every_s and not stale:
         return []
     first = observation.prepared_at == -math.inf
     return [Prepare(trial=first and not any(view.pods for view in observation.ranks))]

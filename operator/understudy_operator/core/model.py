@@ -224,6 +224,8 @@ class Observation:
     prepared_at: float
     """When this process made sure of the children that never change: claim, Service, ServiceAccount, Role; -inf: not
     yet."""
+    prepared_generation: int
+    """Generation of the spec that they were made for."""
     problems: Mapping[Aim, Problem]
     """What the API refuses to make; each is tried again, and over when that succeeds."""
     unborn: frozenset[str]

@@ -25,6 +25,7 @@ OPERATOR: set[Right] = {
     *itertools.product(("get", "list", "watch", "create"), [""], ["persistentvolumeclaims"]),
     *itertools.product(("get", "create"), [""], ["services", "serviceaccounts"]),
     *itertools.product(("get", "create"), ["rbac.authorization.k8s.io"], ["roles", "rolebindings"]),
+    *itertools.product(("get", "create", "delete"), ["policy"], ["poddisruptionbudgets"]),
     *itertools.product(("get", "list", "watch"), [""], ["nodes"]),
     ("create", "", "events"),
 }
@@ -66,6 +67,7 @@ RESOURCES = (
     ("rbac.authorization.k8s.io", "rolebindings"),
     ("rbac.authorization.k8s.io", "clusterroles"),
     ("rbac.authorization.k8s.io", "clusterrolebindings"),
+    ("policy", "poddisruptionbudgets"),
     ("apps", "deployments"),
     ("batch", "jobs"),
     ("apiextensions.k8s.io", "customresourcedefinitions"),

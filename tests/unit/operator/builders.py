@@ -214,6 +214,7 @@ class Scene:
         values: dict[str, Any] = {
             "suspect_nodes": frozenset(),
             "prepared_at": ago(60),
+            "prepared_generation": self.job.generation,
             "problems": {},
             "unborn": frozenset(),
             "status_written_at": ago(1),

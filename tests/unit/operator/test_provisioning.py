@@ -118,6 +118,9 @@ class TestPreparing:
         assert of(Scene().given(prepared_at=ago(200)).decide().rest, Prepare) == []
         assert of(Scene().given(prepared_at=ago(601)).decide().rest, Prepare) == [Prepare(trial=False)]
 
+    def test_at_once_when_the_spec_has_changed(self) -> None:
+        assert of(Scene().given(prepared_generation=0).decide().rest, Prepare) == [Prepare(trial=False)]
+
     def test_soon_when_a_primary_falls_silent_that_missing_rights_may_have_silenced(self) -> None:
         silent = Scene().lease(RANK, silent_s=LEASE_S + 1).lease(SLOT, silent_s=LEASE_S + 1)
         assert of(silent.given(prepared_at=ago(10)).decide().rest, Prepare) == []

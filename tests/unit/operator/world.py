@@ -175,6 +175,7 @@ def observe(world: World) -> Observation:
         nodes=world.nodes,
         suspect_nodes=frozenset(n for n, at in memory.suspects.items() if world.at < at + SUSPICION_S),
         prepared_at=memory.prepared_at,
+        prepared_generation=job.generation,
         problems={},
         unborn=memory.unborn,
         status_written_at=memory.status_written_at,

@@ -1,0 +1,69 @@
+"""`kubectl drain`: a primary leaves when a redundant pod can take over, without losing a step, and not before."""
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from testbed import Testbed
+from tests.e2e import jobs, see
+
+pytestmark = pytest.mark.cluster
+
+JOB = "mover"
+
+
+@pytest.fixture
+def mover(bed: Testbed) -> Iterator[Testbed]:
+    """A job at work whose pods stand on two nodes; cordoned nodes are opened again."""
+    bed.apply(jobs.job(JOB, arguments={"save_every": 50, "pace": 0.02}))
+    bed.wait_settled(JOB)
+    yield bed
+    for node in bed.cluster.nodes:
+        see.kubectl(bed, "uncordon", node.name)
+
+
+def drain(testbed: Testbed, node: str, *, timeout_s: int) -> subprocess.CompletedProcess[str]:
+    """Drain a node of the job's pods, as an administrator would."""
+    uid = testbed.world.jobs[JOB]["metadata"]["uid"]
+    command = testbed.kubectl(
+        "drain",
+        node,
+        "--delete-emptydir-data",
+        f"--timeout={timeout_s}s",
+        f"--pod-selector=understudy.dev/job-uid={uid}",
+    )
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_drained_primary_loses_no_step_and_the_last_one_is_not_taken(mover: Testbed) -> None:
+    old = mover.primary(JOB, 0)
+    done = drain(mover, old.node, timeout_s=180)
+    assert done.returncode == 0, done.stdout + done.stderr
+    failovers = mover.wait_until(
+        lambda: [e for e in mover.status(JOB).get("failovers", []) if "firstStepAt" in e],
+        timeout_s=see.WAIT_S,
+        what="the failover in the status",
+    )
+    assert {(e["cause"], e["lostSteps"], e["cold"]) for e in failovers} == {("PodDeleted", 0, False)}
+    mover.wait_settled(JOB)
+    new = mover.primary(JOB, 0)
+    assert old.node not in {pod.node for pod in mover.world.pods.values() if pod.job == JOB and not pod.terminated}
+
+    refused = drain(mover, new.node, timeout_s=15)
+    assert refused.returncode != 0
+    assert "disruption budget" in refused.stdout + refused.stderr
+    last = mover.primary(JOB, 0)
+    log = mover.logs.of(last.name)
+    goal = log.steps[-1].step + 50 if log.steps else 50
+    mover.wait_until(lambda: log.steps and log.steps[-1].step > goal, timeout_s=see.WAIT_S, what="50 more steps")
+    assert {e["lostSteps"] for e in mover.status(JOB)["failovers"] if "lostSteps" in e} == {0}
+
+
+def test_without_redundant_pods_a_node_can_be_drained(bed: Testbed) -> None:
+    bed.apply(jobs.job(JOB, redundancy=1, arguments={"save_every": 50, "pace": 0.02}))
+    bed.wait_settled(JOB)
+    path = f"/apis/policy/v1/namespaces/{bed.namespace}/poddisruptionbudgets"
+    see.until(bed, path, lambda found: len(found) == 1, "the budget of the rank")
+    see.kubectl(bed, "patch", "tj", JOB, "--type=merge", '--patch={"spec": {"redundancy": 0}}')
+    see.until(bed, path, lambda found: not found, "the end of a budget that nobody could keep")
