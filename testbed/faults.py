@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from understudy_contract.lease import Cause
+from understudy_contract.reports import Cause
 
 from localcluster import Process
 from localcluster.processes import Identity

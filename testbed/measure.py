@@ -8,7 +8,8 @@ less the one that the new primary says it resumed from; so the job must log ever
 from dataclasses import dataclass
 from typing import Any, Final
 
-from understudy_contract.lease import LeaseRecord, Promotion
+from understudy_contract.lease import LeaseRecord
+from understudy_contract.reports import Promotion
 from understudy_contract.names import TRAINER_CONTAINER, rank_lease_name
 
 from localcluster.node import EmbeddedNode

@@ -1,13 +1,10 @@
 """What the API server says, as Observations.
 
 Holds the informers' records, an index of them by job, and what only this process can know: when it first saw a thing,
-in its own monotonic time. Guarantees that a Lease's silence is counted from the last renewal seen over an unbroken
-watch: a gap in the watch, or half a lease in which the API server gave no sign of life, starts the count again, since
-the renewals of that time could not be heard; and an own write is no renewal. Waking a job is left to `wake`,
-called for every change that matters; a renewal that says nothing new wakes nobody.
+in its own monotonic time (of Leases, hearing.py). Waking a job is left to `wake`, called for every change that matters;
+a renewal that says nothing new wakes nobody.
 """
 
-import asyncio
 import logging
 import math
 import time
@@ -16,13 +13,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from understudy_contract.lease import Heartbeat, LeaseObject, LeaseRecord
+from understudy_contract.lease import LeaseObject, LeaseRecord
 from understudy_contract.names import TRAINER_CONTAINER, Label, Rank, rank_lease_name, slot_lease_name
-from understudy_kube.client import Api, ApiError
+from understudy_contract.reports import Heartbeat
+from understudy_kube.client import Api
 from understudy_kube.informer import Informer, Key
 
 from understudy_operator.core import model
 from understudy_operator.core.policy import InvalidSpecError, read_policy
+from understudy_operator.hearing import LEASES, Hearing
 from understudy_operator.objects import (
     ClaimObject,
     NodeObject,
@@ -34,11 +33,7 @@ from understudy_operator.objects import (
 
 log: Final = logging.getLogger("understudy")
 
-LEASES: Final = "/apis/coordination.k8s.io/v1/leases"
 LEASE_MIN_S: Final = 3
-CONTACT_LOOK_S: Final = 0.5
-"""How often the silence of the API server is looked at: a quarter of the shortest lease, 0.75 s, is not to be missed by
-much."""
 SUSPICION_S: Final = 60.0
 """How long a node is avoided after a pod on it fell silent, unless one is heard from there again: the node controller
 itself needs 40 to 50 s to taint a lost node."""
@@ -75,8 +70,6 @@ class World:
         self._gone: set[str] = set()
         self._pods_of: defaultdict[Key, set[Key]] = defaultdict(set)
         self._sightings: dict[str, _Sighting] = {}
-        self._renewed_at: dict[Key, float] = {}
-        self._steady_since: dict[Key, float] = {}
         self._suspects: dict[str, float] = {}
         self.memos: dict[str, Memo] = {}
         ours = {"labelSelector": str(Label.JOB_UID)}
@@ -92,6 +85,7 @@ class World:
             params=ours,
             clock=clock,
         )
+        self._hearing = Hearing(self.leases.contact, clock)
         self.claims: Final = Informer[model.Claim](
             api,
             "/api/v1/persistentvolumeclaims",
@@ -106,23 +100,8 @@ class World:
         self.informers: Final[tuple[Informer[Any], ...]] = (self.pods, self.leases, self.claims, self.nodes)
 
     async def keep_contact(self) -> None:
-        """Ask the API server for a sign of life when the watch of the Leases gives none, for ever.
-
-        Where many workers renew, this asks nothing; where one is left, or none, it tells their silence from the
-        server's.
-        """
-        contact = self.leases.contact
-        while True:
-            shortest_s = self._shortest_lease_s()
-            left_s = contact.heard_at + shortest_s / 4 - self._clock()
-            if -math.inf < left_s <= 0:
-                try:
-                    # A consistent read: what it takes to answer, a renewal takes as well.
-                    await self._api.get(LEASES, params={"limit": "1"}, timeout_s=shortest_s / 4)
-                    contact.heard()
-                except ApiError as error:
-                    log.info("no sign of life from the API server: %s", error.message)
-            await asyncio.sleep(left_s if 0 < left_s < CONTACT_LOOK_S else CONTACT_LOOK_S)
+        """Know for ever whether the API server lives."""
+        await self._hearing.keep_contact(self._api, self._shortest_lease_s)
 
     def _shortest_lease_s(self) -> float:
         """Of those that a pod renews just now; none is taken for shorter than the shortest that the API admits."""
@@ -231,9 +210,7 @@ class World:
         record = self.leases.records.get(key)
         if record is None or record.owner_uid != job.uid:
             return None
-        changed_at = self._renewed_at[key]
-        silent_since = max(changed_at, self.leases.contact.since(record.duration_s / 2))
-        return model.Lease(record, changed_at, silent_since, self._steady_since[key])
+        return self._hearing.lease(key, record)
 
     def _pod_changed(self, old: PodObject | None, new: PodObject | None) -> None:
         pod = new or old
@@ -270,15 +247,10 @@ class World:
         key = (lease.namespace, lease.name)
         overdue = False
         if new is None:
-            self._renewed_at.pop(key, None)
-            self._steady_since.pop(key, None)
+            self._hearing.forget(key)
         elif old is None or _renewal(old) != _renewal(new):
             # A redundant pod that was too quiet to be promoted may be waited for.
-            now = self._clock()
-            overdue = now >= self._renewed_at.get(key, math.inf) + new.duration_s / 2
-            if overdue or old is None:
-                self._steady_since[key] = now
-            self._renewed_at[key] = now
+            overdue = self._hearing.changed(key, new.duration_s)
             holder = self.pods.records.get((lease.namespace, new.holder))
             if old is not None and holder is not None and holder.spec.node_name is not None:
                 self._suspects.pop(holder.spec.node_name, None)

@@ -1,7 +1,7 @@
 """A trainer that lives and does nothing, while its agent renews: it is replaced as one that died is."""
 
 import pytest
-from understudy_contract.lease import Cause
+from understudy_contract.reports import Cause
 
 from testbed import Testbed, faults, measure
 from tests.e2e import jobs, see

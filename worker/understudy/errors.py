@@ -17,7 +17,7 @@ UnderstudyError
     └── NotStarted             a call of the SDK out of its order
 """
 
-from understudy_contract.lease import CheckpointRef
+from understudy_contract.reports import CheckpointRef
 
 
 class UnderstudyError(Exception):

@@ -11,7 +11,7 @@ reached. Reads no clock and opens no socket.
 from typing import Final
 
 import msgspec
-from understudy_contract.lease import CheckpointRef
+from understudy_contract.reports import CheckpointRef
 
 LINE_MAX_BYTES: Final = 1 << 20
 """A longer line is not one of ours: readers give up rather than buffer without end."""

@@ -7,7 +7,7 @@ from nothing only when the rank never committed anything. Does not decide roles.
 from collections.abc import Callable
 from dataclasses import replace
 
-from understudy_contract.lease import CheckpointRef
+from understudy_contract.reports import CheckpointRef
 
 from understudy.checkpoint import Checkpoint, RankStore, TermWriter
 from understudy.context import Context

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from understudy_contract.lease import CheckpointRef
+from understudy_contract.reports import CheckpointRef
 
 from understudy.checkpoint import AsyncSaver, TermWriter
 from understudy.errors import Retryable, Superseded, UnderstudyError

@@ -9,7 +9,7 @@ import queue
 from collections.abc import Callable
 from typing import Final
 
-from understudy_contract.lease import CheckpointRef
+from understudy_contract.reports import CheckpointRef
 
 from understudy.checkpoint import Checkpoint, RankStore
 from understudy.errors import CheckpointDamaged, CheckpointMissing, Retryable, VolumeMismatch

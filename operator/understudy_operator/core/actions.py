@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from understudy_contract.lease import CheckpointRef, GivenUp, LeaseRecord, Promotion
+from understudy_contract.lease import LeaseRecord
+from understudy_contract.reports import CheckpointRef, GivenUp, Promotion
 from understudy_contract.names import Rank, Role, Term
 
 from understudy_operator.core.model import Aim, Pod

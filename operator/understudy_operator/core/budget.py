@@ -8,7 +8,8 @@ same CAS that acts on the failure.
 
 from typing import Final
 
-from understudy_contract.lease import LeaseRecord, Phase
+from understudy_contract.lease import LeaseRecord
+from understudy_contract.reports import Phase
 
 from understudy_operator.core.detection import Failure
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from understudy_contract.lease import Phase, micro_time
+from understudy_contract.lease import micro_time
+from understudy_contract.reports import Phase
 
 from understudy_operator.core import budget
 from understudy_operator.core.actions import Action, Emit, EventReason

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from understudy_contract.exits import ExitCode, ReleaseReason, describe_exit
-from understudy_contract.lease import Cause, Phase, Release
+from understudy_contract.reports import Cause, Phase, Release
 from understudy_contract.names import AGENT_COMMAND
 
 from understudy_operator.core.model import Lease, Pod, Running, Terminated

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from understudy_contract.lease import LeaseRecord, Phase
+from understudy_contract.lease import LeaseRecord
+from understudy_contract.reports import Phase
 from understudy_contract.names import Rank, Role, Term, pod_name
 
 from understudy_operator.core.policy import Policy

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from understudy_contract.lease import Heartbeat, Phase, Promotion
+from understudy_contract.reports import Heartbeat, Phase, Promotion
 
 from understudy_operator.core import budget, conditions
 from understudy_operator.core.actions import Action, Emit, EventReason, WriteStatus

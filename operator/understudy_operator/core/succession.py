@@ -8,7 +8,8 @@ before a cold start.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from understudy_contract.lease import CheckpointRef, GivenUp, Phase, Promotion, micro_time
+from understudy_contract.lease import micro_time
+from understudy_contract.reports import CheckpointRef, GivenUp, Phase, Promotion
 from understudy_contract.names import pod_name
 
 from understudy_operator.core import budget

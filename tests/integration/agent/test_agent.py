@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from understudy_contract.exits import ExitCode
-from understudy_contract.lease import Phase
+from understudy_contract.reports import Phase
 
 from tests.integration.agent.world import World
 

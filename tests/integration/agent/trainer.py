@@ -14,7 +14,7 @@ from pathlib import Path
 
 from understudy import protocol
 from understudy.counters import Counters
-from understudy_contract.lease import CheckpointRef
+from understudy_contract.reports import CheckpointRef
 
 STEP_S = 0.01
 

@@ -15,17 +15,8 @@ from typing import Any
 import msgspec
 from understudy_contract import names
 from understudy_contract.exits import ExitCode, ReleaseReason
-from understudy_contract.lease import (
-    CheckpointRef,
-    FirstStep,
-    Heartbeat,
-    LeaseRecord,
-    Phase,
-    Release,
-    decode_lease,
-    micro_time,
-    renewal_patch,
-)
+from understudy_contract.lease import LeaseRecord, decode_lease, micro_time, renewal_patch
+from understudy_contract.reports import CheckpointRef, FirstStep, Heartbeat, Phase, Release
 from understudy_kube.client import Api, NotFound
 
 Json = dict[str, Any]

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from understudy_contract.lease import Cause, CheckpointRef, LeaseRecord, Phase, Promotion
+from understudy_contract.lease import LeaseRecord
+from understudy_contract.reports import Cause, CheckpointRef, Phase, Promotion
 from understudy_contract.names import Rank, Role, Term
 from understudy_kube.client import Api, Conflict, Invalid
 from understudy_operator.act import Actor

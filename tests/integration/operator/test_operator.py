@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from understudy_contract.exits import ExitCode, ReleaseReason
-from understudy_contract.lease import Phase, Release
+from understudy_contract.reports import Phase, Release
 from understudy_contract.names import Term
 from understudy_kube.client import Api
 

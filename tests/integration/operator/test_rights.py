@@ -4,7 +4,7 @@ import itertools
 import json
 
 import pytest
-from understudy_contract.lease import Phase
+from understudy_contract.reports import Phase
 from understudy_contract.names import MAX_REDUNDANCY
 from understudy_kube.client import Api, Forbidden
 

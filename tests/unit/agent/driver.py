@@ -7,7 +7,8 @@ from understudy import protocol
 from understudy.agent import model
 from understudy.agent.machine import Machine
 from understudy.counters import Counts
-from understudy_contract.lease import CheckpointRef, Heartbeat, LeaseRecord, Phase
+from understudy_contract.lease import LeaseRecord
+from understudy_contract.reports import CheckpointRef, Heartbeat, Phase
 from understudy_contract.names import Term
 
 RANK, SLOT, POD, OTHER = "job-0", "job-0-s0", "job-0-1", "job-0-0"

@@ -6,7 +6,7 @@ import pytest
 from understudy import protocol
 from understudy.agent import model
 from understudy_contract.exits import ExitCode
-from understudy_contract.lease import Phase
+from understudy_contract.reports import Phase
 
 from tests.unit.agent.driver import OTHER, POD, RANK, SLOT, Driver, drive, lease, rank_with_floor, ref
 

@@ -11,7 +11,7 @@ from understudy.checkpoint import Checkpoint, RankStore
 from understudy.checkpoint.filesystem import FileSystem
 from understudy.checkpoint.memory import InterruptedFileSystem, MemoryFileSystem, PowerCut
 from understudy.errors import Terminal, UnderstudyError
-from understudy_contract.lease import CheckpointRef
+from understudy_contract.reports import CheckpointRef
 
 Life = Callable[[FileSystem, list[CheckpointRef]], None]
 Check = Callable[[Checkpoint | None], Checkpoint]

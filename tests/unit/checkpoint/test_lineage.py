@@ -12,7 +12,7 @@ from understudy.checkpoint import RankStore, TermWriter
 from understudy.checkpoint.lineage import TermFolder, candidates
 from understudy.checkpoint.memory import InterruptedFileSystem, MemoryFileSystem
 from understudy.errors import Superseded
-from understudy_contract.lease import CheckpointRef
+from understudy_contract.reports import CheckpointRef
 
 ROOT = Path("/volume")
 

@@ -9,7 +9,7 @@ import pytest
 from understudy.checkpoint import AsyncSaver, RankStore
 from understudy.checkpoint.memory import InterruptedFileSystem, MemoryFileSystem
 from understudy.errors import Superseded, VolumeReadOnly
-from understudy_contract.lease import CheckpointRef
+from understudy_contract.reports import CheckpointRef
 
 
 class Gate:

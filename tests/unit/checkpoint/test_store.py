@@ -17,7 +17,7 @@ from understudy.errors import (
     VolumeReadOnly,
     VolumeTooSmall,
 )
-from understudy_contract.lease import CheckpointRef
+from understudy_contract.reports import CheckpointRef
 
 State = Callable[[int], Any]
 Open = Callable[..., RankStore]

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from understudy_contract.exits import ReleaseReason
-from understudy_contract.lease import CheckpointRef, FirstStep, Heartbeat, LeaseRecord, Phase, Release, micro_time
+from understudy_contract.lease import LeaseRecord, micro_time
+from understudy_contract.reports import CheckpointRef, FirstStep, Heartbeat, Phase, Release
 from understudy_contract.names import rank_lease_name, slot_lease_name
 from understudy_operator.core.model import Claim, Pod, Running, Terminated
 

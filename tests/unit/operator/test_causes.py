@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from understudy_contract.lease import Phase
+from understudy_contract.reports import Phase
 from understudy_operator.core.actions import Promote
 from understudy_operator.core.model import Running, Waiting
 

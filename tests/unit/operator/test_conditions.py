@@ -1,7 +1,7 @@
 """Bad input and bad luck: each gets one sentence that says what is wrong and what to do."""
 
 import pytest
-from understudy_contract.lease import Notice
+from understudy_contract.reports import Notice
 from understudy_operator.core.model import Claim, Terminated, Waiting
 
 from tests.unit.operator.builders import LEASE_S, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, a_problem, a_promotion, ended

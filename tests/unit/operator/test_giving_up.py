@@ -1,7 +1,7 @@
 """When a job has failed: the same program, failing again and again, with no checkpoint between."""
 
 import pytest
-from understudy_contract.lease import Cause, GivenUp, Phase
+from understudy_contract.reports import Cause, GivenUp, Phase
 from understudy_contract.names import Term
 from understudy_operator.core.actions import AssignSlot, CreatePod, DeletePod, GiveUp
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from understudy_contract.lease import FirstStep, Phase
+from understudy_contract.reports import FirstStep, Phase
 from understudy_operator.core.actions import WriteStatus
 
 from tests.unit.operator.builders import (

@@ -1,7 +1,7 @@
 """Who takes a lost rank over, when nobody can, and what is put on record."""
 
 import pytest
-from understudy_contract.lease import Phase
+from understudy_contract.reports import Phase
 from understudy_operator.core.actions import Promote
 from understudy_operator.core.model import Running
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from understudy_contract.lease import Phase
+from understudy_contract.reports import Phase
 from understudy_operator.core.actions import Action, Emit, Promote
 from understudy_operator.core.decide import decide
 

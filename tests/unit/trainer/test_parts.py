@@ -13,7 +13,7 @@ from understudy.facts import differences
 from understudy.failures import name_failure, sentence
 from understudy.log import step_line
 from understudy.prefetch import Prefetcher
-from understudy_contract.lease import CheckpointRef
+from understudy_contract.reports import CheckpointRef
 
 REF = CheckpointRef(3, 200, "ab" * 32)
 

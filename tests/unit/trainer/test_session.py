@@ -24,7 +24,7 @@ from understudy.protocol import (
     Superseded,
 )
 from understudy_contract.exits import ExitCode
-from understudy_contract.lease import CheckpointRef
+from understudy_contract.reports import CheckpointRef
 
 FOREVER = "1000000"
 

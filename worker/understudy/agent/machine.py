@@ -16,7 +16,8 @@ import signal
 from typing import Final
 
 from understudy_contract.exits import ExitCode, describe_exit
-from understudy_contract.lease import CheckpointRef, LeaseRecord
+from understudy_contract.lease import LeaseRecord
+from understudy_contract.reports import CheckpointRef
 from understudy_contract.names import Term
 
 from understudy import protocol

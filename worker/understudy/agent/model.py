@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from understudy_contract.lease import Heartbeat, LeaseRecord, Notice, Release
+from understudy_contract.lease import LeaseRecord
+from understudy_contract.reports import Heartbeat, Notice, Release
 
 from understudy import protocol
 

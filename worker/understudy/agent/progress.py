@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
-from understudy_contract.lease import CheckpointRef, FirstStep, Heartbeat, Notice, Phase
+from understudy_contract.reports import CheckpointRef, FirstStep, Heartbeat, Notice, Phase
 from understudy_contract.names import Term
 
 from understudy import protocol

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from understudy_contract.exits import ExitCode, ReleaseReason, describe_exit
-from understudy_contract.lease import Notice
+from understudy_contract.reports import Notice
 
 from understudy.agent.progress import Progress
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from understudy_contract.lease import CheckpointRef
+from understudy_contract.reports import CheckpointRef
 
 from understudy.checkpoint.filesystem import FileSystem, read_intact
 from understudy.checkpoint.format import read_manifest, seal, unseal

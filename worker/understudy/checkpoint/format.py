@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from understudy_contract.lease import CheckpointRef
+from understudy_contract.reports import CheckpointRef
 
 from understudy.checkpoint.filesystem import FileSystem, read_intact
 from understudy.errors import CheckpointDamaged

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from understudy_contract.lease import CheckpointRef
+from understudy_contract.reports import CheckpointRef
 
 Line = tuple[CheckpointRef, ...]
 """Bases of a term, newest first, each of a lower term than the one before."""

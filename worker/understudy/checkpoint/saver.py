@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from understudy_contract.lease import CheckpointRef
+from understudy_contract.reports import CheckpointRef
 
 from understudy.checkpoint.format import Array
 from understudy.checkpoint.writer import TermWriter

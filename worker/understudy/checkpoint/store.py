@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from understudy_contract.lease import CheckpointRef
+from understudy_contract.reports import CheckpointRef
 
 from understudy.checkpoint.filesystem import NO_LINKS, TEMPORARY, Disk, FileSystem, volume_errors
 from understudy.checkpoint.folder import RankFolder

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from understudy_contract.lease import CheckpointRef
+from understudy_contract.reports import CheckpointRef
 
 from understudy.checkpoint.filesystem import FULL, NO_LINKS, TEMPORARY, remove_tree, volume_errors
 from understudy.checkpoint.folder import BASE, FINAL, RankFolder, encode_base

@@ -1,0 +1,144 @@
+"""What workers and operator write into the annotations of a Lease: heartbeats, releases, notices, promotions.
+
+Times are wall-clock, RFC 3339, for display; who writes what is said in lease.py.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from understudy_contract.names import Term
+
+LAST_WORDS_MAX_CHARS: Final = 1024
+"""A release's message is cut here: annotations of one object share 256 KiB, and status repeats them."""
+
+
+class Phase(StrEnum):
+    """What the process behind a heartbeat is doing."""
+
+    STARTING = "starting"
+    """Importing, building, warming up, restoring: it could not take a step at once."""
+    READY = "ready"
+    """Redundant: warm, with the newest known checkpoint loaded."""
+    TRAINING = "training"
+    FINISHING = "finishing"
+    """The last step is committed; the script's code behind `train` runs."""
+
+
+class Cause(StrEnum):
+    """Why a rank's primary was replaced."""
+
+    POD_DELETED = "PodDeleted"
+    PROCESS_EXITED = "ProcessExited"
+    CONTAINER_EXITED = "ContainerExited"
+    LEASE_EXPIRED = "LeaseExpired"
+    STALLED = "Stalled"
+    NOT_INTEGRATED = "NotIntegrated"
+
+
+class CheckpointRef(msgspec.Struct, frozen=True, order=True):
+    """Name of one committed checkpoint. Order: by term, then by step."""
+
+    term: int
+    step: int
+    digest: str
+    """SHA-256 of the manifest, in hexadecimal."""
+
+
+class FirstStep(msgspec.Struct, frozen=True):
+    """The first step that a primary completed in its term."""
+
+    step: int
+    """Steps completed, this one included: the term resumed from `step - 1`."""
+    at: str
+    """Wall-clock time of the worker, RFC 3339 with microseconds: for display."""
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What a worker reports inside its renewal."""
+
+    pod: str
+    """The reporter; must equal holderIdentity to count."""
+    term: int
+    """The reporter's term of the Lease it renews (leaseTransitions); must be equal to count."""
+    phase: Phase
+    step: int = 0
+    """Steps completed."""
+    loaded: CheckpointRef | None = None
+    """Redundant: the checkpoint that is verified and loaded."""
+    checkpoint: CheckpointRef | None = None
+    """Primary: newest commit of its own, or the one it started from: the durable floor."""
+    first_step: FirstStep | None = None
+    volume: str | None = None
+    """Random id of the volume, as read from the volume."""
+    model: str | None = None
+    """Path of the finished model, relative to the volume's root."""
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """One sentence of a worker for the job's Events."""
+
+    reason: str
+    message: str
+
+
+class Promotion(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Record of the last promotion of a rank, written in the same CAS that decides it."""
+
+    term: int
+    source: str
+    """Pod that lost the rank."""
+    target: str
+    cause: Cause
+    message: str
+    failed_at: str
+    detected_at: str
+    promoted_at: str
+    known_step: int
+    """Last step that the old primary is known to have completed."""
+    known_step_exact: bool
+    """False: the old primary may have gone on after its last report, so lost steps are a lower bound."""
+    cold: bool = False
+    """No redundant pod could take over: the target was created for it."""
+    checkpoint: CheckpointRef | None = None
+    failovers: int = 1
+    """Promotions of this rank so far, this one included."""
+    restarts: int = 0
+    """Cold ones among them."""
+    failures: int = 0
+    """Consecutive failures of the application up to this one, with no new checkpoint between them."""
+
+
+class GivenUp(msgspec.Struct, frozen=True):
+    """A rank that failed too often, and is not tried again."""
+
+    cause: Cause
+    message: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A holder's own statement that it gives the Lease up."""
+
+    term: Term
+    reason: str
+    """A ReleaseReason, or one that a later release knows."""
+    exit_code: int
+    message: str = ""
+
+    def encode(self) -> str:
+        """Render `<term>:<reason>:<exit code>:<message>`."""
+        return f"{self.term}:{self.reason}:{self.exit_code}:{self.message[:LAST_WORDS_MAX_CHARS]}"
+
+    @classmethod
+    def decode(cls, text: str) -> "Release | None":
+        """Parse `encode`'s form; None for anything else."""
+        term, _, rest = text.partition(":")
+        reason, _, rest = rest.partition(":")
+        code, _, message = rest.partition(":")
+        if not (term.isdigit() and reason and code.lstrip("-").isdigit()):
+            return None
+        return cls(Term(int(term)), reason, int(code), message)

@@ -1,0 +1,75 @@
+"""When each Lease was heard to change: what silence, and the return from it, are counted from.
+
+Guarantees that a Lease's silence is counted from the last change seen over an unbroken watch: a gap in the watch, or
+half a lease in which the API server gave no sign of life, starts the count again, since the renewals of that time could
+not be heard. Does not tell a server that answers reads and refuses writes from one that works: then whoever is heard
+again first has to be steady before it speaks against another. Trusts the monotonic clock that it is given.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from typing import Final
+
+from understudy_contract.lease import LeaseRecord
+from understudy_kube.client import Api, ApiError
+from understudy_kube.contact import Contact
+from understudy_kube.informer import Key
+
+from understudy_operator.core import model
+
+log: Final = logging.getLogger("understudy")
+
+LEASES: Final = "/apis/coordination.k8s.io/v1/leases"
+CONTACT_LOOK_S: Final = 0.5
+"""How often the silence of the API server is looked at: a quarter of the shortest lease, 0.75 s, is not to be missed by
+much."""
+
+
+class Hearing:
+    """Changes of Leases, by the clock of this process."""
+
+    def __init__(self, contact: Contact, clock: Callable[[], float]) -> None:
+        self._contact = contact
+        self._clock = clock
+        self._changed_at: dict[Key, float] = {}
+        self._steady_since: dict[Key, float] = {}
+
+    def changed(self, key: Key, duration_s: float) -> bool:
+        """Note that a Lease was renewed or passed on; tell whether that was overdue, by half a lease."""
+        now = self._clock()
+        overdue = now >= self._changed_at.get(key, math.inf) + duration_s / 2
+        if overdue or key not in self._changed_at:
+            self._steady_since[key] = now
+        self._changed_at[key] = now
+        return overdue
+
+    def forget(self, key: Key) -> None:
+        """Forget a Lease that was deleted."""
+        self._changed_at.pop(key, None)
+        self._steady_since.pop(key, None)
+
+    def lease(self, key: Key, record: LeaseRecord) -> model.Lease:
+        """Join what a Lease says with when it was heard."""
+        changed_at = self._changed_at[key]
+        silent_since = max(changed_at, self._contact.since(record.duration_s / 2))
+        return model.Lease(record, changed_at, silent_since, self._steady_since[key])
+
+    async def keep_contact(self, api: Api, shortest_lease_s: Callable[[], float]) -> None:
+        """Ask the API server for a sign of life when the watch of the Leases gives none, for ever.
+
+        Where many workers renew, this asks nothing; where one is left, or none, it tells their silence from the
+        server's.
+        """
+        while True:
+            every_s = shortest_lease_s() / 4
+            left_s = self._contact.heard_at + every_s - self._clock()
+            if -math.inf < left_s <= 0:
+                try:
+                    # A consistent read: it takes etcd to answer.
+                    await api.get(LEASES, params={"limit": "1"}, timeout_s=every_s)
+                    self._contact.heard()
+                except ApiError as error:
+                    log.info("no sign of life from the API server: %s", error.message)
+            await asyncio.sleep(left_s if 0 < left_s < CONTACT_LOOK_S else CONTACT_LOOK_S)
