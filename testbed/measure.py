@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from understudy_contract.lease import LeaseRecord
-from understudy_contract.reports import Promotion
 from understudy_contract.names import TRAINER_CONTAINER, rank_lease_name
+from understudy_contract.reports import Promotion
 
 from localcluster.node import EmbeddedNode
 from testbed.errors import TestbedError

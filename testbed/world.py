@@ -14,8 +14,8 @@ from typing import Final, TypeVar
 import msgspec
 from understudy_contract.exits import ReleaseReason
 from understudy_contract.lease import LeaseObject, LeaseRecord
-from understudy_contract.reports import Phase
 from understudy_contract.names import rank_lease_name, slot_lease_name
+from understudy_contract.reports import Phase
 
 from testbed.errors import TestbedError
 from testbed.kube import JOBS, LEASES, PODS, Kube, Object, wall

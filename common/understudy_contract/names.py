@@ -59,6 +59,8 @@ class Annotation(StrEnum):
     PROMOTION = "understudy.dev/promotion"
     FAILURES = "understudy.dev/failures"
     GIVEN_UP = "understudy.dev/given-up"
+    SWITCHOVER = "understudy.dev/switchover"
+    """On a TrainingJob: the rank that a person wants moved. On a rank's Lease: the term that is to end by it."""
     HEARTBEAT = "understudy.dev/heartbeat"
     RELEASED = "understudy.dev/released"
     NOTICE = "understudy.dev/notice"

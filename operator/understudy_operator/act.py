@@ -21,6 +21,7 @@ from understudy_operator import children, events
 from understudy_operator.core.actions import (
     Action,
     AssignSlot,
+    ClearSwitchover,
     CreatePod,
     Creation,
     DeletePod,
@@ -32,6 +33,7 @@ from understudy_operator.core.actions import (
     Prepare,
     Promote,
     Relabel,
+    TakeSwitchover,
     WriteStatus,
     aim,
 )
@@ -116,6 +118,13 @@ class Actor:
                 lease, notes = action.lease, {Annotation.GIVEN_UP: encode(action.given_up)}
                 await self._swap(job, lease.name, lease.resource_version, notes, {})
                 log.error("%s/%s rank %d: given up: %s", job.namespace, job.name, action.rank, action.given_up.message)
+            case TakeSwitchover():
+                lease, notes = action.lease, {Annotation.SWITCHOVER: str(action.lease.term)}
+                await self._swap(job, lease.name, lease.resource_version, notes, {})
+            case ClearSwitchover():
+                body = {"metadata": {"uid": job.uid, "annotations": {Annotation.SWITCHOVER: None}}}
+                answer = await self._api.merge_patch(self._job_path(job), msgspec.json.encode(body))
+                self._world.job_changed(msgspec.json.decode(answer))
             case AssignSlot():
                 await self._assign(job, action, memo, now)
             case CreatePod():

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from understudy_contract.lease import LeaseObject, LeaseRecord
-from understudy_contract.names import TRAINER_CONTAINER, Label, Rank, rank_lease_name, slot_lease_name
+from understudy_contract.names import TRAINER_CONTAINER, Annotation, Label, Rank, rank_lease_name, slot_lease_name
 from understudy_contract.reports import Heartbeat
 from understudy_kube.client import Api
 from understudy_kube.informer import Informer, Key
@@ -181,6 +181,7 @@ class World:
             created=meta.get("creationTimestamp", ""),
             policy=policy,
             status=body.get("status") or {},
+            switchover=(meta.get("annotations") or {}).get(Annotation.SWITCHOVER),
         )
 
     def _rank(self, job: model.Job, rank: Rank) -> model.RankView:
@@ -296,5 +297,6 @@ def _news(lease: LeaseRecord) -> tuple[object, ...]:
         lease.incarnation,
         lease.failures,
         lease.given_up,
+        lease.switchover,
         told,
     )

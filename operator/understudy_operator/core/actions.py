@@ -7,8 +7,8 @@ from enum import StrEnum
 from typing import Any
 
 from understudy_contract.lease import LeaseRecord
-from understudy_contract.reports import CheckpointRef, GivenUp, Promotion
 from understudy_contract.names import Rank, Role, Term
+from understudy_contract.reports import CheckpointRef, GivenUp, Promotion
 
 from understudy_operator.core.model import Aim, Pod
 
@@ -22,6 +22,8 @@ class EventReason(StrEnum):
     COMPLETED = "Completed"
     RANK_COMPLETED = "RankCompleted"
     FAILED = "Failed"
+    SWITCHOVER_WAITS = "SwitchoverWaits"
+    SWITCHOVER_REFUSED = "SwitchoverRefused"
     INVALID_TEMPLATE = "InvalidTemplate"
     REFUSED = "Refused"
     NAME_TAKEN = "NameTaken"
@@ -89,6 +91,19 @@ class GiveUp:
     rank: Rank
     lease: LeaseRecord
     given_up: GivenUp
+
+
+@dataclass(frozen=True, slots=True)
+class TakeSwitchover:
+    """Put on a rank's Lease, by CAS, that its present term is to end by a switchover."""
+
+    rank: Rank
+    lease: LeaseRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ClearSwitchover:
+    """Take the request off the job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +178,18 @@ class Emit:
 
 Creation = Prepare | OpenRank | OpenSlot | CreatePod
 """Actions that make something, which a person may have to allow first."""
-Action = Creation | Promote | GiveUp | AssignSlot | Relabel | DeletePod | WriteStatus | Emit
+Action = (
+    Creation
+    | Promote
+    | GiveUp
+    | TakeSwitchover
+    | ClearSwitchover
+    | AssignSlot
+    | Relabel
+    | DeletePod
+    | WriteStatus
+    | Emit
+)
 
 
 def aim(action: Action) -> Aim:
@@ -176,7 +202,7 @@ def rank_of(action: Action) -> Rank | None:
     match action:
         case Relabel() | DeletePod():
             return action.pod.rank
-        case OpenRank() | OpenSlot() | Promote() | GiveUp() | AssignSlot() | CreatePod():
+        case OpenRank() | OpenSlot() | Promote() | GiveUp() | TakeSwitchover() | AssignSlot() | CreatePod():
             return action.rank
         case _:
             return None

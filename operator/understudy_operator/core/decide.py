@@ -16,6 +16,7 @@ from understudy_operator.core.detection import judge_primary
 from understudy_operator.core.model import Now, Observation, RankView
 from understudy_operator.core.provisioning import provide_rank, removals
 from understudy_operator.core.succession import candidates, succeed
+from understudy_operator.core.switchover import switch_over, unknown
 
 PREPARE_EVERY_S: Final = 300.0
 """Up to twice that, so that the jobs of an operator that has just started do not come together ever after."""
@@ -46,6 +47,7 @@ def decide(observation: Observation, now: Now) -> Decision:
         # Events wake a job; this look finds what no event told, such as a watch that came back to a world unchanged.
         wake_at = now.at + observation.job.policy.lease_duration_s
         rest += _prepare(observation, now)
+        rest += unknown(observation)
         due = [problem.again_at for problem in observation.problems.values() if problem.again_at > now.at]
         wake_at = min(wake_at, *due) if due else wake_at
         for view in observation.ranks:
@@ -56,6 +58,7 @@ def decide(observation: Observation, now: Now) -> Decision:
             if isinstance(verdict, GiveUp):
                 rest.append(verdict)
                 continue
+            rest += switch_over(observation, view, now)
             actions, again_at = provide_rank(observation, view, now)
             rest += actions
             wake_at = min(wake_at, verdict, again_at)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from understudy_contract.exits import ExitCode, ReleaseReason, describe_exit
-from understudy_contract.reports import Cause, Phase, Release
 from understudy_contract.names import AGENT_COMMAND
+from understudy_contract.reports import Cause, Phase, Release
 
 from understudy_operator.core.model import Lease, Pod, Running, Terminated
 
@@ -125,10 +125,10 @@ def _released(lease: Lease, release: Release, pod: Pod | None) -> Failure:
     who = f"pod {lease.record.holder}"
     failed_at = lease.record.renew_time or ""
     if release.reason == ReleaseReason.HANDED_OVER:
-        step = beat.step if beat else 0
+        step, asked = beat.step if beat else 0, lease.record.switchover == lease.record.term
         return Failure(
-            Cause.POD_DELETED,
-            f"{who} was deleted and handed over after step {step}",
+            Cause.SWITCHOVER if asked else Cause.POD_DELETED,
+            f"{who} was {'asked to switch over' if asked else 'deleted'} and handed over after step {step}",
             failed_at,
             application=False,
             exact_step=True,
@@ -156,8 +156,10 @@ def _ended(pod: Pod) -> Failure:
             words += f"; last words: {_last_lines(end.message)}"
     if pod.deleting_since is not None:
         return Failure(Cause.POD_DELETED, f"pod {pod.name} was deleted: {words}", end.finished_at, application=False)
+    # A node that comes back knows no more of its containers than that they are gone.
+    lost = end.reason == "ContainerStatusUnknown"
     return Failure(
-        Cause.CONTAINER_EXITED, f"the container of pod {pod.name} ended: {words}", end.finished_at, application=True
+        Cause.CONTAINER_EXITED, f"the container of pod {pod.name} ended: {words}", end.finished_at, application=not lost
     )
 
 

@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from understudy_contract.lease import LeaseRecord
-from understudy_contract.reports import Phase
 from understudy_contract.names import Rank, Role, Term, pod_name
+from understudy_contract.reports import Phase
 
 from understudy_operator.core.policy import Policy
 
@@ -193,6 +193,8 @@ class Job:
     policy: Policy
     status: Mapping[str, Any]
     """As last read or written."""
+    switchover: str | None = None
+    """The rank that is to change its primary, as the annotation has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from understudy_contract.lease import micro_time
-from understudy_contract.reports import CheckpointRef, GivenUp, Phase, Promotion
 from understudy_contract.names import pod_name
+from understudy_contract.reports import CheckpointRef, GivenUp, Phase, Promotion
 
 from understudy_operator.core import budget
 from understudy_operator.core.actions import GiveUp, Promote

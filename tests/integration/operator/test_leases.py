@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from understudy_contract.lease import LeaseRecord
-from understudy_contract.reports import Cause, CheckpointRef, Phase, Promotion
 from understudy_contract.names import Rank, Role, Term
+from understudy_contract.reports import Cause, CheckpointRef, Phase, Promotion
 from understudy_kube.client import Api, Conflict, Invalid
 from understudy_operator.act import Actor
 from understudy_operator.core import actions

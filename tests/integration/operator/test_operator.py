@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 from understudy_contract.exits import ExitCode, ReleaseReason
-from understudy_contract.reports import Phase, Release
 from understudy_contract.names import Term
+from understudy_contract.reports import Phase, Release
 from understudy_kube.client import Api
 
 from tests.integration.operator.control_plane import ControlPlane

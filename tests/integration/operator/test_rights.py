@@ -4,8 +4,8 @@ import itertools
 import json
 
 import pytest
-from understudy_contract.reports import Phase
 from understudy_contract.names import MAX_REDUNDANCY
+from understudy_contract.reports import Phase
 from understudy_kube.client import Api, Forbidden
 
 from tests.integration.operator.control_plane import ACCOUNT, SYSTEM, ControlPlane
@@ -18,7 +18,7 @@ Right = tuple[str, str, str]
 """Verb, API group, resource."""
 
 OPERATOR: set[Right] = {
-    *itertools.product(("get", "list", "watch"), ["understudy.dev"], ["trainingjobs"]),
+    *itertools.product(("get", "list", "watch", "patch"), ["understudy.dev"], ["trainingjobs"]),
     ("patch", "understudy.dev", "trainingjobs/status"),
     *itertools.product(("get", "list", "watch", "create", "patch", "delete"), [""], ["pods"]),
     *itertools.product(("get", "list", "watch", "create", "patch"), ["coordination.k8s.io"], ["leases"]),

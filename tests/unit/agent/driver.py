@@ -8,8 +8,8 @@ from understudy.agent import model
 from understudy.agent.machine import Machine
 from understudy.counters import Counts
 from understudy_contract.lease import LeaseRecord
-from understudy_contract.reports import CheckpointRef, Heartbeat, Phase
 from understudy_contract.names import Term
+from understudy_contract.reports import CheckpointRef, Heartbeat, Phase
 
 RANK, SLOT, POD, OTHER = "job-0", "job-0-s0", "job-0-1", "job-0-0"
 

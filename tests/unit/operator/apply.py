@@ -11,6 +11,7 @@ from understudy_contract.names import Role, Term, pod_name, rank_lease_name, slo
 from understudy_operator.core.actions import (
     Action,
     AssignSlot,
+    ClearSwitchover,
     CreatePod,
     DeletePod,
     Emit,
@@ -20,6 +21,7 @@ from understudy_operator.core.actions import (
     Prepare,
     Promote,
     Relabel,
+    TakeSwitchover,
     WriteStatus,
 )
 from understudy_operator.core.model import Claim, Pod
@@ -90,6 +92,10 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
             if action.cold:
                 world = world.remember(unborn=memory.unborn | {action.target})
             return _suspect(world, action.suspect_node)
+        case TakeSwitchover():
+            return _swap(world, action.lease, switchover=action.lease.term)
+        case ClearSwitchover():
+            return replace(world, job=replace(job, switchover=None)).remember(woken=True)
         case GiveUp():
             return _swap(world, action.lease, given_up=action.given_up)
         case AssignSlot():

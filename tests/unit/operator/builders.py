@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from understudy_contract.lease import LeaseRecord
-from understudy_contract.reports import CheckpointRef, Heartbeat, Phase, Promotion, Release
 from understudy_contract.names import Rank, Role, Term, pod_name, rank_lease_name, slot_lease_name
+from understudy_contract.reports import CheckpointRef, Heartbeat, Phase, Promotion, Release
 from understudy_operator.core.actions import Action, Emit, WriteStatus
 from understudy_operator.core.decide import Decision, decide
 from understudy_operator.core.model import (

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from understudy_contract.exits import ReleaseReason
 from understudy_contract.lease import LeaseRecord, micro_time
-from understudy_contract.reports import CheckpointRef, FirstStep, Heartbeat, Phase, Release
 from understudy_contract.names import rank_lease_name, slot_lease_name
+from understudy_contract.reports import CheckpointRef, FirstStep, Heartbeat, Phase, Release
 from understudy_operator.core.model import Claim, Pod, Running, Terminated
 
 from tests.unit.operator.world import World

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from understudy_contract.exits import ReleaseReason
 from understudy_contract.lease import LeaseRecord, micro_time
-from understudy_contract.reports import Phase
 from understudy_contract.names import rank_lease_name, slot_lease_name
+from understudy_contract.reports import Phase
 from understudy_operator.core.actions import Action, CreatePod, Promote
 from understudy_operator.core.model import Pod, Running
 

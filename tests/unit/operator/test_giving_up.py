@@ -1,8 +1,8 @@
 """When a job has failed: the same program, failing again and again, with no checkpoint between."""
 
 import pytest
-from understudy_contract.reports import Cause, GivenUp, Phase
 from understudy_contract.names import Term
+from understudy_contract.reports import Cause, GivenUp, Phase
 from understudy_operator.core.actions import AssignSlot, CreatePod, DeletePod, GiveUp
 
 from tests.unit.operator.builders import PRIMARY, RANK, UNDERSTUDY, Scene, a_promotion, ago, checkpoint, ended, of

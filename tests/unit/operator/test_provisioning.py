@@ -4,8 +4,8 @@ import math
 from dataclasses import replace
 
 import pytest
-from understudy_contract.reports import Phase
 from understudy_contract.names import Role, Term
+from understudy_contract.reports import Phase
 from understudy_operator.core.actions import (
     AssignSlot,
     CreatePod,

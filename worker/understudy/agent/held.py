@@ -7,8 +7,8 @@ newest content at the moment of sending. Times are the machine's (monotonic seco
 from dataclasses import dataclass
 from typing import Final
 
-from understudy_contract.reports import Release
 from understudy_contract.names import Term
+from understudy_contract.reports import Release
 
 from understudy.agent.model import DEFAULT_DURATION_S, QUICK_RETRY_S, RELEASE_WAIT_S, RETRY_S
 from understudy.agent.verdict import LastWords

@@ -17,8 +17,8 @@ from typing import Final
 
 from understudy_contract.exits import ExitCode, describe_exit
 from understudy_contract.lease import LeaseRecord
-from understudy_contract.reports import CheckpointRef
 from understudy_contract.names import Term
+from understudy_contract.reports import CheckpointRef
 
 from understudy import protocol
 from understudy.agent import model

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
-from understudy_contract.reports import CheckpointRef, FirstStep, Heartbeat, Notice, Phase
 from understudy_contract.names import Term
+from understudy_contract.reports import CheckpointRef, FirstStep, Heartbeat, Notice, Phase
 
 from understudy import protocol
 

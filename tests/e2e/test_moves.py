@@ -1,4 +1,4 @@
-"""`kubectl drain`: a primary leaves when a redundant pod can take over, without losing a step, and not before."""
+"""Planned moves, by `kubectl drain` or by annotation: when a redundant pod can take over, without losing a step."""
 
 import subprocess
 from collections.abc import Iterator
@@ -67,3 +67,18 @@ def test_without_redundant_pods_a_node_can_be_drained(bed: Testbed) -> None:
     see.until(bed, path, lambda found: len(found) == 1, "the budget of the rank")
     see.kubectl(bed, "patch", "tj", JOB, "--type=merge", '--patch={"spec": {"redundancy": 0}}')
     see.until(bed, path, lambda found: not found, "the end of a budget that nobody could keep")
+
+
+def test_a_rank_that_is_asked_to_switch_over_does_so_once_and_loses_no_step(bed: Testbed) -> None:
+    bed.apply(jobs.job(JOB, arguments={"save_every": 50, "pace": 0.02}))
+    (before,) = bed.wait_settled(JOB)
+    see.kubectl(bed, "annotate", "tj", JOB, "understudy.dev/switchover=0")
+    (failover,) = bed.wait_until(
+        lambda: [e for e in bed.status(JOB).get("failovers", []) if "firstStepAt" in e],
+        timeout_s=see.WAIT_S,
+        what="the failover in the status",
+    )
+    assert (failover["cause"], failover["lostSteps"], failover["cold"]) == ("Switchover", 0, False)
+    (after,) = bed.wait_settled(JOB)
+    assert after.term == before.term + 1
+    assert "understudy.dev/switchover" not in bed.world.jobs[JOB]["metadata"].get("annotations", {})

@@ -1,0 +1,74 @@
+"""A switchover that somebody asked for: once, and only when somebody can take over."""
+
+from dataclasses import replace
+
+from understudy_contract.exits import ReleaseReason
+from understudy_contract.names import Term
+from understudy_contract.reports import Cause, Phase
+from understudy_operator.core.actions import ClearSwitchover, DeletePod, TakeSwitchover
+
+from tests.unit.operator.builders import LEASE_S, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, a_promotion, ago, of
+
+
+def asked(rank: str, scene: Scene | None = None) -> Scene:
+    """The job carries the annotation."""
+    scene = scene or Scene()
+    scene.job = replace(scene.job, switchover=rank)
+    return scene
+
+
+def taken(scene: Scene | None = None) -> Scene:
+    """The rank's Lease carries the request, for its first term."""
+    return (scene or Scene()).lease(RANK, switchover=Term(1))
+
+
+def todo(scene: Scene) -> tuple[int, int, list[str]]:
+    """Count the requests taken and cleared, and name the pods deleted."""
+    rest = scene.decide().rest
+    return len(of(rest, TakeSwitchover)), len(of(rest, ClearSwitchover)), [d.pod.name for d in of(rest, DeletePod)]
+
+
+def test_the_request_is_put_on_the_lease_then_taken_off_the_job_then_the_pod_is_deleted() -> None:
+    assert todo(asked("0")) == (1, 0, [])
+    assert todo(asked("0", taken())) == (0, 1, [])
+    assert todo(taken()) == (0, 0, [PRIMARY])
+    assert todo(taken().pod(PRIMARY, deleting_since=ago(1))) == (0, 0, [])
+
+
+def test_the_hand_over_is_told_as_a_switchover() -> None:
+    scene = taken().pod(PRIMARY, deleting_since=ago(1)).released(RANK, ReleaseReason.HANDED_OVER)
+    (promote,) = scene.decide().promotions
+    assert promote.target == UNDERSTUDY and promote.promotion is not None
+    assert promote.promotion.cause == Cause.SWITCHOVER
+    assert promote.promotion.message == "pod digits-0-0 was asked to switch over and handed over after step 120"
+
+
+def test_a_request_of_an_older_term_is_served() -> None:
+    scene = taken().promoted(term=2)
+    scene.beat(RANK, pod=UNDERSTUDY, term=2)
+    assert todo(scene) == (0, 0, [])
+    assert a_promotion().term == 2
+
+
+def test_nothing_begins_before_somebody_can_take_over() -> None:
+    for scene in (
+        Scene().beat(SLOT, phase=Phase.STARTING, loaded=None),
+        Scene().lease(SLOT, silent_s=LEASE_S / 2),
+        Scene(redundancy=0),
+        Scene().beat(RANK, phase=Phase.STARTING),
+    ):
+        assert todo(asked("0", scene)) == (0, 0, [])
+        assert scene.events()["switchover 0 1"].reason == "SwitchoverWaits"
+
+
+def test_another_rank_is_left_alone() -> None:
+    scene = asked("1", Scene(ranks=2))
+    (take,) = of(scene.decide().rest, TakeSwitchover)
+    assert take.rank == 1
+
+
+def test_a_request_that_names_no_rank_is_refused_and_removed() -> None:
+    for wrong in ("1", "all", "", "-1", "00"):
+        scene = asked(wrong)
+        assert todo(scene) == (0, 1, [])
+        assert "give a rank, 0 to 0" in scene.events()[f"switchover {wrong}"].message
