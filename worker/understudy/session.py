@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from understudy import __version__
-from understudy.checkpoint import Checkpoint, RankStore
+from understudy.checkpoint import Checkpoint, RankStore, TermWriter
 from understudy.context import Context, read_context
 from understudy.counters import Counters
-from understudy.errors import NotStarted, Superseded
+from understudy.errors import NotStarted, Superseded, VolumeTrouble
 from understudy.exits import HandedOverExit, SupersededExit
 from understudy.facts import collect, differences
 from understudy.failures import explain_failures, name_failure
@@ -50,6 +50,10 @@ from understudy.state import State, require_equal
 
 ENVELOPE: Final = 1
 """Version of the layout of a manifest's extra."""
+OPEN_WITHIN_S: Final = 120.0
+OPEN_PAUSE_S: Final = 1.0
+OPEN_PAUSE_MAX_S: Final = 10.0
+"""Tries to begin a term on a volume that is full, read-only or failing."""
 
 
 class Session:
@@ -172,7 +176,8 @@ class Session:
     def _train(self, total: int, save_every: int, log_every: int) -> Iterator[int]:
         first = True
         self.poll()
-        self._started(self._completed)
+        with self.busy():
+            self._started(self._completed)
         logged_step, logged_at = self._completed, time.monotonic()
         while self._completed < total and not self._stopped:
             index = self._completed
@@ -197,16 +202,22 @@ class Session:
 
     def _become_primary(self, total: int) -> None:
         restorer = Restorer(self._store, self.context, self._load, self.notice)
-        order: Standby | Promote = Promote(term=self._store.highest_term() + 1, volume=self._store.volume_id())
+        order: Standby | Promote
         if self._link is not None:
             order = first_order(self._link)
+        else:
+            order = Promote(term=self._store.highest_term() + 1, volume=self._store.volume_id())
         if isinstance(order, Standby) or self._warm_up_always:
             self._warm_up(total)
         if isinstance(order, Standby):
             assert self._link is not None
             order = Follower(self._link, self._store, order, restorer.take, self._counters.bump).run()
+        with self.busy():
+            self._begin_term(order, restorer)
+
+    def _begin_term(self, order: Promote, restorer: Restorer) -> None:
         self._term = order.term
-        writer, volume = restorer.begin(order)
+        writer, volume = self._open_term(order, restorer)
         base = restorer.loaded
         self._completed = self._counters.step = base.ref.step if base else 0
         self._saves = Saves(
@@ -221,6 +232,19 @@ class Session:
         self._prepare(self._completed)
         self._tell(Started(order.term, start, volume))
         self._say_start(base)
+
+    def _open_term(self, order: Promote, restorer: Restorer) -> tuple[TermWriter, str]:
+        """Open the term; while the volume is in trouble, try for two minutes: its trouble is not the program's."""
+        give_up_at, pause_s = time.monotonic() + OPEN_WITHIN_S, OPEN_PAUSE_S
+        while True:
+            try:
+                return restorer.begin(order)
+            except VolumeTrouble as trouble:
+                if self._link is None or time.monotonic() + pause_s > give_up_at:
+                    raise
+                self.notice("VolumeTrouble", f"term {order.term} cannot begin yet, trying on: {trouble}")
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, OPEN_PAUSE_MAX_S)
 
     def _say_start(self, base: Checkpoint | None) -> None:
         if base is None:

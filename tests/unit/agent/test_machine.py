@@ -411,16 +411,23 @@ def test_a_long_first_step_of_a_cold_start_has_the_deadline_of_a_start() -> None
     it.wait(2)
     release = it.renewals[-1].release
     assert release is not None
-    assert "nothing happened for 300 s (startupDeadlineSeconds) before the first step" in release.message
+    assert "no progress for 300 s (startupDeadlineSeconds) before its first step" in release.message
 
 
 def test_a_warm_pod_that_was_promoted_has_no_reason_to_take_longer_than_a_step() -> None:
     it = hung(drive(progress_s=30, startup_s=300).redundant())
-    it.wait(3600)
-    assert it.none(model.SignalTrainer), "a redundant pod that is warm may do nothing for ever"
     it.see(lease(holder=POD, term=2, version=9), watched=True).accept()
     assert it.wait(29).none(model.SignalTrainer)
     assert it.wait(2).only(model.SignalTrainer).signal == signal.SIGKILL
+    release = next(r.release for r in it.renewals if r.release is not None)
+    assert "no progress for 30 s (progressDeadlineSeconds) before its first step" in release.message
+
+
+def test_a_redundant_trainer_that_hangs_is_no_understudy() -> None:
+    it = hung(drive(startup_s=300).redundant())
+    assert it.wait(299).none(model.SignalTrainer)
+    assert it.wait(2).only(model.SignalTrainer).signal == signal.SIGKILL
+    assert next(r.lease for r in it.renewals if r.release is not None) == SLOT
 
 
 def test_what_says_that_it_takes_long_has_the_deadline_of_a_start() -> None:
@@ -428,9 +435,25 @@ def test_what_says_that_it_takes_long_has_the_deadline_of_a_start() -> None:
     it.busy = 1
     assert it.wait(299).none(model.SignalTrainer)
     assert it.wait(2).only(model.SignalTrainer).signal == signal.SIGKILL
+    release = next(r.release for r in it.renewals if r.release is not None)
+    assert "no progress for 300 s (startupDeadlineSeconds) after step 1" in release.message
 
 
-def test_the_code_after_the_training_and_a_hand_over_have_deadlines_of_their_own() -> None:
+def test_a_trainer_that_waits_for_its_role_has_nothing_to_do() -> None:
+    it = hung(drive(startup_s=60).feed(protocol.Hello("1")))
+    assert it.wait(3600).none(model.SignalTrainer)
+
+
+def test_time_in_which_the_agent_itself_stood_still_is_not_held_against_the_trainer() -> None:
+    it = hung(drive(progress_s=30).primary())
+    it.wait(20)
+    it.now += 3600
+    assert it.feed(model.Tick()).none(model.SignalTrainer)
+    assert it.wait(8).none(model.SignalTrainer)
+    assert it.wait(4).only(model.SignalTrainer).signal == signal.SIGKILL
+
+
+def test_the_code_after_the_training_has_no_deadline_and_a_hand_over_its_own() -> None:
     finishing = hung(drive(progress_s=30).primary().feed(protocol.Completed(200, "m")).accept())
     assert finishing.wait(3600).none(model.SignalTrainer)
     leaving = hung(drive(progress_s=10, hand_over_s=20).primary().feed(model.Terminated()))

@@ -205,6 +205,17 @@ def test_a_floor_that_is_not_there_is_never_started_below(start: Callable[..., A
     assert trainer.end()[0] == 1
 
 
+def test_a_volume_in_trouble_is_waited_for_before_a_term_begins(start: Callable[..., Any], volume: Path) -> None:
+    (volume / "uid-of-job").write_text("in the way")
+    primary = start(pod="a")
+    primary.send(Promote(1))
+    notice = primary.until(Notice)
+    assert notice.reason == "VolumeTrouble" and "term 1 cannot begin yet, trying on: " in notice.message
+    (volume / "uid-of-job").unlink()
+    primary.until(Started)
+    assert primary.end()[0] == 0
+
+
 def test_a_step_that_raises_is_named_to_the_agent_and_the_traceback_is_printed(start: Callable[..., Any]) -> None:
     trainer = start("--fail-at", "7", pod="a")
     trainer.send(Promote(1))

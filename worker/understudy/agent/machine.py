@@ -37,7 +37,7 @@ from understudy.agent.verdict import (
     not_called_yet,
     stalled,
 )
-from understudy.agent.watchdog import Watchdog
+from understudy.agent.watchdog import Patience, Watchdog
 from understudy.counters import Counts
 
 _NEVER: Final = float("inf")
@@ -250,12 +250,12 @@ class Machine:
             words = late_hand_over(self._config.hand_over_s, completed=self._trainer.completed is not None)
             self._log(words.message)
             self._finish(words, grace_s=0.0)
-        limit_s = self._patience_s()
-        if self._watchdog.look(self._counts.activity, now, limit_s) and limit_s is not None:
-            words = stalled(limit_s, self._counts.step, self._config.script, self._trainer)
+        patience = self._patience()
+        if self._watchdog.look(self._counts.activity, now, patience) and patience is not None:
+            words = stalled(patience, self._counts.step, self._config.script, self._trainer)
             self._log(words.message)
             self._finish(words, grace_s=0.0)
-            self._watchdog.limit_s = None
+            self._watchdog.patience = None
         if now >= self._hello_by:
             self._hello_by = _NEVER
             notice = not_called_yet(self._config.script)
@@ -297,16 +297,18 @@ class Machine:
             self._followed = floor
             self._send(protocol.Follow(floor, self._trainer.volume))
 
-    def _patience_s(self) -> float | None:
+    def _patience(self) -> Patience | None:
         """How long the trainer may do nothing now; None: as long as it likes."""
-        trainer, primary = self._trainer, self.role is Role.PRIMARY
+        trainer = self._trainer
         if self._ending.has_begun or self._hand_over_by < _NEVER or trainer.completed is not None:
             return None
-        warm = trainer.loaded is not None
-        if not primary:
-            return None if warm else self._config.startup_s
-        # A pod that was warm has nothing left to trace or to load but a newer checkpoint.
-        return self._config.progress_s if (warm or trainer.first) and not self._counts.busy else self._config.startup_s
+        if self.role is Role.UNKNOWN and trainer.hello:
+            return None  # it waits for its role, as we do
+        # One that was warm has traced and loaded everything: it says so itself where it is busy all the same.
+        steps = self.role is Role.PRIMARY and (trainer.loaded is not None or trainer.first is not None)
+        if steps and not self._counts.busy:
+            return Patience(self._config.progress_s, "progressDeadlineSeconds")
+        return Patience(self._config.startup_s, "startupDeadlineSeconds")
 
     def _suspect_at(self) -> float:
         if not self.wants_watch or self._asking.is_asked(self._config.rank_lease):

@@ -8,6 +8,7 @@ from understudy_contract.exits import ExitCode, ReleaseReason, describe_exit
 from understudy_contract.reports import Notice
 
 from understudy.agent.progress import Progress
+from understudy.agent.watchdog import Patience
 
 HELLO_WITHIN_S: Final = 60.0
 """Import of TensorFlow takes 5 s here, 30 s on a slow disk; a script silent for longer is worth a sentence."""
@@ -69,21 +70,19 @@ def late_hand_over(within_s: float, *, completed: bool) -> LastWords:
     return LastWords(ReleaseReason.PROCESS_EXITED, killed, f"no hand-over within {within_s:g} s: killed by the agent")
 
 
-def stalled(limit_s: float, step: int, script: str, trainer: Progress) -> LastWords:
+def stalled(patience: Patience, step: int, script: str, trainer: Progress) -> LastWords:
     """Judge a trainer that did nothing for its deadline: it is killed."""
     killed = 128 + signal.SIGKILL
     if not trainer.hello:
         return LastWords(
             ReleaseReason.NOT_INTEGRATED,
             ExitCode.NOT_INTEGRATED,
-            f"{script} did not call understudy within {limit_s:g} s (startupDeadlineSeconds): killed by the agent; "
-            "call understudy.keras.train or Session.steps in it",
+            f"{script} did not call understudy within {patience.limit_s:g} s ({patience.setting}): killed by the "
+            "agent; call understudy.keras.train or Session.steps in it",
         )
-    if trainer.first is None:
-        what = f"nothing happened for {limit_s:g} s (startupDeadlineSeconds) before the first step"
-    else:
-        what = f"no progress for {limit_s:g} s (progressDeadlineSeconds) after step {step}"
-    return LastWords(ReleaseReason.STALLED, killed, f"{what}: killed by the agent; see its log for where it hung")
+    where = "before its first step" if trainer.first is None else f"after step {step}"
+    what = f"no progress for {patience.limit_s:g} s ({patience.setting}) {where}"
+    return LastWords(ReleaseReason.STALLED, killed, f"{what}: killed by the agent")
 
 
 def not_called_yet(script: str) -> Notice:
