@@ -100,14 +100,6 @@ def _send(which: int, number: signal.Signals) -> Callable[[Testbed, Pod], Trigge
     return aim
 
 
-def _agent(number: signal.Signals) -> Callable[[Testbed, Pod], Trigger]:
-    return _send(0, number)
-
-
-def _trainer(number: signal.Signals) -> Callable[[Testbed, Pod], Trigger]:
-    return _send(1, number)
-
-
 def _power_cut(testbed: Testbed, pod: Pod) -> Trigger:
     node = testbed.cluster.node(pod.node)
 

@@ -92,7 +92,8 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     source: str
     """Pod that lost the rank."""
     target: str
-    cause: Cause
+    cause: str
+    """A Cause, or one that a later release knows."""
     message: str
     failed_at: str
     detected_at: str
@@ -115,9 +116,11 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
 class GivenUp(msgspec.Struct, frozen=True):
     """A rank that failed too often, and is not tried again."""
 
-    cause: Cause
+    cause: str
     message: str
     at: str
+    failures: int = 0
+    """How often it had failed by then."""
 
 
 @dataclass(frozen=True, slots=True)

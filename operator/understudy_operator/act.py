@@ -15,7 +15,7 @@ import msgspec
 from understudy_contract import names
 from understudy_contract.lease import encode, micro_time
 from understudy_contract.names import Annotation, Label
-from understudy_kube.client import Api, ApiError, Conflict, NotFound
+from understudy_kube.client import Api, ApiError, Conflict, Invalid, NotFound
 
 from understudy_operator import children, events
 from understudy_operator.core.actions import (
@@ -28,6 +28,7 @@ from understudy_operator.core.actions import (
     Emit,
     EventReason,
     GiveUp,
+    KeepBudgets,
     OpenRank,
     OpenSlot,
     Prepare,
@@ -40,7 +41,7 @@ from understudy_operator.core.actions import (
 from understudy_operator.core.model import Job, Now, Problem
 from understudy_operator.creation import TroubleError, create
 from understudy_operator.observe import Memo, World
-from understudy_operator.prepare import prepare
+from understudy_operator.prepare import keep_budgets, prepare
 
 log: Final = logging.getLogger("understudy")
 
@@ -109,6 +110,10 @@ class Actor:
             case Prepare():
                 self._world.claims.upsert(await prepare(self._api, job, trial=action.trial))
                 memo.prepared_at, memo.prepared_generation = now.at, job.generation
+                memo.budgets = None  # to be looked at again, too
+            case KeepBudgets():
+                await keep_budgets(self._api, job, wanted=action.wanted)
+                memo.budgets = action.wanted
             case OpenRank():
                 await self._open_rank(job, action, memo, now)
             case OpenSlot():
@@ -122,9 +127,7 @@ class Actor:
                 lease, notes = action.lease, {Annotation.SWITCHOVER: str(action.lease.term)}
                 await self._swap(job, lease.name, lease.resource_version, notes, {})
             case ClearSwitchover():
-                body = {"metadata": {"uid": job.uid, "annotations": {Annotation.SWITCHOVER: None}}}
-                answer = await self._api.merge_patch(self._job_path(job), msgspec.json.encode(body))
-                self._world.job_changed(msgspec.json.decode(answer))
+                await self._clear_switchover(job, action)
             case AssignSlot():
                 await self._assign(job, action, memo, now)
             case CreatePod():
@@ -282,6 +285,15 @@ class Actor:
     async def _emit(self, job: Job, action: Emit, memo: Memo, now: Now) -> None:
         await events.post(self._api, job, action, now)
         memo.emitted.add(action.key)
+
+    async def _clear_switchover(self, job: Job, action: ClearSwitchover) -> None:
+        where = "/metadata/annotations/" + Annotation.SWITCHOVER.replace("/", "~1")
+        patch = [{"op": "test", "path": where, "value": action.asked}, {"op": "remove", "path": where}]
+        try:
+            answer = await self._api.json_patch(self._job_path(job), msgspec.json.encode(patch))
+        except Invalid:
+            answer = await self._api.get(self._job_path(job))  # somebody has changed it: decide anew
+        self._world.job_changed(msgspec.json.decode(answer))
 
     def _leases(self, job: Job) -> str:
         return f"/apis/coordination.k8s.io/v1/namespaces/{job.namespace}/leases"

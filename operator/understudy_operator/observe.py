@@ -45,6 +45,7 @@ class Memo:
 
     prepared_at: float = -math.inf
     prepared_generation: int = 0
+    budgets: bool | None = None
     problems: dict[model.Aim, model.Problem] = field(default_factory=dict)
     unborn: set[str] = field(default_factory=set)
     emitted: set[str] = field(default_factory=set)
@@ -161,6 +162,7 @@ class World:
             suspect_nodes=frozenset(n for n, since in self._suspects.items() if at < since + SUSPICION_S),
             prepared_at=memo.prepared_at,
             prepared_generation=memo.prepared_generation,
+            budgets=memo.budgets,
             problems=dict(memo.problems),
             unborn=frozenset(memo.unborn),
             status_written_at=memo.status_written_at,

@@ -1,10 +1,11 @@
 """The children that never change, and a trial of the template.
 
-Guarantees that a job which was prepared has its claim, Service, ServiceAccount, Role, RoleBinding and, with redundant
-pods, a PodDisruptionBudget for each rank; and, if asked for, that the API server accepted its pod in a dry run, as
-strictly as it can. All of it is idempotent. Does not put right what somebody changed in one of them: that would take
-the right to change any Role of the cluster.
+Guarantees that a job which was prepared has its claim, Service, ServiceAccount, Role and RoleBinding, and, if asked
+for, that the API server accepted its pod in a dry run, as strictly as it can. All of it is idempotent. Does not put
+right what somebody changed in one of them: that would take the right to change any Role of the cluster.
 """
+
+from contextlib import suppress
 
 import msgspec
 from understudy_contract import names
@@ -29,26 +30,23 @@ async def prepare(api: Api, job: Job, *, trial: bool) -> bytes:
         await ensure(api, job, f"{core}/serviceaccounts", children.account(job))
     await ensure(api, job, f"{rbac}/roles", children.worker_role(job))
     await ensure(api, job, f"{rbac}/rolebindings", children.worker_binding(job))
-    for rank in range(job.policy.ranks):
-        await _budget(api, job, names.Rank(rank))
     if trial:
         await _try_template(api, job)
     return claim
 
 
-async def _budget(api: Api, job: Job, rank: names.Rank) -> None:
-    """Make a rank's budget; or remove it where there is nobody to take over, or no node could ever be drained."""
+async def keep_budgets(api: Api, job: Job, *, wanted: bool) -> None:
+    """Make every rank's PodDisruptionBudget, or remove them."""
     path = f"/apis/policy/v1/namespaces/{job.namespace}/poddisruptionbudgets"
-    body = children.disruption_budget(job, rank)
-    if job.policy.redundancy > 0:
-        await ensure(api, job, path, body)
-        return
-    try:
-        found = await api.get(f"{path}/{body['metadata']['name']}")
-        if owned_by(job, found):
-            await api.delete(f"{path}/{body['metadata']['name']}")
-    except NotFound:
-        pass
+    for rank in range(job.policy.ranks):
+        body = children.disruption_budget(job, names.Rank(rank))
+        if wanted:
+            await ensure(api, job, path, body)
+            continue
+        with suppress(NotFound):
+            found = await api.get(f"{path}/{body['metadata']['name']}")
+            if owned_by(job, found):
+                await api.delete(f"{path}/{body['metadata']['name']}")
 
 
 async def _find_claim(api: Api, job: Job) -> bytes:

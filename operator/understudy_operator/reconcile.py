@@ -24,8 +24,9 @@ from understudy_operator.observe import World
 
 log: Final = logging.getLogger("understudy")
 
-CONFLICT_PAUSE_S: Final = 0.01
-"""Before a compare-and-set is decided on anew: a renewal came between, and the next one is far."""
+CONFLICT_PAUSE_S: Final = 0.005
+CONFLICT_PAUSE_MAX_S: Final = 5.0
+"""Before a compare-and-set is decided on anew, doubled each time: a renewal came between, and the next one is far."""
 WORKERS: Final = 8
 """Jobs decided about at once; each cycle is short."""
 
@@ -45,6 +46,7 @@ class Reconciler:
         self._actor = actor
         self._queue = queue
         self._clocks = clocks
+        self._conflicts: dict[Key, int] = {}
         self._beside: dict[Key, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -59,9 +61,11 @@ class Reconciler:
             key = await self._queue.get()
             try:
                 await self._cycle(key)
+                self._conflicts.pop(key, None)
             except Conflict:
                 # Not the key's back-off, which its other actions may have driven up: a promotion waits for nobody.
-                self._queue.add_after(key, CONFLICT_PAUSE_S)
+                tries = self._conflicts[key] = self._conflicts.get(key, 0) + 1
+                self._queue.add_after(key, min(CONFLICT_PAUSE_S * 2.0 ** min(tries, 30), CONFLICT_PAUSE_MAX_S))
             except ApiError as error:
                 log.warning("%s/%s: %s", *key, error.message)
                 self._queue.retry(key)

@@ -60,8 +60,21 @@ def test_a_drained_primary_loses_no_step_and_the_last_one_is_not_taken(mover: Te
     assert {e["lostSteps"] for e in mover.status(JOB)["failovers"] if "lostSteps" in e} == {0}
 
 
-def test_without_redundant_pods_a_node_can_be_drained(bed: Testbed) -> None:
-    bed.apply(jobs.job(JOB, redundancy=1, arguments={"save_every": 50, "pace": 0.02}))
+def test_a_job_whose_volume_is_of_one_node_does_not_stop_a_drain(bed: Testbed) -> None:
+    bed.apply(jobs.job(JOB, checkpoint={}, arguments={"save_every": 50, "pace": 0.02}))
+    bed.wait_settled(JOB)
+    node = bed.primary(JOB, 0).node
+    try:
+        done = drain(bed, node, timeout_s=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+    finally:
+        see.kubectl(bed, "uncordon", node)
+    bed.wait_settled(JOB)
+    assert {entry.get("lostSteps", 0) for entry in bed.status(JOB)["failovers"]} == {0}
+
+
+def test_the_budget_goes_when_the_redundant_pods_do(bed: Testbed) -> None:
+    bed.apply(jobs.job(JOB, arguments={"save_every": 50, "pace": 0.02}))
     bed.wait_settled(JOB)
     path = f"/apis/policy/v1/namespaces/{bed.namespace}/poddisruptionbudgets"
     see.until(bed, path, lambda found: len(found) == 1, "the budget of the rank")

@@ -43,6 +43,13 @@ class Prepare:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepBudgets:
+    """Make sure that every rank has a PodDisruptionBudget; or that none has."""
+
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class OpenRank:
     """Create a rank's Lease, with its holder."""
 
@@ -103,7 +110,9 @@ class TakeSwitchover:
 
 @dataclass(frozen=True, slots=True)
 class ClearSwitchover:
-    """Take the request off the job."""
+    """Take the request off the job, unless it is another one by now."""
+
+    asked: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +185,7 @@ class Emit:
     message: str
 
 
-Creation = Prepare | OpenRank | OpenSlot | CreatePod
+Creation = Prepare | KeepBudgets | OpenRank | OpenSlot | CreatePod
 """Actions that make something, which a person may have to allow first."""
 Action = (
     Creation

@@ -34,8 +34,14 @@ def application_failures_after(record: LeaseRecord, failure: Failure) -> int:
 
     Unlike the back-off's count it leaves out every pod that was taken away, reported or not.
     """
-    before = record.promotion.failures if record.promotion is not None and not progressed(record) else 0
-    return before + int(failure.application)
+    return application_failures(record) + int(failure.application)
+
+
+def application_failures(record: LeaseRecord) -> int:
+    """Count what the program itself did wrong since its last checkpoint, as far as it has been acted on."""
+    if record.given_up is not None:
+        return record.given_up.failures
+    return record.promotion.failures if record.promotion is not None and not progressed(record) else 0
 
 
 def failures_after(record: LeaseRecord, failure: Failure) -> int:

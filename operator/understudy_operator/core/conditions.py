@@ -201,7 +201,7 @@ def _rank_training(observation: Observation, view: RankView, now: Now) -> Findin
         if view.primary.ended and view.primary.reason:
             ended = f"Pod {record.holder} was ended by its node ({view.primary.reason}): see `kubectl describe pod`"
             return Finding(False, "Ended", f"{ended}. A new pod is made, with growing pauses.")
-    failed = budget.standing(record)
+    failed = budget.application_failures(record)
     if failed > 0 and record.promotion is not None:
         times = "once" if failed == 1 else f"{failed} times"
         return Finding(

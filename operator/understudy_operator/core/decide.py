@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from understudy_operator.core import status as status_clause
-from understudy_operator.core.actions import Action, GiveUp, Prepare, Promote
+from understudy_operator.core.actions import Action, GiveUp, KeepBudgets, Prepare, Promote
 from understudy_operator.core.completion import job_over, rank_complete
 from understudy_operator.core.detection import judge_primary
 from understudy_operator.core.model import Now, Observation, RankView
 from understudy_operator.core.provisioning import provide_rank, removals
 from understudy_operator.core.succession import candidates, succeed
-from understudy_operator.core.switchover import switch_over, unknown
+from understudy_operator.core.switchover import refuse, switch_over
 
 PREPARE_EVERY_S: Final = 300.0
 """Up to twice that, so that the jobs of an operator that has just started do not come together ever after."""
 PREPARE_SILENT_S: Final = 15.0
-"""How often at most while a worker that runs is silent: ten requests, since its rights may be what it lacks."""
+"""How often at most while a worker that runs is silent: six requests, since its rights may be what it lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ def decide(observation: Observation, now: Now) -> Decision:
     else:
         # Events wake a job; this look finds what no event told, such as a watch that came back to a world unchanged.
         wake_at = now.at + observation.job.policy.lease_duration_s
-        rest += _prepare(observation, now)
-        rest += unknown(observation)
+        first = observation.prepared_at == -math.inf
+        rest += _prepare(observation, now) if first else ()
         due = [problem.again_at for problem in observation.problems.values() if problem.again_at > now.at]
         wake_at = min(wake_at, *due) if due else wake_at
         for view in observation.ranks:
@@ -62,6 +62,10 @@ def decide(observation: Observation, now: Now) -> Decision:
             actions, again_at = provide_rank(observation, view, now)
             rest += actions
             wake_at = min(wake_at, verdict, again_at)
+        # What is at work needs these less than a lost rank needs its pods.
+        rest += () if first else _prepare(observation, now)
+        rest += _keep_budgets(observation, now)
+    rest += refuse(observation)
     report, again_at = status_clause.report(observation, now)
     rest += report
     return Decision(tuple(promotions), tuple(rest), min(wake_at, again_at))
@@ -99,3 +103,17 @@ def _prepare(observation: Observation, now: Now) -> list[Action]:
         return []
     first = observation.prepared_at == -math.inf
     return [Prepare(trial=first and not any(view.pods for view in observation.ranks))]
+
+
+def _keep_budgets(observation: Observation, now: Now) -> list[Action]:
+    """Let a drain take a primary only while another pod can train; where no other node could run one, let it go.
+
+    On a volume of one node the replacement would wait for the very node that is drained, and the drain for it.
+    """
+    claim = observation.claim
+    if observation.prepared_at == -math.inf or claim is None or not claim.bound:
+        return []
+    wanted = observation.job.policy.redundancy > 0 and claim.shared
+    if observation.budgets is wanted or observation.blocked(KeepBudgets, None, now.at):
+        return []
+    return [KeepBudgets(wanted)]

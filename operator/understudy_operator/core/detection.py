@@ -84,7 +84,8 @@ def judge_primary(
             message = f"pod {pod.name} was deleted and {why}"
             return Failure(Cause.POD_DELETED, message, pod.deletion_time, application=False, silent=True)
         why = "took longer than handOverSeconds to hand over" if lease.acknowledged else "had not begun to train"
-        return Failure(Cause.POD_DELETED, f"pod {pod.name} was deleted and {why}", pod.deletion_time, application=False)
+        cause, gone = _why_deleted(lease)
+        return Failure(cause, f"pod {pod.name} was {gone} and {why}", pod.deletion_time, application=False)
     if relieved and not lease.acknowledged and not isinstance(pod.container, Running):
         return _unstarted(lease, "has not started")
     due = _silence(lease, pod, at, nodes, relieved, math.inf)
@@ -125,20 +126,28 @@ def _released(lease: Lease, release: Release, pod: Pod | None) -> Failure:
     who = f"pod {lease.record.holder}"
     failed_at = lease.record.renew_time or ""
     if release.reason == ReleaseReason.HANDED_OVER:
-        step, asked = beat.step if beat else 0, lease.record.switchover == lease.record.term
+        step = beat.step if beat else 0
         return Failure(
-            Cause.SWITCHOVER if asked else Cause.POD_DELETED,
-            f"{who} was {'asked to switch over' if asked else 'deleted'} and handed over after step {step}",
+            _why_deleted(lease)[0],
+            f"{who} was {_why_deleted(lease)[1]} and handed over after step {step}",
             failed_at,
             application=False,
             exact_step=True,
         )
     words = release.message or describe_exit(release.exit_code)
     if pod is not None and pod.deleting_since is not None:
-        return Failure(Cause.POD_DELETED, f"{who} was deleted: {words}", failed_at, application=False, exact_step=True)
+        cause, why = _why_deleted(lease)
+        return Failure(cause, f"{who} was {why}: {words}", failed_at, application=False, exact_step=True)
     # A reason that a later worker knows is at least an end.
     cause = CAUSES.get(release.reason, Cause.PROCESS_EXITED)
-    return Failure(cause, f"the trainer of {who} ended: {words}", failed_at, application=True, exact_step=True)
+    ours = release.exit_code == ExitCode.SUPERSEDED  # a higher term on the volume is no fault of the program
+    return Failure(cause, f"the trainer of {who} ended: {words}", failed_at, application=not ours, exact_step=True)
+
+
+def _why_deleted(lease: Lease) -> tuple[Cause, str]:
+    """Tell a deletion that a switchover asked for from any other."""
+    asked = lease.record.switchover == lease.record.term
+    return (Cause.SWITCHOVER, "asked to switch over") if asked else (Cause.POD_DELETED, "deleted")
 
 
 def _ended(pod: Pod) -> Failure:
@@ -156,11 +165,11 @@ def _ended(pod: Pod) -> Failure:
             words += f"; last words: {_last_lines(end.message)}"
     if pod.deleting_since is not None:
         return Failure(Cause.POD_DELETED, f"pod {pod.name} was deleted: {words}", end.finished_at, application=False)
-    # A node that comes back knows no more of its containers than that they are gone.
-    lost = end.reason == "ContainerStatusUnknown"
-    return Failure(
-        Cause.CONTAINER_EXITED, f"the container of pod {pod.name} ended: {words}", end.finished_at, application=not lost
-    )
+    # A node that comes back knows no more of its containers than that they are gone: the kubelet's words, containerd's.
+    lost = end.reason == "ContainerStatusUnknown" or (end.reason, end.exit_code) == ("Unknown", 255)
+    ours = end.exit_code == ExitCode.SUPERSEDED
+    message = f"the container of pod {pod.name} ended: {words}"
+    return Failure(Cause.CONTAINER_EXITED, message, end.finished_at, application=not (lost or ours))
 
 
 def _last_lines(text: str) -> str:

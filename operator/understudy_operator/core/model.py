@@ -229,6 +229,8 @@ class Observation:
     yet."""
     prepared_generation: int
     """Generation of the spec that they were made for."""
+    budgets: bool | None
+    """This process has made sure that each rank has a PodDisruptionBudget, or that none has; None: of neither."""
     problems: Mapping[Aim, Problem]
     """What the API refuses to make; each is tried again, and over when that succeeds."""
     unborn: frozenset[str]

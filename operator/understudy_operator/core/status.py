@@ -98,7 +98,7 @@ def _rank(observation: Observation, view: RankView) -> Json:
         "primary": record.holder,
         "term": int(record.term),
         "step": record.heartbeat.step if record.heartbeat else int(record.floor_step),
-        "failuresWithoutProgress": budget.standing(record),
+        "failuresWithoutProgress": budget.application_failures(record),
     }
     if record.floor is not None:
         entry["checkpointStep"] = int(record.floor_step)

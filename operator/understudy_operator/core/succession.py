@@ -92,7 +92,7 @@ def succeed(
     if failure.application and counted >= job.policy.max_failures:
         times = "once" if counted == 1 else f"{counted} times"
         message = f"Rank {view.rank} has failed {times} without a new checkpoint; last: {failure.message}"
-        return GiveUp(view.rank, record, GivenUp(failure.cause, message, micro_time(now.wall)))
+        return GiveUp(view.rank, record, GivenUp(failure.cause, message, micro_time(now.wall), counted))
     chosen = successor(view, failure, nodes, now)
     if isinstance(chosen, float):
         return chosen

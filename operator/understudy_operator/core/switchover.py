@@ -2,41 +2,50 @@
 
 Three writes, each repaired by the next look: the request goes onto the rank's Lease, for its present term; the
 annotation comes off the job; the primary's pod is deleted, and hands over as in any deletion. Guarantees that one
-annotation causes one switchover, whatever dies between two of the writes, and that none begins before a redundant pod
-is ready. Does not guarantee that the successor is the pod that was ready then.
+annotation causes one switchover, whatever dies between two of the writes, and that the pod is not deleted unless a
+redundant pod is ready. Does not guarantee that the successor is the pod that was ready then.
 """
 
 from understudy_contract.reports import Phase
 
 from understudy_operator.core.actions import Action, ClearSwitchover, DeletePod, Emit, EventReason, TakeSwitchover
+from understudy_operator.core.completion import job_over, rank_complete
 from understudy_operator.core.model import Now, Observation, RankView
 from understudy_operator.core.succession import candidates
 
 
 def switch_over(observation: Observation, view: RankView, now: Now) -> list[Action]:
     """List what a request still asks for of one rank."""
-    lease, primary, asked = view.lease, view.primary, observation.job.switchover == str(view.rank)
+    lease, primary, asked = view.lease, view.primary, observation.job.switchover
     if lease is None or primary is None:
         return []
-    if lease.record.switchover == lease.record.term:
-        if asked:
-            return [ClearSwitchover()]
-        alive = primary.deleting_since is None and not primary.ended and lease.record.current_release is None
-        return [DeletePod(primary, "its rank was asked to switch over")] if alive else []
-    if not asked:
+    taken = lease.record.switchover == lease.record.term
+    if taken and asked == str(view.rank):
+        return [ClearSwitchover(asked)]
+    gone = primary.deleting_since is not None or primary.ended or lease.record.current_release is not None
+    if gone or not (taken or asked == str(view.rank)):
         return []
     if lease.phase is Phase.TRAINING and any(c.ready and c.fresh for c in candidates(view, observation.nodes, now.at)):
+        if taken:
+            return [DeletePod(primary, "its rank was asked to switch over")]
         return [TakeSwitchover(view.rank, lease.record)]
     waits = f"Rank {view.rank} is to switch over: waiting until its primary trains and a redundant pod is ready."
     return [Emit(f"switchover {view.rank} {lease.record.term}", False, EventReason.SWITCHOVER_WAITS, waits)]
 
 
-def unknown(observation: Observation) -> list[Action]:
-    """Refuse a request that names no rank."""
-    asked, ranks = observation.job.switchover, observation.job.policy.ranks
-    if asked is None or asked in map(str, range(ranks)):
+def refuse(observation: Observation) -> list[Action]:
+    """Remove a request that can never be served, and say why."""
+    asked, policy = observation.job.switchover, observation.job.policy
+    if asked is None:
         return []
-    said = (
-        f"The annotation understudy.dev/switchover asks for {asked!r}: give a rank, 0 to {ranks - 1}. It was removed."
-    )
-    return [Emit(f"switchover {asked}", True, EventReason.SWITCHOVER_REFUSED, said), ClearSwitchover()]
+    view = next((view for view in observation.ranks if asked == str(view.rank)), None)
+    if view is None:
+        why = f"give a rank, 0 to {policy.ranks - 1}"
+    elif job_over(observation) or rank_complete(view):
+        why = "its training is over"
+    elif policy.redundancy == 0:
+        why = "spec.redundancy is 0, so that nobody could take over"
+    else:
+        return []
+    said = f"The annotation understudy.dev/switchover={asked} was removed: {why}."
+    return [Emit(f"switchover {asked} {why}", True, EventReason.SWITCHOVER_REFUSED, said), ClearSwitchover(asked)]

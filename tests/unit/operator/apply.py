@@ -16,6 +16,7 @@ from understudy_operator.core.actions import (
     DeletePod,
     Emit,
     GiveUp,
+    KeepBudgets,
     OpenRank,
     OpenSlot,
     Prepare,
@@ -94,6 +95,8 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
             return _suspect(world, action.suspect_node)
         case TakeSwitchover():
             return _swap(world, action.lease, switchover=action.lease.term)
+        case KeepBudgets():
+            return world.remember(budgets=action.wanted)
         case ClearSwitchover():
             return replace(world, job=replace(job, switchover=None)).remember(woken=True)
         case GiveUp():

@@ -216,6 +216,7 @@ class Scene:
             "suspect_nodes": frozenset(),
             "prepared_at": ago(60),
             "prepared_generation": self.job.generation,
+            "budgets": self.claim is not None and self.claim.shared and self.job.policy.redundancy > 0,
             "problems": {},
             "unborn": frozenset(),
             "status_written_at": ago(1),

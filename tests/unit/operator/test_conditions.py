@@ -56,7 +56,7 @@ BAD = {
     "a script that fails again and again": (
         starting()
         .pod(PRIMARY, container=Waiting("ContainerCreating", ""))
-        .lease(RANK, failures=3, promotion=a_promotion(message="the trainer of pod digits-0-0 ended: exit code 1")),
+        .lease(RANK, promotion=a_promotion(failures=3, message="the trainer of pod digits-0-0 ended: exit code 1")),
         "Failing",
         "has failed 3 times without a new checkpoint; last: the trainer of pod digits-0-0 ended: exit code 1. Correct",
     ),

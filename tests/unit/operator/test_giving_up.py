@@ -94,3 +94,26 @@ def test_a_rank_that_goes_on_after_a_failure_is_not_blamed_for_it() -> None:
     scene = Scene().promoted(failures=3).beat(RANK, pod=UNDERSTUDY, term=2, phase=Phase.TRAINING)
     scene.lease(RANK, term=Term(2))
     assert scene.condition("Failed")["status"] == "False"
+
+
+@pytest.mark.parametrize(
+    "innocent",
+    [
+        lambda s: s.released(RANK, "ProcessExited", 81, "term 7 is on the volume"),
+        lambda s: s.pod(PRIMARY, container=ended(81), phase="Failed"),
+        lambda s: s.pod(PRIMARY, container=ended(137, reason="ContainerStatusUnknown"), phase="Failed"),
+        lambda s: s.pod(PRIMARY, container=ended(255, reason="Unknown"), phase="Failed"),
+    ],
+    ids=["released as superseded", "ended as superseded", "lost by the kubelet", "lost by containerd"],
+)
+def test_an_end_that_is_not_the_programs_fault_does_not_count(innocent: object) -> None:
+    history = a_promotion(term=1, failures=4, checkpoint=checkpoint(100))
+    (promote,) = innocent(Scene().lease(RANK, promotion=history)).decide().promotions  # type: ignore[operator]
+    assert promote.promotion is not None and promote.promotion.failures == 4
+
+
+def test_the_status_counts_what_ends_the_job_and_not_what_only_delays_it() -> None:
+    vanishing = Scene().lease(RANK, failures=50, promotion=a_promotion(term=1, failures=2, checkpoint=checkpoint(100)))
+    assert vanishing.written()["ranks"][0]["failuresWithoutProgress"] == 2
+    words = GivenUp(Cause.STALLED, "Rank 0 has failed 5 times", "2026-01-01T11:59:59Z", 5)
+    assert Scene().lease(RANK, given_up=words).written()["ranks"][0]["failuresWithoutProgress"] == 5

@@ -10,6 +10,7 @@ from understudy_operator.core.actions import (
     AssignSlot,
     CreatePod,
     DeletePod,
+    KeepBudgets,
     OpenRank,
     OpenSlot,
     Placement,
@@ -133,6 +134,27 @@ class TestPreparing:
         assert decision.wake_at == NOW.at + 3
         again = new_job().given(problems={("Prepare", None): replace(problem, again_at=NOW.at)}).decide()
         assert of(again.rest, Prepare) == [Prepare(trial=True)]
+
+
+class TestBudgets:
+    """What a drain may take."""
+
+    def test_are_kept_where_another_node_can_run_a_pod(self) -> None:
+        assert of(Scene().given(budgets=None).decide().rest, KeepBudgets) == [KeepBudgets(True)]
+        assert of(Scene().decide().rest, KeepBudgets) == []
+
+    def test_keep_no_drain_from_ending_where_none_can(self) -> None:
+        assert of(Scene(access="ReadWriteOnce").given(budgets=None).decide().rest, KeepBudgets) == [KeepBudgets(False)]
+        assert of(Scene(redundancy=0).given(budgets=True).decide().rest, KeepBudgets) == [KeepBudgets(False)]
+
+    def test_that_are_refused_keep_no_pod_from_being_made(self) -> None:
+        lost = Scene().gone(UNDERSTUDY).lease(SLOT, holder="", heartbeat=None).given(budgets=None)
+        lost.given(problems={("KeepBudgets", None): a_problem("Refused", "A child is refused: exceeded quota")})
+        rest = lost.decide().rest
+        assert (len(of(rest, AssignSlot)), of(rest, KeepBudgets)) == (1, [])
+
+    def test_wait_until_the_volume_is_known(self) -> None:
+        assert of(opened().decide().rest, KeepBudgets) == []
 
 
 class TestPlacement:

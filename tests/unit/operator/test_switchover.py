@@ -7,7 +7,7 @@ from understudy_contract.names import Term
 from understudy_contract.reports import Cause, Phase
 from understudy_operator.core.actions import ClearSwitchover, DeletePod, TakeSwitchover
 
-from tests.unit.operator.builders import LEASE_S, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, a_promotion, ago, of
+from tests.unit.operator.builders import LEASE_S, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, ago, of
 
 
 def asked(rank: str, scene: Scene | None = None) -> Scene:
@@ -43,22 +43,42 @@ def test_the_hand_over_is_told_as_a_switchover() -> None:
     assert promote.promotion.message == "pod digits-0-0 was asked to switch over and handed over after step 120"
 
 
-def test_a_request_of_an_older_term_is_served() -> None:
-    scene = taken().promoted(term=2)
-    scene.beat(RANK, pod=UNDERSTUDY, term=2)
+def test_a_request_of_an_older_term_has_been_served() -> None:
+    scene = taken().promoted().beat(RANK, pod=UNDERSTUDY, term=2)
+    scene.lease(SLOT, holder="digits-0-2").beat(SLOT, pod="digits-0-2").pod("digits-0-2", node="node-c")
     assert todo(scene) == (0, 0, [])
-    assert a_promotion().term == 2
 
 
-def test_nothing_begins_before_somebody_can_take_over() -> None:
-    for scene in (
+def not_able() -> list[Scene]:
+    """Jobs in which nobody could take over just now."""
+    return [
         Scene().beat(SLOT, phase=Phase.STARTING, loaded=None),
         Scene().lease(SLOT, silent_s=LEASE_S / 2),
-        Scene(redundancy=0),
         Scene().beat(RANK, phase=Phase.STARTING),
-    ):
+    ]
+
+
+def test_nothing_begins_and_nothing_is_deleted_before_somebody_can_take_over() -> None:
+    for scene in not_able():
         assert todo(asked("0", scene)) == (0, 0, [])
         assert scene.events()["switchover 0 1"].reason == "SwitchoverWaits"
+    for scene in not_able():
+        assert todo(taken(scene)) == (0, 0, [])
+
+
+def test_what_can_never_be_served_is_refused_and_removed() -> None:
+    nobody = asked("0", Scene(redundancy=0))
+    over = asked("0", Scene(ranks=2).released(RANK, ReleaseReason.COMPLETED))
+    for scene, why in ((nobody, "spec.redundancy is 0"), (over, "its training is over")):
+        assert todo(scene)[:2] == (0, 1)
+        (event,) = [e for e in scene.events().values() if e.reason == "SwitchoverRefused"]
+        assert why in event.message
+
+
+def test_a_hand_over_that_is_late_is_told_as_a_switchover_too() -> None:
+    late = taken().pod(PRIMARY, deleting_since=ago(21))
+    (promote,) = late.decide().promotions
+    assert promote.promotion is not None and promote.promotion.cause == Cause.SWITCHOVER
 
 
 def test_another_rank_is_left_alone() -> None:
@@ -71,4 +91,5 @@ def test_a_request_that_names_no_rank_is_refused_and_removed() -> None:
     for wrong in ("1", "all", "", "-1", "00"):
         scene = asked(wrong)
         assert todo(scene) == (0, 1, [])
-        assert "give a rank, 0 to 0" in scene.events()[f"switchover {wrong}"].message
+        (event,) = scene.events().values()
+        assert event.message == f"The annotation understudy.dev/switchover={wrong} was removed: give a rank, 0 to 0."

@@ -33,6 +33,7 @@ class Memory:
     deleting_since: Mapping[str, float] = field(default_factory=dict)
     contact_at: float = 0.0
     prepared_at: float = -INFINITY
+    budgets: bool | None = None
     unborn: frozenset[str] = frozenset()
     emitted: frozenset[str] = frozenset()
     suspects: Mapping[str, float] = field(default_factory=dict)
@@ -176,6 +177,7 @@ def observe(world: World) -> Observation:
         suspect_nodes=frozenset(n for n, at in memory.suspects.items() if world.at < at + SUSPICION_S),
         prepared_at=memory.prepared_at,
         prepared_generation=job.generation,
+        budgets=memory.budgets,
         problems={},
         unborn=memory.unborn,
         status_written_at=memory.status_written_at,
