@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import yaml
+from rich import box
 from rich.table import Table
 
 from demo.checks import accuracy, check, said_by_status, said_seconds
@@ -154,6 +155,9 @@ class Story:
         table = Table(
             title="Seconds since the fault, measured from outside; beside them what the status says, since the failure",
             title_justify="left",
+            box=box.SIMPLE_HEAD,  # with lines and wide gaps between the columns it is wider than a log
+            collapse_padding=True,
+            pad_edge=False,
         )
         for column in ("fault", "rank", "promoted", "term", "cause"):
             table.add_column(column, no_wrap=True)
