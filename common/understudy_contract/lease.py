@@ -66,6 +66,11 @@ class LeaseRecord:
         return self.release if self.release is not None and self.release.term == self.term else None
 
     @property
+    def switches_over(self) -> bool:
+        """The present term is to end because somebody asked for it."""
+        return self.switchover == self.term
+
+    @property
     def floor(self) -> CheckpointRef | None:
         """The durable floor: the newest checkpoint that is known to be committed, from whomever it is known."""
         reported = self.heartbeat.checkpoint if self.heartbeat else None

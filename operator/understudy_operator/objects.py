@@ -80,6 +80,11 @@ class PodObject(msgspec.Struct):
     spec: _PodSpec = msgspec.field(default_factory=_PodSpec)
     status: _PodStatus = msgspec.field(default_factory=_PodStatus)
 
+    @property
+    def trainer(self) -> _State | None:
+        """State of the container `trainer`, once the kubelet has told one."""
+        return next((s.state for s in self.status.container_statuses if s.name == TRAINER_CONTAINER), None)
+
 
 class _ClaimStatus(msgspec.Struct, rename="camel"):
     phase: str = "Pending"
@@ -155,10 +160,9 @@ def pod_view(
 
 
 def _container(pod: PodObject, running_since: float) -> model.Container:
-    status = next((s for s in pod.status.container_statuses if s.name == TRAINER_CONTAINER), None)
-    if status is None:
+    state = pod.trainer
+    if state is None:
         return None
-    state = status.state
     if state.terminated is not None:
         end = state.terminated
         return model.Terminated(end.exit_code, end.reason, end.message, end.finished_at or "")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from understudy_contract.lease import LeaseObject, LeaseRecord
-from understudy_contract.names import TRAINER_CONTAINER, Annotation, Label, Rank, rank_lease_name, slot_lease_name
+from understudy_contract.names import Annotation, Label, Rank, rank_lease_name, slot_lease_name
 from understudy_contract.reports import Heartbeat
 from understudy_kube.client import Api
 from understudy_kube.informer import Informer, Key
@@ -237,7 +237,7 @@ class World:
             seen = self._sightings.setdefault(uid, _Sighting(self._clock()))
             if new.metadata.deletion_timestamp and seen.deleting_since is None:
                 seen.deleting_since = self._clock()
-            state = next((s.state for s in new.status.container_statuses if s.name == TRAINER_CONTAINER), None)
+            state = new.trainer
             if state is not None and state.running is not None and seen.running_since == math.inf:
                 seen.running_since = self._clock()
             if state is not None and state.terminated is not None and seen.ending_since is None:

@@ -46,8 +46,9 @@ def decide(observation: Observation, now: Now) -> Decision:
     else:
         # Events wake a job; this look finds what no event told, such as a watch that came back to a world unchanged.
         wake_at = now.at + observation.job.policy.lease_duration_s
-        first = observation.prepared_at == -math.inf
-        rest += _prepare(observation, now) if first else ()
+        # At first nothing can be made without them; later, a lost rank needs its pods more.
+        preparation = _prepare(observation, now)
+        rest += [] if observation.prepared else preparation
         due = [problem.again_at for problem in observation.problems.values() if problem.again_at > now.at]
         wake_at = min(wake_at, *due) if due else wake_at
         for view in observation.ranks:
@@ -62,8 +63,7 @@ def decide(observation: Observation, now: Now) -> Decision:
             actions, again_at = provide_rank(observation, view, now)
             rest += actions
             wake_at = min(wake_at, verdict, again_at)
-        # What is at work needs these less than a lost rank needs its pods.
-        rest += () if first else _prepare(observation, now)
+        rest += preparation if observation.prepared else []
         rest += _keep_budgets(observation, now)
     rest += refuse(observation)
     report, again_at = status_clause.report(observation, now)
@@ -101,8 +101,7 @@ def _prepare(observation: Observation, now: Now) -> list[Action]:
     stale = observation.prepared_generation != observation.job.generation
     if now.at < observation.prepared_at + every_s and not stale:
         return []
-    first = observation.prepared_at == -math.inf
-    return [Prepare(trial=first and not any(view.pods for view in observation.ranks))]
+    return [Prepare(trial=not observation.prepared and not any(view.pods for view in observation.ranks))]
 
 
 def _keep_budgets(observation: Observation, now: Now) -> list[Action]:
@@ -111,7 +110,7 @@ def _keep_budgets(observation: Observation, now: Now) -> list[Action]:
     On a volume of one node the replacement would wait for the very node that is drained, and the drain for it.
     """
     claim = observation.claim
-    if observation.prepared_at == -math.inf or claim is None or not claim.bound:
+    if not observation.prepared or claim is None or not claim.bound:
         return []
     wanted = observation.job.policy.redundancy > 0 and claim.shared
     if observation.budgets is wanted or observation.blocked(KeepBudgets, None, now.at):

@@ -126,14 +126,9 @@ def _released(lease: Lease, release: Release, pod: Pod | None) -> Failure:
     who = f"pod {lease.record.holder}"
     failed_at = lease.record.renew_time or ""
     if release.reason == ReleaseReason.HANDED_OVER:
-        step = beat.step if beat else 0
-        return Failure(
-            _why_deleted(lease)[0],
-            f"{who} was {_why_deleted(lease)[1]} and handed over after step {step}",
-            failed_at,
-            application=False,
-            exact_step=True,
-        )
+        cause, why = _why_deleted(lease)
+        words = f"{why} and handed over after step {beat.step if beat else 0}"
+        return Failure(cause, f"{who} was {words}", failed_at, application=False, exact_step=True)
     words = release.message or describe_exit(release.exit_code)
     if pod is not None and pod.deleting_since is not None:
         cause, why = _why_deleted(lease)
@@ -146,8 +141,9 @@ def _released(lease: Lease, release: Release, pod: Pod | None) -> Failure:
 
 def _why_deleted(lease: Lease) -> tuple[Cause, str]:
     """Tell a deletion that a switchover asked for from any other."""
-    asked = lease.record.switchover == lease.record.term
-    return (Cause.SWITCHOVER, "asked to switch over") if asked else (Cause.POD_DELETED, "deleted")
+    if lease.record.switches_over:
+        return Cause.SWITCHOVER, "asked to switch over"
+    return Cause.POD_DELETED, "deleted"
 
 
 def _ended(pod: Pod) -> Failure:

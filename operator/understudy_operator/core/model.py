@@ -238,6 +238,11 @@ class Observation:
     status_written_at: float
     """When this process last wrote the status; -inf for never."""
 
+    @property
+    def prepared(self) -> bool:
+        """This process has made sure of those children at least once."""
+        return self.prepared_at > -math.inf
+
     def blocked(self, kind: type, rank: Rank | None, at: float) -> bool:
         """Tell whether making this has to wait: it was refused a moment ago."""
         problem = self.problems.get((kind.__name__, rank))

@@ -93,7 +93,7 @@ def _may_create(observation: Observation, view: RankView, slot: int | None, now:
 
     Until then nobody knows whether several nodes can write it, and a volume that binds on first use needs a first pod.
     """
-    if observation.prepared_at == -math.inf or observation.blocked(CreatePod, view.rank, now.at):
+    if not observation.prepared or observation.blocked(CreatePod, view.rank, now.at):
         return False
     if observation.claim is not None and observation.claim.bound:
         return not observation.claim.single_pod

@@ -19,7 +19,7 @@ def switch_over(observation: Observation, view: RankView, now: Now) -> list[Acti
     lease, primary, asked = view.lease, view.primary, observation.job.switchover
     if lease is None or primary is None:
         return []
-    taken = lease.record.switchover == lease.record.term
+    taken = lease.record.switches_over
     if taken and asked == str(view.rank):
         return [ClearSwitchover(asked)]
     gone = primary.deleting_since is not None or primary.ended or lease.record.current_release is not None
