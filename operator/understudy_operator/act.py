@@ -35,6 +35,7 @@ from understudy_operator.core.actions import (
     Promote,
     Relabel,
     TakeSwitchover,
+    Vacate,
     WriteStatus,
     aim,
 )
@@ -128,6 +129,8 @@ class Actor:
                 await self._swap(job, lease.name, lease.resource_version, notes, {})
             case ClearSwitchover():
                 await self._clear_switchover(job, action)
+            case Vacate():
+                await self._vacate(job, action, memo)
             case AssignSlot():
                 await self._assign(job, action, memo, now)
             case CreatePod():
@@ -173,10 +176,11 @@ class Actor:
         )
         if action.suspect_node is not None:
             self._world.suspect(action.suspect_node)
-        cause = action.promotion.message if action.promotion else f"{lease.holder} is gone and never was at work"
+        gone = f"{lease.holder} is gone and never was at work" if lease.holder else "the job is resumed"
+        cause = action.promotion.message if action.promotion else gone
         log.warning(
             "%s/%s rank %d: %s -> %s, term %d (%s)",
-            job.namespace, job.name, action.rank, lease.holder, action.target, action.term, cause,
+            job.namespace, job.name, action.rank, lease.holder or "nobody", action.target, action.term, cause,
         )  # fmt: skip
 
     async def _assign(self, job: Job, action: AssignSlot, memo: Memo, now: Now) -> None:
@@ -207,6 +211,14 @@ class Actor:
         if action.loss:
             message = f"Rank {action.rank}, redundant: {action.loss}. {name} takes its place."
             await self._emit(job, Emit(f"slot {name}", True, EventReason.REDUNDANT_LOST, message), memo, now)
+
+    async def _vacate(self, job: Job, action: Vacate, memo: Memo) -> None:
+        lease = action.lease
+        notes: dict[str, str | None] = {Annotation.RELEASED: None, Annotation.NOTICE: None}
+        if lease.floor is not None and lease.name == names.rank_lease_name(job.name, action.rank):
+            notes[Annotation.FLOOR] = encode(lease.floor)
+        await self._swap(job, lease.name, lease.resource_version, notes, {"holderIdentity": None})
+        memo.unborn.discard(lease.holder)
 
     async def _swap(
         self, job: Job, name: str, version: str, annotations: Mapping[Any, str | None], spec: Mapping[str, Any]

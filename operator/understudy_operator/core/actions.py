@@ -19,6 +19,8 @@ class EventReason(StrEnum):
     PROMOTED = "Promoted"
     COLD_START = "ColdStart"
     REDUNDANT_LOST = "RedundantLost"
+    SUSPENDED = "Suspended"
+    RESUMED = "Resumed"
     COMPLETED = "Completed"
     RANK_COMPLETED = "RankCompleted"
     FAILED = "Failed"
@@ -116,6 +118,14 @@ class ClearSwitchover:
 
 
 @dataclass(frozen=True, slots=True)
+class Vacate:
+    """Leave a Lease to nobody, by CAS; of a rank's, the term and the durable floor stay."""
+
+    rank: Rank
+    lease: LeaseRecord
+
+
+@dataclass(frozen=True, slots=True)
 class AssignSlot:
     """Take an incarnation, name its pod as the slot's holder; the pod itself is created next."""
 
@@ -193,6 +203,7 @@ Action = (
     | GiveUp
     | TakeSwitchover
     | ClearSwitchover
+    | Vacate
     | AssignSlot
     | Relabel
     | DeletePod
@@ -211,7 +222,7 @@ def rank_of(action: Action) -> Rank | None:
     match action:
         case Relabel() | DeletePod():
             return action.pod.rank
-        case OpenRank() | OpenSlot() | Promote() | GiveUp() | TakeSwitchover() | AssignSlot() | CreatePod():
+        case OpenRank() | OpenSlot() | Promote() | GiveUp() | TakeSwitchover() | Vacate() | AssignSlot() | CreatePod():
             return action.rank
         case _:
             return None

@@ -11,6 +11,7 @@ from understudy_operator.core import budget
 from understudy_operator.core.actions import Action, Emit, EventReason
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.model import Now, Observation, Pod, RankView, Running, Waiting
+from understudy_operator.core.suspension import suspended
 
 STUCK_REASONS: Final = frozenset(
     {
@@ -42,10 +43,11 @@ def assess(observation: Observation, ready: int, desired: int, now: Now) -> dict
     complete = job_complete(observation)
     if job_failed(observation):
         return _failed(observation)
+    paused = _suspended(observation) if observation.job.policy.suspend and not complete else None
     return {
-        "Training": _training(observation, complete, now),
-        "Redundant": _redundant(observation, ready, desired, complete),
-        "NodeFaultTolerant": _node_fault_tolerant(observation, complete),
+        "Training": paused or _training(observation, complete, now),
+        "Redundant": paused or _redundant(observation, ready, desired, complete),
+        "NodeFaultTolerant": paused or _node_fault_tolerant(observation, complete),
         "Complete": Finding(
             complete,
             "Completed" if complete else "NotYet",
@@ -53,6 +55,15 @@ def assess(observation: Observation, ready: int, desired: int, now: Now) -> dict
         ),
         "Failed": Finding(False, "NotFailed", "No rank has been given up"),
     }
+
+
+def _suspended(observation: Observation) -> Finding:
+    if suspended(observation):
+        return Finding(False, "Suspended", "The job is suspended: set spec.suspend to false to go on")
+    living = sorted(pod.name for view in observation.ranks for pod in view.pods.values() if not pod.ended)
+    return Finding(
+        False, "Suspending", f"Pods save and end, since spec.suspend is true: {', '.join(living) or 'none left'}"
+    )
 
 
 def _failed(observation: Observation) -> dict[str, Finding]:
@@ -99,7 +110,7 @@ def render(
 
 def events(observation: Observation, now: Now) -> list[Action]:
     """List the Events about pods and claims that do not come up."""
-    if job_over(observation):
+    if job_over(observation) or observation.job.policy.suspend:
         return []
     found: list[Action] = []
     told: set[tuple[str, str]] = set()

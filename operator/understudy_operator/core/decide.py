@@ -14,8 +14,9 @@ from understudy_operator.core.actions import Action, GiveUp, KeepBudgets, Prepar
 from understudy_operator.core.completion import job_over, rank_complete
 from understudy_operator.core.detection import judge_primary
 from understudy_operator.core.model import Now, Observation, RankView
-from understudy_operator.core.provisioning import provide_rank, removals
+from understudy_operator.core.provisioning import OVER, provide_rank, removals
 from understudy_operator.core.succession import candidates, succeed
+from understudy_operator.core.suspension import resume_rank, suspend_rank
 from understudy_operator.core.switchover import refuse, switch_over
 
 PREPARE_EVERY_S: Final = 300.0
@@ -40,8 +41,13 @@ def decide(observation: Observation, now: Now) -> Decision:
     wake_at = math.inf
     if job_over(observation):
         for view in observation.ranks:
-            gone, again_at = removals(observation.job.name, view, now, over=True)
+            gone, again_at = removals(observation.job.name, view, now, over=OVER)
             rest += gone
+            wake_at = min(wake_at, again_at)
+    elif observation.job.policy.suspend:
+        for view in observation.ranks:
+            actions, again_at = suspend_rank(observation, view, now)
+            rest += actions
             wake_at = min(wake_at, again_at)
     else:
         # Events wake a job; this look finds what no event told, such as a watch that came back to a world unchanged.
@@ -74,6 +80,8 @@ def decide(observation: Observation, now: Now) -> Decision:
 def _promotion(observation: Observation, view: RankView, now: Now) -> Promote | GiveUp | float:
     if view.lease is None or rank_complete(view):
         return math.inf
+    if not view.lease.record.holder:
+        return resume_rank(observation.job, view)
     waiting = candidates(view, observation.nodes, now.at)
     verdict = judge_primary(
         view.lease,

@@ -37,6 +37,7 @@ class Policy:
     startup_deadline_s: int
     max_failures: int
     """Consecutive failures of the application without a new checkpoint, at which the job has failed."""
+    suspend: bool = False
 
     @property
     def grace_period_s(self) -> int:
@@ -73,4 +74,5 @@ def read_policy(job: str, spec: Mapping[str, Any]) -> Policy:
         progress_deadline_s=int(failover.get("progressDeadlineSeconds", DEFAULT_PROGRESS_DEADLINE_S)),
         max_failures=int(failover.get("maxFailuresWithoutProgress", DEFAULT_MAX_FAILURES)),
         startup_deadline_s=int(failover.get("startupDeadlineSeconds", DEFAULT_STARTUP_DEADLINE_S)),
+        suspend=bool(spec.get("suspend", False)),
     )

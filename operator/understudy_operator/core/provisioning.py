@@ -31,6 +31,7 @@ ENDED_PODS_KEPT: Final = 2
 """Ended pods of a rank that are kept for their logs."""
 ENDS_WITHIN_S: Final = 15.0
 """From a worker's release to the end of its container, as the kubelet tells it: a second, more on a crowded node."""
+OVER: Final = "its training is over"
 AVOID_SUSPECT: Final = 100
 AVOID_PRIMARY: Final = 10
 """Weights of the scheduler's node preferences: a suspect node is worse than the node of one's own primary."""
@@ -52,7 +53,7 @@ def provide_rank(observation: Observation, view: RankView, now: Now) -> tuple[li
             actions += more
             wake_at = min(wake_at, again_at)
     actions += _labels(view)
-    gone, again_at = removals(observation.job.name, view, now, over=rank_complete(view))
+    gone, again_at = removals(observation.job.name, view, now, over=OVER if rank_complete(view) else "")
     return actions + gone, min(wake_at, again_at)
 
 
@@ -150,10 +151,10 @@ def _labels(view: RankView) -> Iterator[Action]:
     yield from sorted(wanted, key=lambda action: action.role is Role.PRIMARY)
 
 
-def removals(job: str, view: RankView, now: Now, *, over: bool) -> tuple[list[Action], float]:
+def removals(job: str, view: RankView, now: Now, *, over: str) -> tuple[list[Action], float]:
     """List the pods to delete, and when to look again at one that is ending by itself: deleted, its log would go.
 
-    `over`: nothing of the rank has to run any more.
+    `over`: why nothing of the rank has to run any more; empty while something has.
     """
     found: list[Action] = []
     wake_at = math.inf
@@ -167,7 +168,7 @@ def removals(job: str, view: RankView, now: Now, *, over: bool) -> tuple[list[Ac
             continue  # it is ending; what runs on beside its trainer after that, if anything, is a sidecar
         due = now.at if pod.ending_since is None else pod.ending_since + ENDS_WITHIN_S
         if due <= now.at:
-            found.append(DeletePod(pod, "its training is over" if over else "it lost its role"))
+            found.append(DeletePod(pod, over or "it lost its role"))
         else:
             wake_at = min(wake_at, due)
     finished = sorted((p for p in idle if p.finished and p.name != holder), key=lambda p: p.incarnation)

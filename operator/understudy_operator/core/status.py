@@ -16,6 +16,7 @@ from understudy_operator.core import budget, conditions
 from understudy_operator.core.actions import Action, Emit, EventReason, WriteStatus
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.model import Now, Observation, RankView
+from understudy_operator.core.suspension import suspended
 
 PROGRESS_S: Final = 10.0
 """Steps alone are written this often: `kubectl get` shows life, and etcd is spared."""
@@ -60,7 +61,7 @@ def _status(observation: Observation, now: Now) -> Json:
     promotions = [v.lease.record.promotion for v in observation.ranks if v.lease and v.lease.record.promotion]
     complete = job_complete(observation)
     ready = sum(r["ready"] for entry in ranks for r in entry["redundant"])
-    at_work = 0 if job_over(observation) else sum(not rank_complete(v) for v in observation.ranks)
+    at_work = 0 if job_over(observation) or job.policy.suspend else sum(not rank_complete(v) for v in observation.ranks)
     desired = job.policy.redundancy * at_work
     found = conditions.assess(observation, ready, desired, now)
     return {
@@ -83,6 +84,8 @@ def _phase(observation: Observation, complete: bool, found: Mapping[str, conditi
         return "Succeeded"
     if job_failed(observation):
         return "Failed"
+    if suspended(observation):
+        return "Suspended"
     if not any(v.lease is not None and v.lease.record.floor is not None for v in observation.ranks):
         return "Pending"
     whole = found["Training"].holds and (observation.job.policy.redundancy == 0 or found["Redundant"].holds)
@@ -95,11 +98,12 @@ def _rank(observation: Observation, view: RankView) -> Json:
         return entry
     record = view.lease.record
     entry |= {
-        "primary": record.holder,
         "term": int(record.term),
         "step": record.heartbeat.step if record.heartbeat else int(record.floor_step),
         "failuresWithoutProgress": budget.application_failures(record),
     }
+    if record.holder:
+        entry["primary"] = record.holder
     if record.floor is not None:
         entry["checkpointStep"] = int(record.floor_step)
     if record.heartbeat is not None and record.heartbeat.model is not None:
@@ -192,6 +196,12 @@ def _events(observation: Observation, status: Json, now: Now) -> list[Action]:
         if given_up is not None and _is_news(given_up.at, now):
             message = f"{given_up.message}. The job has failed; its checkpoints are kept."
             events.append(Emit(f"rank {view.rank} given up", True, EventReason.FAILED, message))
+    generation = observation.job.generation
+    if status["phase"] == "Suspended":
+        message = "Suspended: no pod runs. Set spec.suspend to false to go on from the newest checkpoints"
+        events.append(Emit(f"suspended {generation}", False, EventReason.SUSPENDED, message))
+    elif observation.job.status.get("phase") == "Suspended" and not observation.job.policy.suspend:
+        events.append(Emit(f"resumed {generation}", False, EventReason.RESUMED, "Resumed: each rank gets a new pod"))
     if status["phase"] == "Succeeded" and completed:
         events.append(Emit("complete", False, EventReason.COMPLETED, "Every rank has completed its training"))
     return events + conditions.events(observation, now)

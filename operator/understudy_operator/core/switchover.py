@@ -43,6 +43,8 @@ def refuse(observation: Observation) -> list[Action]:
         why = f"give a rank, 0 to {policy.ranks - 1}"
     elif job_over(observation) or rank_complete(view):
         why = "its training is over"
+    elif policy.suspend:
+        why = "the job is suspended"
     elif policy.redundancy == 0:
         why = "spec.redundancy is 0, so that nobody could take over"
     else:

@@ -28,6 +28,7 @@ GRACE = "failover.handOverSeconds must be less than template.spec.terminationGra
 BOTH = "set claimName (an existing claim) or volumeClaimTemplate (a claim to make), not both"
 ONE_POD = "ReadWriteOncePod lets a single pod mount the volume"
 READ_ONLY = "ReadOnlyMany alone lets no pod save a checkpoint"
+RUNS = "template can be changed only while the job is suspended"
 
 
 def pod(*containers: dict[str, Any], **spec: Any) -> dict[str, Any]:
@@ -138,10 +139,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 IMMUTABLE: dict[str, tuple[dict[str, Any], str]] = {
     "ranks": ({"ranks": 3}, "ranks is immutable"),
-    "the image": (pod({**TRAINER, "image": "any:2"}), "template is immutable"),
-    "the command": (pod({**TRAINER, "command": ["sh"]}), "template is immutable"),
-    "a field of the pod that the definition does not list": (pod(hostNetwork=True), "template is immutable"),
-    "the pod's labels": ({"template": {"metadata": {"labels": {"team": "ml"}}}}, "template is immutable"),
+    "the image": (pod({**TRAINER, "image": "any:2"}), RUNS),
+    "the command": (pod({**TRAINER, "command": ["sh"]}), RUNS),
+    "a field of the pod that the definition does not list": (pod(hostNetwork=True), RUNS),
+    "the pod's labels": ({"template": {"metadata": {"labels": {"team": "ml"}}}}, RUNS),
     "how many checkpoints are kept": ({"checkpoint": {"keep": 9}}, "checkpoint is immutable"),
     "the claim": ({"checkpoint": {"claimName": "data"}}, "checkpoint is immutable"),
     "the claim template's size": (
@@ -202,6 +203,13 @@ def test_immutable_fields_cannot_be_taken_away(jobs: Any, stored: dict[str, Any]
         assert f"{field} is immutable" in refusal(refused.value)
 
 
+def test_the_template_may_change_while_the_job_is_suspended_or_in_the_same_write(jobs: Any) -> None:
+    name = jobs.create(job({"suspend": True}, name="paused"))["metadata"]["name"]
+    for image, suspend in (("any:2", True), ("any:3", False), ("any:4", True)):
+        changed = jobs.patch(name, {"spec": {**pod({**TRAINER, "image": image}), "suspend": suspend}})
+        assert changed["spec"]["template"]["spec"]["containers"][0]["image"] == image
+
+
 def test_redundancy_and_failover_may_change(jobs: Any, stored: dict[str, Any]) -> None:
     failover = {"leaseDurationSeconds": 4, "handOverSeconds": 5, "progressDeadlineSeconds": 6}
     failover |= {"startupDeadlineSeconds": 10, "maxFailuresWithoutProgress": 1}
@@ -215,6 +223,7 @@ def test_redundancy_and_failover_may_change(jobs: Any, stored: dict[str, Any]) -
 def test_defaults_are_filled_in(jobs: Any) -> None:
     spec = jobs.create(job(), dry_run="All")["spec"]
     assert (spec["ranks"], spec["redundancy"], spec["strategy"]) == (1, 1, "Independent")
+    assert spec["suspend"] is False
     assert spec["checkpoint"] == {"keep": 3}
     assert spec["failover"] == {
         "leaseDurationSeconds": 10,

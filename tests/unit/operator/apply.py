@@ -23,6 +23,7 @@ from understudy_operator.core.actions import (
     Promote,
     Relabel,
     TakeSwitchover,
+    Vacate,
     WriteStatus,
 )
 from understudy_operator.core.model import Claim, Pod
@@ -95,6 +96,10 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
             return _suspect(world, action.suspect_node)
         case TakeSwitchover():
             return _swap(world, action.lease, switchover=action.lease.term)
+        case Vacate():
+            floor = action.lease.floor
+            world = _swap(world, action.lease, holder="", release=None, notice=None, operator_floor=floor)
+            return world.remember(unborn=world.memory.unborn - {action.lease.holder})
         case KeepBudgets():
             return world.remember(budgets=action.wanted)
         case ClearSwitchover():

@@ -38,7 +38,12 @@ A = TypeVar("A")
 
 
 def a_job(
-    *, ranks: int = 1, redundancy: int = 1, max_failures: int = 5, status: Mapping[str, Any] | None = None
+    *,
+    ranks: int = 1,
+    redundancy: int = 1,
+    max_failures: int = 5,
+    status: Mapping[str, Any] | None = None,
+    **spec_fields: Any,
 ) -> Job:
     """Build the job `digits`."""
     failover = {"leaseDurationSeconds": LEASE_S, "handOverSeconds": HAND_OVER_S}
@@ -47,6 +52,7 @@ def a_job(
         "redundancy": redundancy,
         "template": {"spec": {"containers": [{"name": "trainer", "command": ["python", "train.py"]}]}},
         "failover": {**failover, "maxFailuresWithoutProgress": max_failures},
+        **spec_fields,
     }
     return Job("default", "digits", "job-uid", 1, "2026-01-01T00:00:00Z", read_policy("digits", spec), status or {})
 
@@ -191,6 +197,11 @@ class Scene:
     def status(self, status: Mapping[str, Any]) -> "Scene":
         """Set the status that the API holds."""
         self.job = replace(self.job, status=status)
+        return self
+
+    def asked(self, **policy: Any) -> "Scene":
+        """Change what the spec asks for."""
+        self.job = replace(self.job, policy=replace(self.job.policy, **policy))
         return self
 
     def given(self, **changes: Any) -> "Scene":

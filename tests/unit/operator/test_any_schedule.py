@@ -170,6 +170,12 @@ class AnySchedule(RuleBasedStateMachine):
     def lease_is_deleted(self, data: st.DataObject) -> None:
         self.set(self.cluster.world.drop_lease(data.draw(st.sampled_from(sorted(self.cluster.world.leases)))))
 
+    @rule(suspend=st.booleans())
+    def job_is_suspended_or_resumed(self, suspend: bool) -> None:
+        world = self.cluster.world
+        job = replace(world.job, policy=replace(world.job.policy, suspend=suspend))
+        self.set(replace(world, job=job).remember(woken=True))
+
     @rule()
     def status_is_deleted(self) -> None:
         world = self.cluster.world
@@ -194,7 +200,8 @@ class AnySchedule(RuleBasedStateMachine):
             assert record.term >= self.terms.get(rank, 0), f"rank {rank} fell back to term {record.term}"
             self.terms[rank] = record.term
             key = (rank, int(record.term))
-            assert self.holders.setdefault(key, record.holder) == record.holder, "two holders of one rank and term"
+            if record.holder:
+                assert self.holders.setdefault(key, record.holder) == record.holder, "two holders of one rank and term"
             pod = world.pods.get(record.holder)
             if record.current_heartbeat is not None and pod is not None:
                 first = self.acknowledged.setdefault(key, pod.uid)
@@ -209,6 +216,7 @@ class AnySchedule(RuleBasedStateMachine):
             self.node_returns(node)
         if self.broken:
             self.watches_return()
+        self.job_is_suspended_or_resumed(suspend=False)
         policy = self.cluster.world.job.policy
         if policy.redundancy == 0 or any(self.floorless(rank) for rank in range(policy.ranks)):
             self.frozen_pods_thaw()  # silence alone condemns nobody whom no warm pod could replace

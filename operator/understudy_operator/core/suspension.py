@@ -1,0 +1,49 @@
+"""Suspending a job: every pod ends after a last save, and each rank is left to nobody until the job is resumed.
+
+Guarantees that a Lease keeps its holder until no pod of the rank may run any more, so that a suspension which is taken
+back in the midst of it is an ordinary hand-over; and that a resumed rank goes on at a higher term from its durable
+floor, with no failure counted. Does not wait for pods on a node that is cut off: they keep the job from being
+suspended, not from being resumed. Looks at no clock: nothing is judged meanwhile.
+"""
+
+from understudy_contract.names import pod_name
+
+from understudy_operator.core import budget
+from understudy_operator.core.actions import Action, Promote, Vacate
+from understudy_operator.core.completion import rank_complete
+from understudy_operator.core.model import Job, Now, Observation, RankView
+from understudy_operator.core.provisioning import removals
+
+
+def suspend_rank(observation: Observation, view: RankView, now: Now) -> tuple[list[Action], float]:
+    """List what is left to do until nothing of a rank runs, and when to look again."""
+    actions, wake_at = removals(observation.job.name, view, now, over="the job is suspended")
+    if rank_complete(view) or any(not pod.ended for pod in view.pods.values()):
+        return actions, wake_at
+    held = [lease.record for lease in (view.lease, *view.slots) if lease is not None and lease.record.holder]
+    return [*actions, *(Vacate(view.rank, record) for record in held)], wake_at
+
+
+def suspended(observation: Observation) -> bool:
+    """Tell whether nothing of the job runs any more because it is suspended."""
+    if not observation.job.policy.suspend:
+        return False
+    views = [view for view in observation.ranks if not rank_complete(view)]
+    held = any(lease is not None and lease.record.holder for v in views for lease in (v.lease, *v.slots))
+    return not held and all(pod.ended for view in views for pod in view.pods.values())
+
+
+def resume_rank(job: Job, view: RankView) -> Promote:
+    """Give a rank that nobody holds to a new pod."""
+    assert view.lease is not None
+    record = view.lease.record
+    return Promote(
+        rank=view.rank,
+        lease=record,
+        target=pod_name(job.name, view.rank, record.incarnation),
+        cold=True,
+        floor=record.floor,
+        failures=budget.standing(record),
+        promotion=None,
+        suspect_node=None,
+    )
