@@ -5,7 +5,7 @@ Who writes what:
 | field | rank's Lease | slot's Lease |
 |---|---|---|
 | holderIdentity, leaseTransitions, leaseDurationSeconds | operator (CAS on resourceVersion) | operator |
-| annotations incarnation, floor, promotion, failures, switchover, given-up | operator | operator (failures only) |
+| annotations incarnation, floor, promotion, failures, active-since, … | operator | operator (failures only) |
 | renewTime, annotations heartbeat, released, notice | holder (JSON Patch with `test` on holder and term) | holder |
 
 `holderIdentity` is a pod's name; `leaseTransitions` is the term of a rank, and the number of assignments of a slot.
@@ -44,6 +44,8 @@ class LeaseRecord:
     """Consecutive failures of the application without progress between them."""
     promotion: Promotion | None = None
     given_up: GivenUp | None = None
+    active_since: str | None = None
+    """When the rank was opened or resumed, RFC 3339."""
     switchover: Term | None = None
     """The term in which a switchover was asked for."""
     operator_floor: CheckpointRef | None = None
@@ -146,6 +148,7 @@ class LeaseObject(msgspec.Struct):
             failures=_natural(notes.get(Annotation.FAILURES)),
             promotion=_decode(Promotion, notes.get(Annotation.PROMOTION)),
             switchover=Term(int(asked)) if (asked := notes.get(Annotation.SWITCHOVER, "")).isdigit() else None,
+            active_since=notes.get(Annotation.ACTIVE_SINCE),
             given_up=_decode(GivenUp, notes.get(Annotation.GIVEN_UP)),
             operator_floor=_decode(CheckpointRef, notes.get(Annotation.FLOOR)),
             heartbeat=_decode(Heartbeat, notes.get(Annotation.HEARTBEAT)),

@@ -59,6 +59,7 @@ class Annotation(StrEnum):
     PROMOTION = "understudy.dev/promotion"
     FAILURES = "understudy.dev/failures"
     GIVEN_UP = "understudy.dev/given-up"
+    ACTIVE_SINCE = "understudy.dev/active-since"
     SWITCHOVER = "understudy.dev/switchover"
     """On a TrainingJob: the rank that a person wants moved. On a rank's Lease: the term that is to end by it."""
     HEARTBEAT = "understudy.dev/heartbeat"

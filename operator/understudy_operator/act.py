@@ -8,6 +8,7 @@ way.
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, assert_never
 
@@ -24,6 +25,7 @@ from understudy_operator.core.actions import (
     ClearSwitchover,
     CreatePod,
     Creation,
+    DeleteJob,
     DeletePod,
     Emit,
     EventReason,
@@ -139,6 +141,8 @@ class Actor:
                 await self._relabel(job, action)
             case DeletePod():
                 await self._delete(job, action)
+            case DeleteJob():
+                await self._delete_job(job, action)
             case WriteStatus():
                 await self._write_status(job, action, memo, now)
             case Emit():
@@ -157,6 +161,8 @@ class Actor:
             notes[Annotation.INCARNATION] = str(lease.incarnation + 1)
         if action.floor is not None:
             notes[Annotation.FLOOR] = encode(action.floor)
+        if not lease.holder:
+            notes[Annotation.ACTIVE_SINCE] = micro_time(datetime.now(UTC))
         if action.promotion is not None:
             promoted = msgspec.structs.replace(action.promotion, promoted_at=micro_time(datetime.now(UTC)))
             notes[Annotation.PROMOTION] = encode(promoted)
@@ -282,6 +288,14 @@ class Actor:
             return
         log.info("%s/%s: deleted pod %s: %s", job.namespace, job.name, pod.name, action.why)
         await self._refresh_pod(job, pod.name, pod.uid)
+
+    async def _delete_job(self, job: Job, action: DeleteJob) -> None:
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": job.uid}}
+        body = msgspec.json.encode({**options, "propagationPolicy": "Background"})
+        with suppress(NotFound, Conflict):  # it has gone, or is another job of this name by now
+            await self._api.delete(self._job_path(job), body=body)
+            log.info("%s/%s: deleted: %s", job.namespace, job.name, action.why)
+        self._world.forget((job.namespace, job.name), job.uid)
 
     async def _write_status(self, job: Job, action: WriteStatus, memo: Memo, now: Now) -> None:
         path = f"{self._job_path(job)}/status"

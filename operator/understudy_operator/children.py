@@ -118,7 +118,11 @@ def rank_lease(job: Job, rank: int, *, holder: str, term: int, incarnation: int,
         job,
         names.rank_lease_name(job.name, rank),
         {Label.RANK: str(rank)},
-        {Annotation.INCARNATION: str(incarnation), Annotation.FAILURES: "0"},
+        {
+            Annotation.INCARNATION: str(incarnation),
+            Annotation.FAILURES: "0",
+            Annotation.ACTIVE_SINCE: job.status.get("startTime") or micro_time(now.wall),
+        },
         {"holderIdentity": holder, "leaseTransitions": term, "renewTime": micro_time(now.wall)},
     )
 

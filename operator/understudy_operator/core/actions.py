@@ -179,6 +179,13 @@ class DeletePod:
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteJob:
+    """Delete the TrainingJob, and with it all but its checkpoints."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class WriteStatus:
     """Write the status subresource."""
 
@@ -207,6 +214,7 @@ Action = (
     | AssignSlot
     | Relabel
     | DeletePod
+    | DeleteJob
     | WriteStatus
     | Emit
 )

@@ -10,6 +10,7 @@ from understudy_contract.reports import Phase
 from understudy_operator.core import budget
 from understudy_operator.core.actions import Action, Emit, EventReason
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
+from understudy_operator.core.deadlines import DEADLINE_EXCEEDED
 from understudy_operator.core.model import Now, Observation, Pod, RankView, Running, Waiting
 from understudy_operator.core.suspension import suspended
 
@@ -74,7 +75,9 @@ def _failed(observation: Observation) -> dict[str, Finding]:
     reason, message = str(before.get("reason", "Failed")), str(before.get("message", "A rank has been given up"))
     if given_up:
         reason = str(given_up[0].cause)
-        message = f"{given_up[0].message}. Correct the script or its image and apply the job anew, under another name."
+        late = given_up[0].cause == DEADLINE_EXCEEDED
+        advice = "Give it more time" if late else "Correct the script or its image"
+        message = f"{given_up[0].message}. {advice} and apply the job anew, under another name."
     over = Finding(False, "Failed", "The job has failed")
     return {
         "Training": over,

@@ -12,6 +12,7 @@ from typing import Final
 from understudy_operator.core import status as status_clause
 from understudy_operator.core.actions import Action, GiveUp, KeepBudgets, Prepare, Promote
 from understudy_operator.core.completion import job_over, rank_complete
+from understudy_operator.core.deadlines import expired, overdue
 from understudy_operator.core.detection import judge_primary
 from understudy_operator.core.model import Now, Observation, RankView
 from understudy_operator.core.provisioning import OVER, provide_rank, removals
@@ -44,6 +45,9 @@ def decide(observation: Observation, now: Now) -> Decision:
             gone, again_at = removals(observation.job.name, view, now, over=OVER)
             rest += gone
             wake_at = min(wake_at, again_at)
+        removal, again_at = expired(observation, now)
+        rest += removal
+        wake_at = min(wake_at, again_at)
     elif observation.job.policy.suspend:
         for view in observation.ranks:
             actions, again_at = suspend_rank(observation, view, now)
@@ -71,6 +75,9 @@ def decide(observation: Observation, now: Now) -> Decision:
             wake_at = min(wake_at, verdict, again_at)
         rest += preparation if observation.prepared else []
         rest += _keep_budgets(observation, now)
+        given_up, again_at = overdue(observation, now)
+        rest += given_up
+        wake_at = min(wake_at, again_at)
     rest += refuse(observation)
     report, again_at = status_clause.report(observation, now)
     rest += report

@@ -38,6 +38,10 @@ class Policy:
     max_failures: int
     """Consecutive failures of the application without a new checkpoint, at which the job has failed."""
     suspend: bool = False
+    active_deadline_s: int | None = None
+    """How long the job may be active; a suspension starts it again."""
+    ttl_s: int | None = None
+    """How long the job stays after its end."""
 
     @property
     def grace_period_s(self) -> int:
@@ -75,4 +79,6 @@ def read_policy(job: str, spec: Mapping[str, Any]) -> Policy:
         max_failures=int(failover.get("maxFailuresWithoutProgress", DEFAULT_MAX_FAILURES)),
         startup_deadline_s=int(failover.get("startupDeadlineSeconds", DEFAULT_STARTUP_DEADLINE_S)),
         suspend=bool(spec.get("suspend", False)),
+        active_deadline_s=spec.get("activeDeadlineSeconds"),
+        ttl_s=spec.get("ttlSecondsAfterFinished"),
     )

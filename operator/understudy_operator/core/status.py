@@ -15,6 +15,7 @@ from understudy_contract.reports import Heartbeat, Phase, Promotion
 from understudy_operator.core import budget, conditions
 from understudy_operator.core.actions import Action, Emit, EventReason, WriteStatus
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
+from understudy_operator.core.deadlines import active_since
 from understudy_operator.core.model import Now, Observation, RankView
 from understudy_operator.core.suspension import suspended
 
@@ -64,8 +65,10 @@ def _status(observation: Observation, now: Now) -> Json:
     at_work = 0 if job_over(observation) or job.policy.suspend else sum(not rank_complete(v) for v in observation.ranks)
     desired = job.policy.redundancy * at_work
     found = conditions.assess(observation, ready, desired, now)
+    since = active_since(observation) or job.status.get("startTime")
     return {
         "observedGeneration": job.generation,
+        **({"startTime": since} if since else {}),
         "phase": _phase(observation, complete, found),
         "conditions": conditions.render(found, job.status.get("conditions", ()), job.generation, now),
         "step": min((entry["step"] for entry in ranks), default=0),
@@ -94,8 +97,9 @@ def _phase(observation: Observation, complete: bool, found: Mapping[str, conditi
 
 def _rank(observation: Observation, view: RankView) -> Json:
     entry: Json = {"rank": int(view.rank), "step": 0, "redundant": []}
-    if view.lease is None:
-        return entry
+    if view.lease is None:  # deleted by hand, perhaps: what was known of it is all there is to open it anew from
+        known: Json = next((e for e in observation.job.status.get("ranks", ()) if e.get("rank") == view.rank), {})
+        return {**entry, **known, "redundant": []}
     record = view.lease.record
     entry |= {
         "term": int(record.term),

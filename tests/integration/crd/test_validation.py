@@ -126,6 +126,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         job({"failover": {"startupDeadlineSeconds": 9}}),
         "startupDeadlineSeconds in body should be greater",
     ),
+    "no time to be active": (job({"activeDeadlineSeconds": 0}), "activeDeadlineSeconds in body should be greater"),
+    "removal before the end": (
+        job({"ttlSecondsAfterFinished": -1}),
+        "ttlSecondsAfterFinished in body should be greater",
+    ),
     "a hand-over of 0 seconds": (
         job({"failover": {"handOverSeconds": 0}}),
         "handOverSeconds in body should be greater",
@@ -261,7 +266,8 @@ def test_every_field_of_the_status_is_stored(jobs: Any, stored: dict[str, Any]) 
     moment = "2026-01-02T03:04:05.678901Z"
     condition = {"type": "Training", "status": "True", "reason": "Stepping", "message": "Both ranks step."}
     status = {
-        "observedGeneration": 1, "phase": "Running", "step": 250, "restarts": 1, "failoverCount": 1,
+        "observedGeneration": 1, "startTime": moment,
+        "phase": "Running", "step": 250, "restarts": 1, "failoverCount": 1,
         "redundantReady": 1, "redundantDesired": 2, "redundant": "1/2",
         "conditions": [{**condition, "observedGeneration": 1, "lastTransitionTime": moment}],
         "ranks": [{

@@ -18,7 +18,7 @@ Right = tuple[str, str, str]
 """Verb, API group, resource."""
 
 OPERATOR: set[Right] = {
-    *itertools.product(("get", "list", "watch", "patch"), ["understudy.dev"], ["trainingjobs"]),
+    *itertools.product(("get", "list", "watch", "patch", "delete"), ["understudy.dev"], ["trainingjobs"]),
     ("patch", "understudy.dev", "trainingjobs/status"),
     *itertools.product(("get", "list", "watch", "create", "patch", "delete"), [""], ["pods"]),
     *itertools.product(("get", "list", "watch", "create", "patch"), ["coordination.k8s.io"], ["leases"]),

@@ -13,6 +13,7 @@ from understudy_operator.core.actions import (
     AssignSlot,
     ClearSwitchover,
     CreatePod,
+    DeleteJob,
     DeletePod,
     Emit,
     GiveUp,
@@ -160,6 +161,8 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
             if truth is None or truth.uid != pod.uid:
                 return sync(world, leases=False)
             return delete(world, pod.name, own=True)
+        case DeleteJob():
+            raise AssertionError("no job of the tiny world asks to be deleted")
         case WriteStatus(status):
             return replace(world, job=replace(job, status=status)).remember(status_written_at=world.at, woken=True)
         case Emit():

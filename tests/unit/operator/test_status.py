@@ -201,3 +201,9 @@ def test_a_promotion_and_a_cold_start_are_told_apart() -> None:
     warm, cold = at_work_again().events()["promotion 0 2"], at_work_again(cold=True).events()["promotion 0 2"]
     assert (warm.reason, cold.reason) == ("Promoted", "ColdStart")
     assert warm.message == "Rank 0: pod digits-0-0 is gone. Promoted digits-0-1 (term 2)."
+
+
+def test_a_rank_whose_lease_is_gone_keeps_what_was_known_of_it() -> None:
+    scene = Scene().settled().gone(RANK).asked(suspend=True)
+    (entry,) = scene.written()["ranks"]
+    assert (entry["primary"], entry["term"], entry["checkpointStep"], entry["redundant"]) == (PRIMARY, 1, 100, [])

@@ -1,0 +1,68 @@
+"""The two deadlines of a whole job: how long it may be active, and how long it stays after its end.
+
+Both compare the operator's wall clock with times that stand in the API, as Kubernetes' own Jobs do: they survive the
+operator, and a wall clock that jumps moves them. Guarantees that a job which was removed is not made anew by the
+operator; not that somebody else, who applies it again, does not want it.
+"""
+
+import math
+from datetime import datetime
+from typing import Final
+
+from understudy_contract.lease import micro_time
+from understudy_contract.reports import GivenUp
+
+from understudy_operator.core import budget
+from understudy_operator.core.actions import Action, DeleteJob, GiveUp
+from understudy_operator.core.completion import rank_complete
+from understudy_operator.core.model import Now, Observation
+
+DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
+"""Cause with which a job is given up that was active for too long; the name that Kubernetes' Jobs use."""
+
+
+def active_since(observation: Observation) -> str | None:
+    """Say since when the job has been active: its first rank was opened, or resumed; None while it never was."""
+    known = [v.lease.record.active_since for v in observation.ranks if v.lease and v.lease.record.active_since]
+    return min(known, default=None)
+
+
+def overdue(observation: Observation, now: Now) -> tuple[list[Action], float]:
+    """Give a job up that was active for longer than it may, or say when that will be."""
+    limit_s, since = observation.job.policy.active_deadline_s, active_since(observation)
+    if limit_s is None or since is None:
+        return [], math.inf
+    left_s = limit_s - _age_s(since, now)
+    if left_s > 0:
+        return [], now.at + left_s
+    message = f"The job was active for {limit_s} s, as long as spec.activeDeadlineSeconds lets it"
+    for view in observation.ranks:
+        if view.lease is not None and not rank_complete(view):
+            record = view.lease.record
+            words = GivenUp(DEADLINE_EXCEEDED, message, micro_time(now.wall), budget.application_failures(record))
+            return [GiveUp(view.rank, record, words)], math.inf
+    return [], math.inf
+
+
+def expired(observation: Observation, now: Now) -> tuple[list[Action], float]:
+    """Remove a job that ended long enough ago, or say when that will be."""
+    limit_s, ended = observation.job.policy.ttl_s, _ended(observation)
+    if limit_s is None or ended is None:
+        return [], math.inf
+    left_s = limit_s - _age_s(ended, now)
+    if left_s > 0:
+        return [], now.at + left_s
+    return [DeleteJob(f"it ended {limit_s} s ago (spec.ttlSecondsAfterFinished)")], math.inf
+
+
+def _ended(observation: Observation) -> str | None:
+    """Say when the job ended; None as long as no status tells it."""
+    ends = [c for c in observation.job.status.get("conditions", ()) if c.get("type") in ("Complete", "Failed")]
+    return next((str(c.get("lastTransitionTime")) for c in ends if c.get("status") == "True"), None)
+
+
+def _age_s(stamp: str, now: Now) -> float:
+    try:
+        return (now.wall - datetime.fromisoformat(stamp)).total_seconds()
+    except ValueError:
+        return 0.0  # nobody but us writes it: rather late than never
