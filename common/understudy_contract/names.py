@@ -37,6 +37,13 @@ class Role(StrEnum):
     REDUNDANT = "redundant"
 
 
+class Resume(StrEnum):
+    """What a new job does with the checkpoints of an earlier one of its name."""
+
+    NEVER = "Never"
+    LATEST = "Latest"
+
+
 class Label(StrEnum):
     """Labels of a job's children."""
 
@@ -72,6 +79,8 @@ class Env(StrEnum):
 
     JOB = "UNDERSTUDY_JOB"
     JOB_UID = "UNDERSTUDY_JOB_UID"
+    JOB_CREATED = "UNDERSTUDY_JOB_CREATED"
+    """creationTimestamp of the TrainingJob."""
     NAMESPACE = "UNDERSTUDY_NAMESPACE"
     POD_NAME = "UNDERSTUDY_POD_NAME"
     POD_UID = "UNDERSTUDY_POD_UID"
@@ -80,6 +89,8 @@ class Env(StrEnum):
     SLOT = "UNDERSTUDY_SLOT"
     """Slot of a redundant pod; absent on a pod created as primary."""
     KEEP = "UNDERSTUDY_KEEP"
+    RESUME = "UNDERSTUDY_RESUME"
+    """A Resume."""
     HAND_OVER_S = "UNDERSTUDY_HAND_OVER_S"
     PROGRESS_S = "UNDERSTUDY_PROGRESS_S"
     STARTUP_S = "UNDERSTUDY_STARTUP_S"

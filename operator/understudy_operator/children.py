@@ -178,8 +178,13 @@ def pod(job: Job, order: CreatePod) -> Json:
         {"name": TMP_VOLUME, "emptyDir": {}},
     ]
     spec["affinity"] = _affinity(job, order.rank, order.placement, spec.get("affinity") or {})
+    differs = dict(job.policy.redundant_template) if order.slot is not None else {}
+    resources = differs.pop("resources", None)
+    spec |= copy.deepcopy(differs)
     for container in spec.get("containers", ()):
         if container.get("name") == names.TRAINER_CONTAINER:
+            if resources is not None:
+                container["resources"] = copy.deepcopy(resources)
             _equip(job, order, container)
     return {"apiVersion": "v1", "kind": "Pod", "metadata": ours, "spec": spec}
 
@@ -216,11 +221,13 @@ def _environment(job: Job, order: CreatePod, container: Json) -> list[Json]:
     values: dict[str, str] = {
         Env.JOB: job.name,
         Env.JOB_UID: job.uid,
+        Env.JOB_CREATED: job.created,
         Env.NAMESPACE: job.namespace,
         Env.POD_NAME: order.name,
         Env.RANK: str(order.rank),
         Env.RANKS: str(job.policy.ranks),
         Env.KEEP: str(job.policy.keep),
+        Env.RESUME: job.policy.resume,
         Env.HAND_OVER_S: str(job.policy.hand_over_s),
         Env.PROGRESS_S: str(job.policy.progress_deadline_s),
         Env.STARTUP_S: str(job.policy.startup_deadline_s),

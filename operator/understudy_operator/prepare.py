@@ -62,7 +62,12 @@ async def _find_claim(api: Api, job: Job) -> bytes:
 
 
 async def _try_template(api: Api, job: Job) -> None:
-    trial = CreatePod(f"{job.name}-dry-run", names.Rank(0), 0, names.Term(0), Placement(False, ()))
+    for slot in (None, 0) if job.policy.redundant_template else (None,):
+        await _try_pod(api, job, slot)
+
+
+async def _try_pod(api: Api, job: Job, slot: int | None) -> None:
+    trial = CreatePod(f"{job.name}-dry-run", names.Rank(0), slot, names.Term(0), Placement(False, ()))
     pod = children.pod(job, trial)
     pod["metadata"]["generateName"] = pod["metadata"].pop("name") + "-"  # no pod that exists can be in the way
     body = msgspec.json.encode(pod)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from understudy_contract.names import CHECKPOINT_DIR, Env
+from understudy_contract.names import CHECKPOINT_DIR, Env, Resume
 
 from understudy.errors import NotStarted
 
@@ -38,6 +38,9 @@ class Context:
     socket: Path | None
     """The agent's; None: standalone."""
     counters: Path | None
+    created: str = ""
+    """When the job was made, RFC 3339; empty: not known."""
+    resume: str = Resume.NEVER
 
     @property
     def standalone(self) -> bool:
@@ -62,6 +65,8 @@ def read_context(
             root=Path(environ.get(Env.CHECKPOINT_DIR, CHECKPOINT_DIR)),
             socket=Path(environ[Env.SOCKET]),
             counters=Path(environ[Env.COUNTERS]) if Env.COUNTERS in environ else None,
+            created=environ.get(Env.JOB_CREATED, ""),
+            resume=environ.get(Env.RESUME, Resume.NEVER),
         )
     except KeyError as error:
         raise NotStarted(

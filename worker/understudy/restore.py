@@ -1,15 +1,18 @@
 """From an order of the agent to a writer for the term: which checkpoint a primary goes on from.
 
 Guarantees that a primary starts from the newest checkpoint on the volume, at or above the durable floor, verified; and
-from nothing only when the rank never committed anything. Does not decide roles. Trusts no clock.
+from nothing only when the rank never committed anything, nor the earlier job that it is to go on from. Does not decide
+roles. Trusts no clock.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 
+from understudy_contract.names import Resume
 from understudy_contract.reports import CheckpointRef
 
 from understudy.checkpoint import Checkpoint, RankStore, TermWriter
+from understudy.checkpoint.marks import Mark, earlier_jobs, leave_mark
 from understudy.context import Context
 from understudy.errors import CheckpointsExist, VolumeMismatch
 from understudy.exits import HandedOverExit, SupersededExit
@@ -30,6 +33,8 @@ class Restorer:
         self._notice = notice
         self.loaded: Checkpoint | None = None
         """Without its tensors: they are in the state."""
+        self.inherited: Checkpoint | None = None
+        """The same of an earlier job: a fresh start of this one begins with it."""
 
     def take(self, checkpoint: Checkpoint) -> None:
         """Load a checkpoint into the state."""
@@ -45,12 +50,40 @@ class Restorer:
         if order.volume is not None and volume != order.volume:
             raise VolumeMismatch(order.volume, volume)
         volume = volume or self._store.create_volume_id()
+        self._mark()
         self._catch_up(order.floor)
+        if self.loaded is None:
+            self._inherit()
         try:
             return self._open(order.term), volume
         except CheckpointsExist:
             self._catch_up(order.floor)  # a slow volume showed its first checkpoint only now
             return self._open(order.term), volume
+
+    def _mark(self) -> None:
+        if self._context.created:
+            leave_mark(self._context.root, self._context.job_uid, Mark(self._context.created, self._context.job))
+
+    def _inherit(self) -> None:
+        """Load what an earlier job of this name left, or say that it stays where it is."""
+        context = self._context
+        if not context.created:
+            return
+        for uid in earlier_jobs(context.root, context.job_uid, Mark(context.created, context.job)):
+            left = RankStore(context.root, uid, context.rank, keep=context.keep)
+            if context.resume == Resume.LATEST:
+                if (newest := left.newest()) is not None:
+                    self._load(newest)
+                    self.inherited = replace(newest, tensors={})
+                    self._notice("Inherited", f"going on from step {newest.ref.step} of an earlier job, {left.path}")
+                    return
+            elif (ref := left.peek()) is not None:
+                self._notice(
+                    "NotInherited",
+                    f"an earlier job of this name left step {ref.step} in {left.path}; this one starts from step 0 "
+                    "beside it, since spec.checkpoint.resume is Never: remove that folder when nobody needs it",
+                )
+                return
 
     def _open(self, term: int) -> TermWriter:
         return self._store.begin(term, self._context.pod_uid, self.loaded)
@@ -64,6 +97,7 @@ class Restorer:
             return
         for sentence in newest.damaged:
             self._notice("CheckpointDamaged", sentence)
+        self.inherited = None
         if newest.ref != loaded:
             self.take(newest)
 

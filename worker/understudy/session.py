@@ -218,8 +218,11 @@ class Session:
     def _begin_term(self, order: Promote, restorer: Restorer) -> None:
         self._term = order.term
         writer, volume = self._open_term(order, restorer)
-        base = restorer.loaded
-        self._completed = self._counters.step = base.ref.step if base else 0
+        base, inherited = restorer.loaded, restorer.inherited
+        source = base or inherited
+        self._completed = self._counters.step = source.ref.step if source else 0
+        if inherited is not None:
+            self._stopped = False  # whoever stopped that job's training has asked for more of it
         self._saves = Saves(
             writer,
             self._state,
@@ -228,7 +231,7 @@ class Session:
             bump=self._counters.bump,
             envelope=self._envelope,
         )
-        start = base.ref if base else self._saves.commit(0)
+        start = base.ref if base else self._saves.commit(self._completed)
         self._prepare(self._completed)
         self._tell(Started(order.term, start, volume))
         self._say_start(base)
@@ -248,7 +251,7 @@ class Session:
 
     def _say_start(self, base: Checkpoint | None) -> None:
         if base is None:
-            say(f"starting from step 0 as primary of term {self._term}")
+            say(f"starting from step {self._completed} as primary of term {self._term}")
         elif self._link is None:
             say(f"resuming from step {base.ref.step} of {self.context.root}")
         else:

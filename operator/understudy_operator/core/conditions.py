@@ -195,6 +195,9 @@ def _problem(observation: Observation) -> Finding | None:
 
 def _rank_training(observation: Observation, view: RankView, now: Now) -> Finding | None:
     if view.lease is None:
+        if observation.predecessors:
+            pods = ", ".join(sorted(observation.predecessors))
+            return Finding(False, "Starting", f"Waiting for the last saves of an earlier job of this name: {pods}")
         return Finding(False, "Starting", f"Rank {view.rank} has no pod yet")
     record = view.lease.record
     if rank_complete(view):

@@ -1,7 +1,7 @@
 """A TrainingJob's spec as typed values, with the defaults that the CRD fills in."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from understudy_contract import names
@@ -31,12 +31,16 @@ class Policy:
     claim_template: Mapping[str, Any] | None
     """spec of the claim to make; None: `claim_name` is the user's own."""
     keep: int
+    resume: str
+    """A Resume."""
     lease_duration_s: int
     hand_over_s: int
     progress_deadline_s: int
     startup_deadline_s: int
     max_failures: int
     """Consecutive failures of the application without a new checkpoint, at which the job has failed."""
+    redundant_template: Mapping[str, Any] = field(default_factory=dict)
+    """What differs for pods that are made as redundant ones."""
     suspend: bool = False
     active_deadline_s: int | None = None
     """How long the job may be active; a suspension starts it again."""
@@ -73,11 +77,13 @@ def read_policy(job: str, spec: Mapping[str, Any]) -> Policy:
         claim_name=existing or names.claim_name(job),
         claim_template=None if existing else made,
         keep=int(checkpoint.get("keep", DEFAULT_KEEP)),
+        resume=str(checkpoint.get("resume", names.Resume.NEVER)),
         lease_duration_s=int(failover.get("leaseDurationSeconds", DEFAULT_LEASE_DURATION_S)),
         hand_over_s=int(failover.get("handOverSeconds", DEFAULT_HAND_OVER_S)),
         progress_deadline_s=int(failover.get("progressDeadlineSeconds", DEFAULT_PROGRESS_DEADLINE_S)),
         max_failures=int(failover.get("maxFailuresWithoutProgress", DEFAULT_MAX_FAILURES)),
         startup_deadline_s=int(failover.get("startupDeadlineSeconds", DEFAULT_STARTUP_DEADLINE_S)),
+        redundant_template=spec.get("redundantTemplate") or {},
         suspend=bool(spec.get("suspend", False)),
         active_deadline_s=spec.get("activeDeadlineSeconds"),
         ttl_s=spec.get("ttlSecondsAfterFinished"),

@@ -40,7 +40,8 @@ AVOID_PRIMARY: Final = 10
 def provide_rank(observation: Observation, view: RankView, now: Now) -> tuple[list[Action], float]:
     """List what one rank lacks, and when to look again."""
     if view.lease is None:
-        return ([] if observation.blocked(OpenRank, view.rank, now.at) else [_open(observation, view)]), math.inf
+        waits = observation.predecessors or observation.blocked(OpenRank, view.rank, now.at)
+        return ([] if waits else [_open(observation, view)]), math.inf
     actions: list[Action] = []
     wake_at = math.inf
     record = view.lease.record

@@ -106,6 +106,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "another strategy": (job({"strategy": "Synchronous"}), 'supported values: "Independent"'),
     "no checkpoint kept": (job({"checkpoint": {"keep": 0}}), "spec.checkpoint.keep in body should be greater"),
     "101 checkpoints kept": (job({"checkpoint": {"keep": 101}}), "spec.checkpoint.keep in body should be less"),
+    "another way to resume": (job({"checkpoint": {"resume": "Always"}}), 'supported values: "Never", "Latest"'),
     "a claim without a name": (
         job({"checkpoint": {"claimName": ""}}),
         "spec.checkpoint.claimName in body should be at least",
@@ -229,7 +230,7 @@ def test_defaults_are_filled_in(jobs: Any) -> None:
     spec = jobs.create(job(), dry_run="All")["spec"]
     assert (spec["ranks"], spec["redundancy"], spec["strategy"]) == (1, 1, "Independent")
     assert spec["suspend"] is False
-    assert spec["checkpoint"] == {"keep": 3}
+    assert spec["checkpoint"] == {"keep": 3, "resume": "Never"}
     assert spec["failover"] == {
         "leaseDurationSeconds": 10,
         "progressDeadlineSeconds": 60,

@@ -47,3 +47,21 @@ def test_the_agent_stands_before_the_templates_command_and_arguments() -> None:
     found = made(args=["--steps", "5"])
     assert found["command"] == ["understudy-agent", "--", "python", "train.py", "--steps", "5"]
     assert "args" not in found
+
+
+def test_a_redundant_pod_differs_as_the_spec_says_and_a_primary_does_not() -> None:
+    cheap = {
+        "resources": {"requests": {"cpu": "50m"}},
+        "priorityClassName": "spare",
+        "nodeSelector": {"pool": "spot"},
+        "tolerations": [{"key": "spot", "operator": "Exists"}],
+    }
+    job = a_job(redundantTemplate=cheap)
+    primary, redundant = (
+        children.pod(job, CreatePod("digits-0-0", Rank(0), slot, Term(1), Placement(False, ())))["spec"]
+        for slot in (None, 0)
+    )
+    (trainer,) = redundant["containers"]
+    assert {**{k: redundant[k] for k in cheap if k != "resources"}, "resources": trainer["resources"]} == cheap
+    assert not {"priorityClassName", "nodeSelector", "tolerations"} & set(primary)
+    assert "resources" not in primary["containers"][0]

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from understudy_contract.names import Label
 from understudy_kube.client import Api, Credentials
-from understudy_operator.objects import PodObject
+from understudy_operator.objects import NodeObject, PodObject
 from understudy_operator.observe import World
 
 KEY = ("default", "digits")
@@ -50,3 +50,27 @@ def test_a_pod_that_was_given_another_jobs_label_is_forgotten_by_its_own() -> No
     world.pods.remove(("default", "digits-0-0"), "p")
     observed = world.observe(KEY, 0.0)
     assert observed is not None and observed.ranks[0].pods == {}
+
+
+def test_predecessors_are_living_pods_of_an_earlier_job_of_the_name_on_nodes_that_live() -> None:
+    world = a_world()
+    inheriting = body("b", 9)
+    inheriting["spec"]["checkpoint"] = {"resume": "Latest"}
+    world.job_changed(inheriting)
+    world.nodes.upsert(node("well", "True"))
+    world.nodes.upsert(node("lost", "Unknown"))
+    for index, (uid, on, phase) in enumerate(
+        [("a", "well", "Running"), ("a", "lost", "Running"), ("a", "well", "Failed"), ("b", "well", "Running")]
+    ):
+        fields = {"name": f"digits-0-{index}", "uid": f"p{index}", "resourceVersion": "4", "namespace": "default"}
+        labels = {Label.JOB: "digits", Label.JOB_UID: uid, Label.RANK: "0"}
+        found = {"metadata": {**fields, "labels": labels}, "spec": {"nodeName": on}, "status": {"phase": phase}}
+        world.pods.upsert(msgspec.convert(found, PodObject))
+    observed = world.observe(KEY, 0.0)
+    assert observed is not None and observed.predecessors == {"digits-0-0"}
+
+
+def node(name: str, ready: str) -> NodeObject:
+    meta = {"name": name, "uid": name, "resourceVersion": "3"}
+    status = {"conditions": [{"type": "Ready", "status": ready}]}
+    return msgspec.convert({"metadata": meta, "status": status}, NodeObject)

@@ -316,3 +316,10 @@ class TestLostLease:
         )
         (opened,) = of(scene.decide().rest, OpenRank)
         assert (opened.term, opened.holder, opened.incarnation) == (9, "digits-0-7", 8)
+
+
+def test_a_job_that_inherits_waits_for_the_last_saves_of_the_earlier_one() -> None:
+    scene = Scene().gone(*list(Scene().leases), *list(Scene().pods)).given(predecessors=frozenset({"digits-0-7"}))
+    assert of(scene.decide().rest, OpenRank) == []
+    assert "last saves of an earlier job of this name: digits-0-7" in scene.condition("Training")["message"]
+    assert len(of(scene.given(predecessors=frozenset()).decide().rest, OpenRank)) == 1

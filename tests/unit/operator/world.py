@@ -179,6 +179,7 @@ def observe(world: World) -> Observation:
         prepared_generation=job.generation,
         budgets=memory.budgets,
         problems={},
+        predecessors=frozenset(),
         unborn=memory.unborn,
         status_written_at=memory.status_written_at,
     )
@@ -191,5 +192,5 @@ def delete(world: World, name: str, *, own: bool = False) -> World:
         world = world.drop_pod(name)
         return sync(world, leases=False) if own else world
     if pod.deleting_since is not None:
-        return world
+        return _cache_pod(world, pod) if own else world
     return world.put_pod(replace(pod, deleting_since=world.at, deletion_time=micro_time(world.now.wall)), own=own)

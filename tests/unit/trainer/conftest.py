@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -78,13 +78,15 @@ def start(tmp_path: Path, volume: Path) -> Iterator[Callable[..., Trainer]]:
     """Start `numpy_trainer.py` beside an agent's socket, up to its Hello."""
     trainers: list[Trainer] = []
 
-    def start_one(*arguments: str, pod: str, root: Path = volume, keep: int = 3) -> Trainer:
+    def start_one(
+        *arguments: str, pod: str, root: Path = volume, keep: int = 3, environment: Mapping[str, str] | None = None
+    ) -> Trainer:
         run = tmp_path / f"run-{len(trainers)}"
         run.mkdir()
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(str(run / "socket"))
             server.listen(1)
-            environment = os.environ | {
+            variables = os.environ | {
                 Env.JOB: "job",
                 Env.JOB_UID: "uid-of-job",
                 Env.RANK: "0",
@@ -94,11 +96,12 @@ def start(tmp_path: Path, volume: Path) -> Iterator[Callable[..., Trainer]]:
                 Env.CHECKPOINT_DIR: str(root),
                 Env.SOCKET: str(run / "socket"),
                 Env.COUNTERS: str(run / "counters"),
+                **(environment or {}),
             }
             with (run / "output").open("wb") as output:
                 process = subprocess.Popen(
                     [sys.executable, str(HERE / "numpy_trainer.py"), *arguments],
-                    env=environment,
+                    env=variables,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                 )
