@@ -37,6 +37,7 @@ class LeaseRecord:
     holder: str
     term: Term
     duration_s: int
+    """As written; a holder learns of a change with the answer to its next renewal."""
     renew_time: str | None
     incarnation: int = 0
     """Incarnations of the rank taken so far: the next pod's number."""
@@ -61,6 +62,12 @@ class LeaseRecord:
         """The heartbeat, if the present holder wrote it in the present term."""
         beat = self.heartbeat
         return beat if beat is not None and beat.pod == self.holder and beat.term == self.term else None
+
+    @property
+    def patience_s(self) -> int:
+        """How long the holder may be silent: the longer of what is written and what it goes by."""
+        beat = self.current_heartbeat
+        return max(self.duration_s, beat.duration_s if beat is not None else 0)
 
     @property
     def current_release(self) -> Release | None:

@@ -72,6 +72,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     checkpoint: CheckpointRef | None = None
     """Primary: newest commit of its own, or the one it started from: the durable floor."""
     first_step: FirstStep | None = None
+    duration_s: int = 0
+    """The Lease's duration as the reporter knows it; 0: it never learns of another (a release before this field)."""
     volume: str | None = None
     """Random id of the volume, as read from the volume."""
     model: str | None = None

@@ -36,6 +36,7 @@ from understudy_operator.core.actions import (
     Prepare,
     Promote,
     Relabel,
+    SetDuration,
     TakeSwitchover,
     Vacate,
     WriteStatus,
@@ -131,6 +132,9 @@ class Actor:
                 await self._swap(job, lease.name, lease.resource_version, notes, {})
             case ClearSwitchover():
                 await self._clear_switchover(job, action)
+            case SetDuration():
+                spec = {"leaseDurationSeconds": job.policy.lease_duration_s}
+                await self._swap(job, action.lease.name, action.lease.resource_version, {}, spec)
             case Vacate():
                 await self._vacate(job, action, memo)
             case AssignSlot():

@@ -53,7 +53,7 @@ class Hearing:
     def lease(self, key: Key, record: LeaseRecord) -> model.Lease:
         """Join what a Lease says with when it was heard."""
         changed_at = self._changed_at[key]
-        silent_since = max(changed_at, self._contact.since(record.duration_s / 2))
+        silent_since = max(changed_at, self._contact.since(record.patience_s / 2))
         return model.Lease(record, changed_at, silent_since, self._steady_since[key])
 
     async def keep_contact(self, api: Api, shortest_lease_s: Callable[[], float]) -> None:

@@ -107,7 +107,7 @@ class World:
     def _shortest_lease_s(self) -> float:
         """Of those that a pod renews just now; none is taken for shorter than the shortest that the API admits."""
         durations = [
-            max(lease.duration_s, LEASE_MIN_S)
+            max(lease.patience_s, LEASE_MIN_S)
             for (namespace, _), lease in self.leases.records.items()
             if (pod := self.pods.records.get((namespace, lease.holder))) is not None and pod.status.phase == "Running"
         ]
@@ -269,7 +269,7 @@ class World:
             self._hearing.forget(key)
         elif old is None or _renewal(old) != _renewal(new):
             # A redundant pod that was too quiet to be promoted may be waited for.
-            overdue = self._hearing.changed(key, new.duration_s)
+            overdue = self._hearing.changed(key, new.patience_s)
             holder = self.pods.records.get((lease.namespace, new.holder))
             if old is not None and holder is not None and holder.spec.node_name is not None:
                 self._suspects.pop(holder.spec.node_name, None)

@@ -118,6 +118,14 @@ class ClearSwitchover:
 
 
 @dataclass(frozen=True, slots=True)
+class SetDuration:
+    """Write into a Lease how long it lasts, by CAS."""
+
+    rank: Rank
+    lease: LeaseRecord
+
+
+@dataclass(frozen=True, slots=True)
 class Vacate:
     """Leave a Lease to nobody, by CAS; of a rank's, the term and the durable floor stay."""
 
@@ -210,6 +218,7 @@ Action = (
     | GiveUp
     | TakeSwitchover
     | ClearSwitchover
+    | SetDuration
     | Vacate
     | AssignSlot
     | Relabel
@@ -230,7 +239,17 @@ def rank_of(action: Action) -> Rank | None:
     match action:
         case Relabel() | DeletePod():
             return action.pod.rank
-        case OpenRank() | OpenSlot() | Promote() | GiveUp() | TakeSwitchover() | Vacate() | AssignSlot() | CreatePod():
+        case (
+            OpenRank()
+            | OpenSlot()
+            | Promote()
+            | GiveUp()
+            | TakeSwitchover()
+            | SetDuration()
+            | Vacate()
+            | AssignSlot()
+            | CreatePod()
+        ):
             return action.rank
         case _:
             return None

@@ -203,12 +203,12 @@ def _rank_training(observation: Observation, view: RankView, now: Now) -> Findin
     if rank_complete(view):
         return None
     if view.primary is not None and _trains(view):
-        if now.at < view.lease.silent_since + record.duration_s:
+        if now.at < view.lease.silent_since + record.patience_s:
             return None
         return Finding(
             False,
             "Silent",
-            f"Pod {record.holder} has not renewed its Lease for {record.duration_s} s. Its node is Ready and no "
+            f"Pod {record.holder} has not renewed its Lease for {record.patience_s} s. Its node is Ready and no "
             "redundant pod is warm, so it is not replaced: delete it if it hangs.",
         )
     if view.primary is not None:

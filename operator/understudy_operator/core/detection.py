@@ -80,7 +80,7 @@ def judge_primary(
             due = min(late_at, _silence(lease, pod, at, nodes, relieved, late_at))
             if due > at:
                 return due
-            why = f"has not renewed its Lease for {lease.record.duration_s} s since"
+            why = f"has not renewed its Lease for {lease.record.patience_s} s since"
             message = f"pod {pod.name} was deleted and {why}"
             return Failure(Cause.POD_DELETED, message, pod.deletion_time, application=False, silent=True)
         why = "took longer than handOverSeconds to hand over" if lease.acknowledged else "had not begun to train"
@@ -190,7 +190,7 @@ def _silence(lease: Lease, pod: Pod, at: float, nodes: Mapping[str, bool], relie
     )
     if lease.acknowledged or warm:
         unacknowledged = not lease.acknowledged
-        patience_s: float = lease.record.duration_s
+        patience_s: float = lease.record.patience_s
         if unacknowledged and relieved:
             patience_s = min(patience_s, max(patience_s / 3, ACKNOWLEDGE_S))
         due = lease.silent_since + patience_s
@@ -210,7 +210,7 @@ def _silent(lease: Lease, pod: Pod) -> Failure:
         return Failure(Cause.LEASE_EXPIRED, f"pod {pod.name}{where} never reported", "", application=False, silent=True)
     return Failure(
         Cause.LEASE_EXPIRED,
-        f"pod {pod.name}{where} did not renew its Lease for {lease.record.duration_s} s",
+        f"pod {pod.name}{where} did not renew its Lease for {lease.record.patience_s} s",
         lease.record.renew_time or "",
         application=False,
         silent=True,

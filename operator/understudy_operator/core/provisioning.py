@@ -22,10 +22,12 @@ from understudy_operator.core.actions import (
     OpenSlot,
     Placement,
     Relabel,
+    SetDuration,
 )
 from understudy_operator.core.completion import rank_complete
 from understudy_operator.core.detection import judge_redundant
 from understudy_operator.core.model import Lease, Now, Observation, RankView, incarnation_of
+from understudy_operator.core.policy import Policy
 
 ENDED_PODS_KEPT: Final = 2
 """Ended pods of a rank that are kept for their logs."""
@@ -54,6 +56,7 @@ def provide_rank(observation: Observation, view: RankView, now: Now) -> tuple[li
             actions += more
             wake_at = min(wake_at, again_at)
     actions += _labels(view)
+    actions += _durations(observation.job.policy, view)
     gone, again_at = removals(observation.job.name, view, now, over=OVER if rank_complete(view) else "")
     return actions + gone, min(wake_at, again_at)
 
@@ -134,6 +137,19 @@ def _served(view: RankView) -> dict[str, Lease]:
     return {
         lease.record.holder: lease for lease in view.slots if lease is not None and view.serves(lease.record.holder)
     }
+
+
+def _durations(policy: Policy, view: RankView) -> Iterator[SetDuration]:
+    """Bring a changed leaseDurationSeconds to the Leases that are held.
+
+    A holder that cannot learn of it (of an earlier release) goes on as it began: nothing shorter is expected of it.
+    """
+    for lease in (view.lease, *view.slots):
+        if lease is None or not lease.record.holder or lease.record.duration_s == policy.lease_duration_s:
+            continue
+        beat = lease.record.current_heartbeat
+        if beat is None or beat.duration_s > 0 or policy.lease_duration_s > lease.record.duration_s:
+            yield SetDuration(view.rank, lease.record)
 
 
 def _labels(view: RankView) -> Iterator[Action]:

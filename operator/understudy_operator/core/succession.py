@@ -41,10 +41,10 @@ def candidates(view: RankView, nodes: Mapping[str, bool], at: float) -> list[Can
             continue
         beat = lease.record.current_heartbeat
         silent_s = at - lease.silent_since
-        if beat is None or lease.record.current_release is not None or silent_s >= lease.record.duration_s:
+        if beat is None or lease.record.current_release is not None or silent_s >= lease.record.patience_s:
             continue
-        fresh = silent_s < lease.record.duration_s / 2
-        steady_at = lease.steady_since + max(lease.record.duration_s / 2, ACKNOWLEDGE_S)
+        fresh = silent_s < lease.record.patience_s / 2
+        steady_at = lease.steady_since + max(lease.record.patience_s / 2, ACKNOWLEDGE_S)
         found.append(Candidate(pod, beat.loaded, beat.phase is Phase.READY, fresh, steady_at))
     return found
 
@@ -71,7 +71,7 @@ def successor(view: RankView, failure: Failure, nodes: Mapping[str, bool], now: 
         return best
     if doubtful:
         return min(
-            lease.silent_since + lease.record.duration_s
+            lease.silent_since + lease.record.patience_s
             for slot, lease in enumerate(view.slots)
             if lease is not None and any(c.pod is view.slot_pod(slot) for c in doubtful)
         )

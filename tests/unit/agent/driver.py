@@ -71,10 +71,10 @@ class Driver:
     def see(self, record: LeaseRecord, *, watched: bool = False) -> "Driver":
         return self.feed(model.LeaseSeen(record, watched))
 
-    def accept(self) -> "Driver":
+    def accept(self, duration_s: int = 3) -> "Driver":
         """The API accepts the newest renewal."""
         renewal = self.renewals[-1]
-        return self.feed(model.Renewed(renewal.lease, renewal.number))
+        return self.feed(model.Renewed(renewal.lease, renewal.number, duration_s))
 
     def fail(self, *, refused: bool = False) -> "Driver":
         renewal = self.renewals[-1]

@@ -95,7 +95,7 @@ class AgentMachine(RuleBasedStateMachine):
     def renewal_answered(self, data: st.DataObject, outcome: str) -> None:
         renewal = self.in_flight.pop(data.draw(st.sampled_from(sorted(self.in_flight))))
         if outcome == "ok":
-            self.it.feed(model.Renewed(renewal.lease, renewal.number))
+            self.it.feed(model.Renewed(renewal.lease, renewal.number, 3))
         else:
             self.it.feed(model.RenewalFailed(renewal.lease, renewal.number, outcome == "refused", "no"))
         self.look()

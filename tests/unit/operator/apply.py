@@ -23,6 +23,7 @@ from understudy_operator.core.actions import (
     Prepare,
     Promote,
     Relabel,
+    SetDuration,
     TakeSwitchover,
     Vacate,
     WriteStatus,
@@ -97,6 +98,8 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
             return _suspect(world, action.suspect_node)
         case TakeSwitchover():
             return _swap(world, action.lease, switchover=action.lease.term)
+        case SetDuration():
+            return _swap(world, action.lease, duration_s=job.policy.lease_duration_s)
         case Vacate():
             floor = action.lease.floor
             world = _swap(world, action.lease, holder="", release=None, notice=None, operator_floor=floor)

@@ -86,9 +86,11 @@ class Held:
         self._overtake_at = float("inf")
         self.due_at = now + self.interval_s
 
-    def accepted(self) -> None:
-        """Note that the renewal in flight was accepted."""
+    def accepted(self, duration_s: int) -> None:
+        """Note that the renewal in flight was accepted, and how long the Lease lasts by now."""
         self.in_flight = 0
+        if duration_s and duration_s != self.duration_s:
+            self.duration_s, self._urgent = duration_s, True  # until it is told, the longer of the two counts
         self.settled = self.settled or self._releasing
 
     def failed(self, now: float) -> None:

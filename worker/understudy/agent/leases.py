@@ -90,8 +90,10 @@ class Leases:
         task = asyncio.current_task()
         patch = renewal_patch(action.beat, datetime.now(UTC), release=action.release, notice=action.notice)
         try:
-            await self._api.json_patch(f"{self._base}/{action.lease}", patch, timeout_s=action.timeout_s)
-            answer: model.Event = model.Renewed(action.lease, action.number)
+            body = await self._api.json_patch(f"{self._base}/{action.lease}", patch, timeout_s=action.timeout_s)
+            answer: model.Event = model.Renewed(action.lease, action.number, decode_lease(body).duration_s)
+        except msgspec.MsgspecError as error:
+            answer = model.RenewalFailed(action.lease, action.number, False, f"an answer that is no Lease: {error}")
         except ApiError as error:
             refused = isinstance(error, Invalid)
             answer = model.RenewalFailed(action.lease, action.number, refused, error.message)

@@ -76,6 +76,8 @@ class Renewed:
 
     lease: str
     number: int
+    duration_s: int
+    """Of the Lease, as it is now."""
 
 
 @dataclass(frozen=True, slots=True)

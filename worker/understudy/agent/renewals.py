@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import msgspec
 from understudy_contract.lease import LeaseRecord
 
 from understudy.agent.held import Held
@@ -49,6 +50,7 @@ class Renewals:
         self._notice_in = self._number if notice is not None else 0
         held.sent(self._number, now)
         beat = self.progress.beat(self.pod, held.term, step, primary=primary)
+        beat = msgspec.structs.replace(beat, duration_s=held.duration_s)
         return Renew(held.name, self._number, beat, held.timeout_s, held.release, notice)
 
     def on_answer(self, answer: Renewed | RenewalFailed, now: float) -> str | None:
@@ -60,7 +62,7 @@ class Renewals:
         if isinstance(answer, RenewalFailed):
             held.failed(now)
             return f"Lease {held.name} could not be renewed, trying on: {answer.message}" if was_healthy else None
-        held.accepted()
+        held.accepted(answer.duration_s)
         if answer.number == self._notice_in:
             self.progress.notices.pop(0)
         return None if was_healthy else f"Lease {held.name} is renewed again"
