@@ -35,6 +35,7 @@ from understudy_operator.core.actions import (
     OpenSlot,
     Prepare,
     Promote,
+    RaiseTerm,
     Relabel,
     SetDuration,
     TakeSwitchover,
@@ -132,6 +133,13 @@ class Actor:
                 await self._swap(job, lease.name, lease.resource_version, notes, {})
             case ClearSwitchover():
                 await self._clear_switchover(job, action)
+            case RaiseTerm():
+                lease = action.lease
+                await self._swap(job, lease.name, lease.resource_version, {}, {"leaseTransitions": action.term})
+                log.warning(
+                    "%s/%s rank %d: %s goes on in term %d, since the volume has seen term %d: was etcd restored?",
+                    job.namespace, job.name, action.rank, lease.holder, action.term, action.term - 1,
+                )  # fmt: skip
             case SetDuration():
                 spec = {"leaseDurationSeconds": job.policy.lease_duration_s}
                 await self._swap(job, action.lease.name, action.lease.resource_version, {}, spec)
@@ -243,10 +251,8 @@ class Actor:
             raise
 
     async def _open_rank(self, job: Job, action: OpenRank, memo: Memo, now: Now) -> None:
-        body = children.rank_lease(
-            job, action.rank, holder=action.holder, term=action.term, incarnation=action.incarnation, now=now
-        )
-        if (job.namespace, action.holder) not in self._world.pods.records:
+        body = children.rank_lease(job, action, now)
+        if not action.complete and (job.namespace, action.holder) not in self._world.pods.records:
             memo.unborn.add(action.holder)
         self._world.leases.upsert(await create(self._api, job, self._leases(job), body))
 

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from understudy_contract import names
-from understudy_contract.lease import micro_time
+from understudy_contract.exits import ReleaseReason
+from understudy_contract.lease import encode, micro_time
 from understudy_contract.names import Annotation, Env, Label, Rank, Role
+from understudy_contract.reports import Release
 
-from understudy_operator.core.actions import CreatePod, Placement
+from understudy_operator.core.actions import CreatePod, OpenRank, Placement
 from understudy_operator.core.model import Job, Now
 
 Json = dict[str, Any]
@@ -112,19 +114,21 @@ def disruption_budget(job: Job, rank: Rank) -> Json:
     }
 
 
-def rank_lease(job: Job, rank: int, *, holder: str, term: int, incarnation: int, now: Now) -> Json:
+def rank_lease(job: Job, order: OpenRank, now: Now) -> Json:
     """Build a rank's Lease."""
-    return _lease(
-        job,
-        names.rank_lease_name(job.name, rank),
-        {Label.RANK: str(rank)},
-        {
-            Annotation.INCARNATION: str(incarnation),
-            Annotation.FAILURES: "0",
-            Annotation.ACTIVE_SINCE: job.status.get("startTime") or micro_time(now.wall),
-        },
-        {"holderIdentity": holder, "leaseTransitions": term, "renewTime": micro_time(now.wall)},
-    )
+    notes: dict[Any, str] = {
+        Annotation.INCARNATION: str(order.incarnation),
+        Annotation.FAILURES: "0",
+        Annotation.ACTIVE_SINCE: job.status.get("startTime") or micro_time(now.wall),
+    }
+    if order.floor is not None:
+        notes[Annotation.FLOOR] = encode(order.floor)
+    if order.promotion is not None:
+        notes[Annotation.PROMOTION] = encode(order.promotion)
+    if order.complete:
+        notes[Annotation.RELEASED] = Release(order.term, ReleaseReason.COMPLETED, 0).encode()
+    spec = {"holderIdentity": order.holder, "leaseTransitions": order.term, "renewTime": micro_time(now.wall)}
+    return _lease(job, names.rank_lease_name(job.name, order.rank), {Label.RANK: str(order.rank)}, notes, spec)
 
 
 def slot_lease(job: Job, rank: int, slot: int) -> Json:

@@ -36,7 +36,7 @@ class Follow(_Message, frozen=True):
 
 
 class Promote(_Message, frozen=True):
-    """Be the primary of this term. A later Promote with a higher term is a mistake of the agent."""
+    """Be the primary of this term. A later one, with a higher term, answers TermTaken."""
 
     term: int
     floor: CheckpointRef | None = None
@@ -73,6 +73,15 @@ class Started(_Message, frozen=True):
     checkpoint: CheckpointRef
     """What it goes on from; for a fresh start its own step-0 commit."""
     volume: str
+
+
+class TermTaken(_Message, frozen=True):
+    """The volume holds a folder of this term, not below ours, of another pod: without a higher one nothing can begin.
+
+    Either this pod is superseded, or the Leases are older than the volume (etcd was restored from a backup).
+    """
+
+    term: int
 
 
 class FirstStep(_Message, frozen=True):
@@ -126,7 +135,9 @@ class Notice(_Message, frozen=True):
 
 
 FromAgent = Standby | Follow | Promote | HandOver | Supersede
-FromTrainer = Hello | Ready | Started | FirstStep | Committed | HandedOver | Completed | Superseded | Failed | Notice
+FromTrainer = (
+    Hello | Ready | Started | TermTaken | FirstStep | Committed | HandedOver | Completed | Superseded | Failed | Notice
+)
 
 _from_agent: Final = msgspec.json.Decoder(FromAgent)
 _from_trainer: Final = msgspec.json.Decoder(FromTrainer)

@@ -5,8 +5,10 @@ from nothing only when the rank never committed anything, nor the earlier job th
 roles. Trusts no clock.
 """
 
+import queue
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from understudy_contract.names import Resume
 from understudy_contract.reports import CheckpointRef
@@ -18,6 +20,9 @@ from understudy.errors import CheckpointsExist, VolumeMismatch
 from understudy.exits import HandedOverExit, SupersededExit
 from understudy.link import Closed, Link
 from understudy.protocol import Follow, HandOver, Promote, Standby, Supersede
+
+WAIT_S: Final = 1.0
+"""How often a trainer that waits for its order shows that it lives."""
 
 
 class Restorer:
@@ -116,3 +121,24 @@ def first_order(link: Link) -> Standby | Promote:
                 raise SystemExit("understudy: the agent closed its socket before it gave this trainer a role")
             case Follow():
                 continue  # nothing to follow before the role is known: the volume is read at the start of Standby
+
+
+def higher_order(link: Link, term: int, bump: Callable[[], None]) -> Promote:
+    """Wait for a Promote above this term, calling `bump` meanwhile. Raises SystemExit when this pod is to end."""
+    while True:
+        try:
+            message = link.inbox.get(timeout=WAIT_S)
+        except queue.Empty:
+            bump()
+            continue
+        match message:
+            case Promote() if message.term > term:
+                return message
+            case HandOver():
+                raise HandedOverExit
+            case Supersede(term=other):
+                raise SupersededExit(other)
+            case Closed():
+                raise SystemExit("understudy: the agent closed its socket before this trainer's term could begin")
+            case _:
+                continue

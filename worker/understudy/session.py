@@ -41,9 +41,10 @@ from understudy.protocol import (
     Promote,
     Standby,
     Started,
+    TermTaken,
 )
 from understudy.protocol import Superseded as SupersededMessage
-from understudy.restore import Restorer, first_order
+from understudy.restore import Restorer, first_order, higher_order
 from understudy.saves import Saves
 from understudy.standby import Follower
 from understudy.state import State, require_equal
@@ -216,8 +217,17 @@ class Session:
             self._begin_term(order, restorer)
 
     def _begin_term(self, order: Promote, restorer: Restorer) -> None:
+        writer, volume = None, ""
+        while writer is None:
+            try:
+                writer, volume = self._open_term(order, restorer)
+            except Superseded as taken:
+                if self._link is None:
+                    raise
+                say(f"term {order.term} cannot begin: term {taken.term} is on the volume; waiting for a higher one")
+                self._tell(TermTaken(taken.term))
+                order = higher_order(self._link, taken.term, self._counters.bump)
         self._term = order.term
-        writer, volume = self._open_term(order, restorer)
         base, inherited = restorer.loaded, restorer.inherited
         source = base or inherited
         self._completed = self._counters.step = source.ref.step if source else 0

@@ -61,6 +61,11 @@ class OpenRank:
     """A pod still to be created, or the primary that outlived the Lease."""
     incarnation: int
     """The next pod's number, past the holder's."""
+    floor: CheckpointRef | None = None
+    complete: bool = False
+    """The rank had completed: the holder is who did, and nobody has to train."""
+    promotion: Promotion | None = None
+    """What is still known of the last one, so that nothing is counted anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,15 @@ class ClearSwitchover:
     """Take the request off the job, unless it is another one by now."""
 
     asked: str
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseTerm:
+    """Give a rank's holder a higher term, by CAS: the volume has seen the one that it holds, or a later one."""
+
+    rank: Rank
+    lease: LeaseRecord
+    term: Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +232,7 @@ Action = (
     | GiveUp
     | TakeSwitchover
     | ClearSwitchover
+    | RaiseTerm
     | SetDuration
     | Vacate
     | AssignSlot
@@ -245,6 +260,7 @@ def rank_of(action: Action) -> Rank | None:
             | Promote()
             | GiveUp()
             | TakeSwitchover()
+            | RaiseTerm()
             | SetDuration()
             | Vacate()
             | AssignSlot()

@@ -15,6 +15,7 @@ from understudy_operator.core.completion import job_over, rank_complete
 from understudy_operator.core.deadlines import expired, overdue
 from understudy_operator.core.detection import judge_primary
 from understudy_operator.core.model import Now, Observation, RankView
+from understudy_operator.core.opening import raise_term
 from understudy_operator.core.provisioning import OVER, provide_rank, removals
 from understudy_operator.core.succession import candidates, succeed
 from understudy_operator.core.suspension import resume_rank, suspend_rank
@@ -69,7 +70,7 @@ def decide(observation: Observation, now: Now) -> Decision:
             if isinstance(verdict, GiveUp):
                 rest.append(verdict)
                 continue
-            rest += switch_over(observation, view, now)
+            rest += [*raise_term(view), *switch_over(observation, view, now)]
             actions, again_at = provide_rank(observation, view, now)
             rest += actions
             wake_at = min(wake_at, verdict, again_at)

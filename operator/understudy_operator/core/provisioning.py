@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-from understudy_contract.names import Role, Term, pod_name
+from understudy_contract.names import Role
 
 from understudy_operator.core import budget
 from understudy_operator.core.actions import (
@@ -26,7 +26,8 @@ from understudy_operator.core.actions import (
 )
 from understudy_operator.core.completion import rank_complete
 from understudy_operator.core.detection import judge_redundant
-from understudy_operator.core.model import Lease, Now, Observation, RankView, incarnation_of
+from understudy_operator.core.model import Lease, Now, Observation, RankView
+from understudy_operator.core.opening import open_rank
 from understudy_operator.core.policy import Policy
 
 ENDED_PODS_KEPT: Final = 2
@@ -43,14 +44,14 @@ def provide_rank(observation: Observation, view: RankView, now: Now) -> tuple[li
     """List what one rank lacks, and when to look again."""
     if view.lease is None:
         waits = observation.predecessors or observation.blocked(OpenRank, view.rank, now.at)
-        return ([] if waits else [_open(observation, view)]), math.inf
+        return ([] if waits else [open_rank(observation, view)]), math.inf
     actions: list[Action] = []
     wake_at = math.inf
     record = view.lease.record
-    unborn = record.holder in observation.unborn and not view.lease.acknowledged and record.holder not in view.pods
-    if unborn and _may_create(observation, view, None, now):
-        actions.append(CreatePod(record.holder, view.rank, None, record.term, placement(observation, view)))
     if not rank_complete(view):
+        unborn = record.holder in observation.unborn and not view.lease.acknowledged and record.holder not in view.pods
+        if unborn and _may_create(observation, view, None, now):
+            actions.append(CreatePod(record.holder, view.rank, None, record.term, placement(observation, view)))
         for slot in range(observation.job.policy.redundancy):
             more, again_at = _provide_slot(observation, view, slot, now)
             actions += more
@@ -71,26 +72,6 @@ def placement(observation: Observation, view: RankView) -> Placement:
     if view.primary is not None and view.primary.node is not None:
         avoid.setdefault(view.primary.node, AVOID_PRIMARY)
     return Placement(together, tuple(sorted(avoid.items())))
-
-
-def _open(observation: Observation, view: RankView) -> OpenRank:
-    """Open a rank above every term and incarnation that anything still remembers of it."""
-    status = observation.job.status
-    entries = [entry for entry in status.get("ranks", ()) if entry.get("rank") == view.rank]
-    failovers = [entry for entry in status.get("failovers", ()) if entry.get("rank") == view.rank]
-    known = [pod.term or 0 for pod in view.pods.values()]
-    known += [int(entry.get("term", 0)) for entry in (*entries, *failovers)]
-    # A name is used once: a pod of that name may still run on a node that is cut off, and would take the Lease for its.
-    named = [*view.pods, *(lease.record.holder for lease in view.slots if lease is not None)]
-    named += [str(entry.get("primary", "")) for entry in entries]
-    named += [str(pod.get("pod", "")) for entry in entries for pod in entry.get("redundant", ())]
-    named += [str(entry.get(end, "")) for entry in failovers for end in ("from", "to")]
-    incarnation = max(incarnation_of(name) for name in ("", *named)) + 1
-    living = [p for p in view.pods.values() if p.role is Role.PRIMARY and not p.ended and p.deleting_since is None]
-    term = Term(max(known, default=0) + 1)
-    if living:
-        return OpenRank(view.rank, term, max(living, key=lambda p: p.term or 0).name, incarnation)
-    return OpenRank(view.rank, term, pod_name(observation.job.name, view.rank, incarnation), incarnation + 1)
 
 
 def _may_create(observation: Observation, view: RankView, slot: int | None, now: Now) -> bool:

@@ -96,20 +96,27 @@ def _phase(observation: Observation, complete: bool, found: Mapping[str, conditi
 
 
 def _rank(observation: Observation, view: RankView) -> Json:
-    entry: Json = {"rank": int(view.rank), "step": 0, "redundant": []}
-    if view.lease is None:  # deleted by hand, perhaps: what was known of it is all there is to open it anew from
-        known: Json = next((e for e in observation.job.status.get("ranks", ()) if e.get("rank") == view.rank), {})
-        return {**entry, **known, "redundant": []}
+    # A Lease may have been deleted by hand: what was known of the rank is what it is opened anew from.
+    known: Json = next((e for e in observation.job.status.get("ranks", ()) if e.get("rank") == view.rank), {})
+    if view.lease is None:
+        return {"rank": int(view.rank), "step": 0, **known, "redundant": []}
     record = view.lease.record
-    entry |= {
+    entry: Json = {
+        "rank": int(view.rank),
         "term": int(record.term),
-        "step": record.heartbeat.step if record.heartbeat else int(record.floor_step),
+        "step": record.heartbeat.step if record.heartbeat else int(known.get("step", record.floor_step)),
+        "failovers": record.promotion.failovers if record.promotion else 0,
+        "restarts": record.promotion.restarts if record.promotion else 0,
         "failuresWithoutProgress": budget.application_failures(record),
+        "complete": rank_complete(view),
+        "redundant": [],
     }
     if record.holder:
         entry["primary"] = record.holder
     if record.floor is not None:
         entry["checkpointStep"] = int(record.floor_step)
+    elif record.heartbeat is None:
+        entry |= {key: known[key] for key in ("checkpointStep", "model") if key in known}
     if record.heartbeat is not None and record.heartbeat.model is not None:
         entry["model"] = record.heartbeat.model
     if rank_complete(view) or job_failed(observation):

@@ -6,8 +6,10 @@ Guards are those of the API: resourceVersion for Leases and labels, uid for dele
 from dataclasses import replace
 from typing import Any, assert_never
 
+from understudy_contract.exits import ReleaseReason
 from understudy_contract.lease import LeaseRecord, micro_time
 from understudy_contract.names import Role, Term, pod_name, rank_lease_name, slot_lease_name
+from understudy_contract.reports import Release
 from understudy_operator.core.actions import (
     Action,
     AssignSlot,
@@ -22,6 +24,7 @@ from understudy_operator.core.actions import (
     OpenSlot,
     Prepare,
     Promote,
+    RaiseTerm,
     Relabel,
     SetDuration,
     TakeSwitchover,
@@ -67,13 +70,15 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
         case Prepare():
             claim = world.claim or Claim(job.policy.claim_name, "Pending", ())
             return replace(world, claim=claim).remember(prepared_at=world.at)
-        case OpenRank(rank, term, holder, incarnation):
+        case OpenRank(rank, term, holder, incarnation, floor, complete, promotion):
             name = rank_lease_name(job.name, rank)
             if name in world.leases:
                 return sync(world)
-            opened = _bare(world, name, holder=holder, term=term, incarnation=incarnation)
+            known = {"operator_floor": floor, "promotion": promotion}
+            release = Release(term, ReleaseReason.COMPLETED, 0) if complete else None
+            opened = _bare(world, name, holder=holder, term=term, incarnation=incarnation, release=release, **known)
             world = world.put_lease(opened, own=True)
-            return world if holder in memory.pods else world.remember(unborn=memory.unborn | {holder})
+            return world if complete or holder in memory.pods else world.remember(unborn=memory.unborn | {holder})
         case OpenSlot(rank, slot):
             name = slot_lease_name(job.name, rank, slot)
             return sync(world) if name in world.leases else world.put_lease(_bare(world, name), own=True)
@@ -98,6 +103,8 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
             return _suspect(world, action.suspect_node)
         case TakeSwitchover():
             return _swap(world, action.lease, switchover=action.lease.term)
+        case RaiseTerm():
+            return _swap(world, action.lease, term=action.term)
         case SetDuration():
             return _swap(world, action.lease, duration_s=job.policy.lease_duration_s)
         case Vacate():

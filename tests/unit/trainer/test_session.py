@@ -22,6 +22,7 @@ from understudy.protocol import (
     Started,
     Supersede,
     Superseded,
+    TermTaken,
 )
 from understudy_contract.exits import ExitCode
 from understudy_contract.reports import CheckpointRef
@@ -279,3 +280,31 @@ def test_resumed_weights_are_those_of_the_state_and_not_of_the_warm_up(
     redundant.send(Promote(2, handed, started.volume))
     assert redundant.end()[0] == 0
     assert np.array_equal(store_of(volume).newest().tensors["weights"], np.frombuffer(expected))
+
+
+def test_a_term_that_the_volume_has_seen_waits_for_a_higher_one(start: Callable[..., Any], volume: Path) -> None:
+    first = start("--total", FOREVER, pod="a")
+    first.send(Promote(5))
+    reached = first.until(Committed, lambda message: message.checkpoint.step >= 10).checkpoint
+    first.process.kill()
+    second = start(pod="b", root=volume)
+    second.send(Promote(3))
+    assert second.until(TermTaken).term == 5
+    second.send(Promote(6))
+    started = second.until(Started)
+    assert (started.term, started.checkpoint.term) == (6, 5)
+    assert started.checkpoint.step >= reached.step
+    second.send(HandOver())
+    assert second.end()[0] == ExitCode.HANDED_OVER
+
+
+def test_while_it_waits_it_can_be_superseded_or_handed_over(start: Callable[..., Any]) -> None:
+    first = start(pod="a")
+    first.send(Promote(5))
+    first.end()
+    for order, code in ((Supersede(7), ExitCode.SUPERSEDED), (HandOver(), ExitCode.HANDED_OVER)):
+        second = start(pod="b")
+        second.send(Promote(5))
+        second.until(TermTaken)
+        second.send(order)
+        assert second.end()[0] == code

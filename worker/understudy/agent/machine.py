@@ -4,7 +4,8 @@ Rules:
 1. The holder of the rank's Lease is primary; Promote goes to the trainer first, the acknowledging renewal next.
 2. Once primary, never redundant again: a primary ends by completing, handing over, failing or being superseded.
 3. Superseded only by positive evidence: another holder, in a term not below ours. A 422 makes us look; 401, 403, 404
-   and time-outs prove nothing, and the trainer trains on.
+   and time-outs prove nothing, and the trainer trains on. A term on the volume that a primary finds before it has begun
+   is told to the operator, which knows whether it is we that are late or the Lease.
 4. A trainer's death is told at once, on whichever Lease is held, with the last step that it completed.
 5. A trainer that does nothing for its deadline is killed, and that is told; not one that has nothing to do.
 6. The agent exits when its trainer has ended (or cannot be ended) and its release is settled or too late.
@@ -153,6 +154,8 @@ class Machine:
             if record.term > self._term:  # the Lease was lost and made anew; the volume fences any term between
                 self._log(f"the rank's Lease goes on as term {record.term} with this pod as its holder")
                 self._renewals.adopt(record)
+                if self._trainer.started is None:
+                    self._brief()
             return
         self.role = Role.PRIMARY
         self._log(f"primary of rank {self._config.rank} in term {record.term}")
@@ -207,7 +210,7 @@ class Machine:
             case protocol.Hello():
                 self._hello_by = _NEVER
                 self._brief()
-            case protocol.Ready() | protocol.FirstStep() | protocol.Completed():
+            case protocol.Ready() | protocol.TermTaken() | protocol.FirstStep() | protocol.Completed():
                 self._renewals.hurry()
             case protocol.HandedOver(checkpoint) if not self._ending.has_begun:
                 self._finish(handed_over(f"saved step {checkpoint.step}"), grace_s=model.END_WITHIN_S)

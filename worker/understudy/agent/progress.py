@@ -21,6 +21,8 @@ class Progress:
     """Known from the trainer or from the rank's Lease."""
     loaded: CheckpointRef | None = None
     started: protocol.Started | None = None
+    term_taken: int = 0
+    """Highest term, not below its own, that the trainer found on the volume."""
     first: FirstStep | None = None
     checkpoint: CheckpointRef | None = None
     completed: protocol.Completed | None = None
@@ -39,6 +41,9 @@ class Progress:
             case protocol.Started(term, checkpoint, volume):
                 self.started, self.checkpoint, self.volume = message, checkpoint, volume
                 return f"term {term} goes on from step {checkpoint.step}"
+            case protocol.TermTaken(term):
+                self.term_taken = term
+                return f"term {term} is on the volume: a higher one is needed"
             case protocol.FirstStep(_, step, at):
                 self.first = FirstStep(step, at)
             case protocol.Committed(checkpoint):
@@ -72,7 +77,8 @@ class Progress:
             phase = Phase.READY if self.loaded is not None else Phase.STARTING
             return Heartbeat(pod=pod, term=term, phase=phase, step=held, loaded=self.loaded)
         if self.started is None or self.checkpoint is None:
-            return Heartbeat(pod=pod, term=term, phase=Phase.STARTING, step=held, volume=self.volume)
+            taken = self.term_taken if self.term_taken >= term else 0
+            return Heartbeat(pod=pod, term=term, phase=Phase.STARTING, step=held, volume=self.volume, term_floor=taken)
         return Heartbeat(
             pod=pod,
             term=term,

@@ -1,0 +1,73 @@
+"""A rank's Lease made anew, and a term that the volume has outrun.
+
+A Lease may be deleted by hand at any moment, and etcd may be restored from a backup. Guarantees that a rank is opened
+above every term and incarnation that status, pods or other Leases still remember, with all else that they remember of
+it: that it was complete, its durable floor, its failovers and failures. What only the volume remembers, a primary
+reports before it begins (`term_floor`). Looks at no clock.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from understudy_contract.names import Role, Term, pod_name
+from understudy_contract.reports import Promotion
+
+from understudy_operator.core.actions import OpenRank, RaiseTerm
+from understudy_operator.core.model import Observation, RankView, incarnation_of
+
+
+def open_rank(observation: Observation, view: RankView) -> OpenRank:
+    """Open a rank: with the primary that outlived the Lease, with the one that completed it, or with a new pod."""
+    status = observation.job.status
+    entries = [entry for entry in status.get("ranks", ()) if entry.get("rank") == view.rank]
+    failovers = [entry for entry in status.get("failovers", ()) if entry.get("rank") == view.rank]
+    known = [pod.term or 0 for pod in view.pods.values()]
+    known += [int(entry.get("term", 0)) for entry in (*entries, *failovers)]
+    # A name is used once: a pod of that name may still run on a node that is cut off, and would take the Lease for its.
+    named = [*view.pods, *(lease.record.holder for lease in view.slots if lease is not None)]
+    named += [str(entry.get("primary", "")) for entry in entries]
+    named += [str(pod.get("pod", "")) for entry in entries for pod in entry.get("redundant", ())]
+    named += [str(entry.get(end, "")) for entry in failovers for end in ("from", "to")]
+    incarnation = max(incarnation_of(name) for name in ("", *named)) + 1
+    living = [p for p in view.pods.values() if p.role is Role.PRIMARY and not p.ended and p.deleting_since is None]
+    complete = any(entry.get("complete") and entry.get("primary") for entry in entries)
+    if complete:
+        holder = str(entries[0]["primary"])
+    elif living:
+        holder = max(living, key=lambda p: p.term or 0).name
+    else:
+        holder, incarnation = pod_name(observation.job.name, view.rank, incarnation), incarnation + 1
+    beats = [lease.record.current_heartbeat for lease in view.slots if lease is not None]
+    floor = max((beat.loaded for beat in beats if beat is not None and beat.loaded is not None), default=None)
+    last = max(failovers, key=lambda entry: int(entry["term"]), default=None)
+    promotion = _remembered(last, entries[0] if entries else {}) if last is not None else None
+    return OpenRank(view.rank, Term(max(known, default=0) + 1), holder, incarnation, floor, complete, promotion)
+
+
+def raise_term(view: RankView) -> list[RaiseTerm]:
+    """Raise the term of a primary that cannot begin, since the volume has seen its term; it failed in nothing."""
+    beat = view.lease.record.current_heartbeat if view.lease is not None else None
+    if view.lease is None or beat is None or beat.term_floor < beat.term:
+        return []
+    return [RaiseTerm(view.rank, view.lease.record, Term(beat.term_floor + 1))]
+
+
+def _remembered(failover: Mapping[str, Any], rank: Mapping[str, Any]) -> Promotion:
+    """Rebuild the record of a promotion from the status, whose counts must not begin anew."""
+    wall = str(failover.get("promotedAt", ""))
+    return Promotion(
+        term=int(failover["term"]),
+        source=str(failover.get("from", "")),
+        target=str(failover.get("to", "")),
+        cause=str(failover.get("cause", "")),
+        message=str(failover.get("message", "")),
+        failed_at=str(failover.get("failedAt", wall)),
+        detected_at=str(failover.get("detectedAt", wall)),
+        promoted_at=wall,
+        known_step=int(rank.get("step", 0)),
+        known_step_exact=False,
+        cold=bool(failover.get("cold", False)),
+        failovers=int(rank.get("failovers", 1)),
+        restarts=int(rank.get("restarts", 0)),
+        failures=int(rank.get("failuresWithoutProgress", 0)),
+    )

@@ -1,0 +1,65 @@
+"""A rank whose Lease is gone, or older than the volume."""
+
+from understudy_contract.names import Term
+from understudy_contract.reports import Phase
+from understudy_operator.core.actions import AssignSlot, CreatePod, OpenRank, RaiseTerm
+
+from tests.unit.operator.builders import PRIMARY, RANK, UNDERSTUDY, Scene, a_promotion, checkpoint, ended, of
+
+
+def lost(scene: Scene) -> Scene:
+    """Somebody deletes the rank's Lease, of which the status has told."""
+    return scene.settled().gone(RANK)
+
+
+def opened(scene: Scene) -> OpenRank:
+    (order,) = of(scene.decide().rest, OpenRank)
+    return order
+
+
+def test_the_primary_that_outlived_it_goes_on_in_a_higher_term() -> None:
+    order = opened(lost(Scene()))
+    assert (order.holder, order.term, order.complete) == (PRIMARY, 2, False)
+
+
+def test_the_floor_is_what_a_redundant_pod_has_loaded_at_least() -> None:
+    assert opened(lost(Scene())).floor == checkpoint(100)
+    assert opened(lost(Scene(redundancy=0))).floor is None
+
+
+def test_failovers_and_failures_are_not_counted_anew() -> None:
+    history = a_promotion(failovers=3, restarts=1, failures=2, checkpoint=checkpoint(100))
+    scene = lost(Scene().lease(RANK, term=Term(2), promotion=history))
+    promotion = opened(scene).promotion
+    assert promotion is not None
+    assert (promotion.failovers, promotion.restarts, promotion.failures) == (3, 1, 2)
+    assert (promotion.term, promotion.cause) == (2, "PodDeleted")
+
+
+def test_a_complete_rank_stays_complete_and_nothing_is_made_for_it() -> None:
+    scene = lost(
+        Scene(ranks=2).released(RANK, "Completed").pod(PRIMARY, container=ended(0), phase="Succeeded").gone(UNDERSTUDY)
+    )
+    order = opened(scene)
+    assert (order.holder, order.complete) == (PRIMARY, True)
+    again = scene.gone(PRIMARY)
+    again._add_lease(RANK, holder=PRIMARY, term=order.term)
+    again.released(RANK, "Completed", term=order.term)
+    decision = again.given(unborn=frozenset({PRIMARY})).decide()
+    assert decision.promotions == ()
+    assert [a for kind in (CreatePod, AssignSlot) for a in of(decision.rest, kind) if a.rank == 0] == []
+    assert (again.written()["ranks"][0]["step"], again.written()["ranks"][0]["complete"]) == (120, True)
+
+
+def test_a_primary_whose_term_the_volume_has_seen_gets_a_higher_one_and_nothing_is_counted() -> None:
+    scene = Scene().beat(RANK, phase=Phase.STARTING, term_floor=5)
+    decision = scene.decide()
+    assert decision.promotions == ()
+    (action,) = of(decision.rest, RaiseTerm)
+    assert (action.term, action.lease.holder) == (6, PRIMARY)
+    assert scene.written()["failoverCount"] == 0
+
+
+def test_what_an_earlier_term_reported_raises_nothing() -> None:
+    scene = Scene().beat(RANK, phase=Phase.STARTING, term_floor=5).lease(RANK, term=Term(6))
+    assert of(scene.decide().rest, RaiseTerm) == []
