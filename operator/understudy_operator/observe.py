@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from understudy_contract.lease import LeaseObject, LeaseRecord
-from understudy_contract.names import Annotation, Label, Rank, Resume, rank_lease_name, slot_lease_name
+from understudy_contract.names import Annotation, Label, Rank, rank_lease_name, slot_lease_name
 from understudy_contract.reports import Heartbeat
 from understudy_kube.client import Api
 from understudy_kube.informer import Informer, Key
@@ -165,24 +165,21 @@ class World:
             prepared_generation=memo.prepared_generation,
             budgets=memo.budgets,
             problems=dict(memo.problems),
-            predecessors=self._predecessors(job) if any(view.lease is None for view in ranks) else frozenset(),
+            namesakes=self._namesakes(job) if any(view.lease is None for view in ranks) else {},
             unborn=frozenset(memo.unborn),
             status_written_at=memo.status_written_at,
         )
 
-    def _predecessors(self, job: model.Job) -> frozenset[str]:
-        """Find the pods that may still save what this job is to go on from; not those of a lost node."""
-        if job.policy.resume != Resume.LATEST:
-            return frozenset()
-        return frozenset(
-            name
+    def _namesakes(self, job: model.Job) -> Mapping[str, bool]:
+        """Find what an earlier job of this name has left; a pod of a lost node saves nothing any more."""
+        return {
+            name: pod.status.phase not in ("Succeeded", "Failed")
+            and self.nodes.records.get(("", pod.spec.node_name or ""), ("", False))[1]
             for (namespace, name), pod in self.pods.records.items()
             if namespace == job.namespace
             and pod.metadata.labels.get(Label.JOB) == job.name
             and pod.metadata.labels.get(Label.JOB_UID) != job.uid
-            and pod.status.phase not in ("Succeeded", "Failed")
-            and self.nodes.records.get(("", pod.spec.node_name or ""), ("", False))[1]
-        )
+        }
 
     def _job(self, body: Mapping[str, Any]) -> model.Job | None:
         meta = body["metadata"]

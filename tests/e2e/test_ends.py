@@ -28,7 +28,7 @@ def test_a_job_fails_at_its_deadline_after_a_last_save(bed: Testbed) -> None:
 
 def test_a_finished_job_is_removed_with_all_but_its_checkpoints_and_never_comes_back(bed: Testbed) -> None:
     bed.apply(jobs.job(JOB, arguments={"steps": 30, "pace": 0.0}, ttlSecondsAfterFinished=0))
-    folder = see.rank_folder(bed, JOB)
+    uid = bed.world.jobs[JOB]["metadata"]["uid"]
     bed.wait_until(lambda: JOB not in bed.world.jobs, timeout_s=see.WAIT_S, what="the removal of the job")
     bed.wait_until(
         lambda: not any(p.job == JOB for p in bed.world.pods.values()) and not bed.world.leases,
@@ -37,7 +37,7 @@ def test_a_finished_job_is_removed_with_all_but_its_checkpoints_and_never_comes_
     )
     claims = bed.kube.get(f"/api/v1/namespaces/{bed.namespace}/persistentvolumeclaims")["items"]
     assert [claim["metadata"]["name"] for claim in claims] == [KEPT]
-    assert see.newest(folder).step == 30
+    assert see.newest(bed.cluster.volume_folder(bed.namespace, KEPT) / uid / "rank-0").step == 30
 
 
 def test_a_job_that_is_deleted_and_applied_again_at_once_goes_on_from_the_last_save(bed: Testbed) -> None:

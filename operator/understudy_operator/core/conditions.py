@@ -12,6 +12,7 @@ from understudy_operator.core.actions import Action, Emit, EventReason
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.deadlines import DEADLINE_EXCEEDED
 from understudy_operator.core.model import Now, Observation, Pod, RankView, Running, Waiting
+from understudy_operator.core.opening import last_saves
 from understudy_operator.core.suspension import suspended
 
 STUCK_REASONS: Final = frozenset(
@@ -195,9 +196,9 @@ def _problem(observation: Observation) -> Finding | None:
 
 def _rank_training(observation: Observation, view: RankView, now: Now) -> Finding | None:
     if view.lease is None:
-        if observation.predecessors:
-            pods = ", ".join(sorted(observation.predecessors))
-            return Finding(False, "Starting", f"Waiting for the last saves of an earlier job of this name: {pods}")
+        if saving := last_saves(observation):
+            who = ", ".join(saving)
+            return Finding(False, "Starting", f"Waiting for the last saves of an earlier job of this name: {who}")
         return Finding(False, "Starting", f"Rank {view.rank} has no pod yet")
     record = view.lease.record
     if rank_complete(view):

@@ -233,8 +233,8 @@ class Observation:
     """This process has made sure that each rank has a PodDisruptionBudget, or that none has; None: of neither."""
     problems: Mapping[Aim, Problem]
     """What the API refuses to make; each is tried again, and over when that succeeds."""
-    predecessors: frozenset[str]
-    """Pods of an earlier job of this name that may still save, if this one is to go on from its checkpoints."""
+    namesakes: Mapping[str, bool]
+    """Pods that an earlier job of this name has left, and whether each may still save; told before a rank is opened."""
     unborn: frozenset[str]
     """Pods that this process has decided to create and has not seen yet."""
     status_written_at: float

@@ -9,11 +9,18 @@ reports before it begins (`term_floor`). Looks at no clock.
 from collections.abc import Mapping
 from typing import Any
 
-from understudy_contract.names import Role, Term, pod_name
+from understudy_contract.names import Resume, Role, Term, pod_name
 from understudy_contract.reports import Promotion
 
 from understudy_operator.core.actions import OpenRank, RaiseTerm
 from understudy_operator.core.model import Observation, RankView, incarnation_of
+
+
+def last_saves(observation: Observation) -> list[str]:
+    """List the pods that may still save what the job is to go on from: no rank is opened before they have ended."""
+    if observation.job.policy.resume != Resume.LATEST:
+        return []
+    return sorted(name for name, saves in observation.namesakes.items() if saves)
 
 
 def open_rank(observation: Observation, view: RankView) -> OpenRank:
@@ -24,7 +31,9 @@ def open_rank(observation: Observation, view: RankView) -> OpenRank:
     known = [pod.term or 0 for pod in view.pods.values()]
     known += [int(entry.get("term", 0)) for entry in (*entries, *failovers)]
     # A name is used once: a pod of that name may still run on a node that is cut off, and would take the Lease for its.
-    named = [*view.pods, *(lease.record.holder for lease in view.slots if lease is not None)]
+    mine = pod_name(observation.job.name, view.rank, 0).removesuffix("0")
+    named = [*view.pods, *(name for name in observation.namesakes if name.startswith(mine))]
+    named += [lease.record.holder for lease in view.slots if lease is not None]
     named += [str(entry.get("primary", "")) for entry in entries]
     named += [str(pod.get("pod", "")) for entry in entries for pod in entry.get("redundant", ())]
     named += [str(entry.get(end, "")) for entry in failovers for end in ("from", "to")]

@@ -27,7 +27,7 @@ from understudy_operator.core.actions import (
 from understudy_operator.core.completion import rank_complete
 from understudy_operator.core.detection import judge_redundant
 from understudy_operator.core.model import Lease, Now, Observation, RankView
-from understudy_operator.core.opening import open_rank
+from understudy_operator.core.opening import last_saves, open_rank
 from understudy_operator.core.policy import Policy
 
 ENDED_PODS_KEPT: Final = 2
@@ -43,7 +43,7 @@ AVOID_PRIMARY: Final = 10
 def provide_rank(observation: Observation, view: RankView, now: Now) -> tuple[list[Action], float]:
     """List what one rank lacks, and when to look again."""
     if view.lease is None:
-        waits = observation.predecessors or observation.blocked(OpenRank, view.rank, now.at)
+        waits = last_saves(observation) or observation.blocked(OpenRank, view.rank, now.at)
         return ([] if waits else [open_rank(observation, view)]), math.inf
     actions: list[Action] = []
     wake_at = math.inf

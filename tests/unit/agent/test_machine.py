@@ -467,3 +467,10 @@ def test_a_script_that_never_calls_understudy_ends_with_that_sentence() -> None:
     release = it.renewals[-1].release
     assert release is not None and release.reason == "NotIntegrated"
     assert "did not call understudy within 120 s" in release.message
+
+
+def test_a_release_into_a_lease_that_is_gone_is_over_unless_it_says_complete() -> None:
+    it = drive().primary().feed(model.TrainerExited(1)).fail(gone=True)
+    assert it.only(model.Exit).code == 1
+    it = drive().primary().feed(protocol.Completed(9)).feed(model.TrainerExited(0)).fail(gone=True)
+    assert it.none(model.Exit)

@@ -229,7 +229,7 @@ class Scene:
             "prepared_generation": self.job.generation,
             "budgets": self.claim is not None and self.claim.shared and self.job.policy.redundancy > 0,
             "problems": {},
-            "predecessors": frozenset(),
+            "namesakes": {},
             "unborn": frozenset(),
             "status_written_at": ago(1),
         }

@@ -52,11 +52,9 @@ def test_a_pod_that_was_given_another_jobs_label_is_forgotten_by_its_own() -> No
     assert observed is not None and observed.ranks[0].pods == {}
 
 
-def test_predecessors_are_living_pods_of_an_earlier_job_of_the_name_on_nodes_that_live() -> None:
+def test_what_an_earlier_job_of_the_name_has_left_may_still_save_where_its_node_lives() -> None:
     world = a_world()
-    inheriting = body("b", 9)
-    inheriting["spec"]["checkpoint"] = {"resume": "Latest"}
-    world.job_changed(inheriting)
+    world.job_changed(body("b", 9))
     world.nodes.upsert(node("well", "True"))
     world.nodes.upsert(node("lost", "Unknown"))
     for index, (uid, on, phase) in enumerate(
@@ -67,7 +65,11 @@ def test_predecessors_are_living_pods_of_an_earlier_job_of_the_name_on_nodes_tha
         found = {"metadata": {**fields, "labels": labels}, "spec": {"nodeName": on}, "status": {"phase": phase}}
         world.pods.upsert(msgspec.convert(found, PodObject))
     observed = world.observe(KEY, 0.0)
-    assert observed is not None and observed.predecessors == {"digits-0-0"}
+    assert observed is not None and observed.namesakes == {
+        "digits-0-0": True,
+        "digits-0-1": False,
+        "digits-0-2": False,
+    }
 
 
 def node(name: str, ready: str) -> NodeObject:

@@ -319,7 +319,14 @@ class TestLostLease:
 
 
 def test_a_job_that_inherits_waits_for_the_last_saves_of_the_earlier_one() -> None:
-    scene = Scene().gone(*list(Scene().leases), *list(Scene().pods)).given(predecessors=frozenset({"digits-0-7"}))
+    scene = Scene().gone(*list(Scene().leases), *list(Scene().pods)).asked(resume="Latest")
+    scene.given(namesakes={"digits-0-7": True, "digits-0-6": False})
     assert of(scene.decide().rest, OpenRank) == []
     assert "last saves of an earlier job of this name: digits-0-7" in scene.condition("Training")["message"]
-    assert len(of(scene.given(predecessors=frozenset()).decide().rest, OpenRank)) == 1
+    assert len(of(scene.asked(resume="Never").decide().rest, OpenRank)) == 1
+
+
+def test_its_pods_take_no_name_that_the_earlier_one_has_not_left_yet() -> None:
+    scene = Scene(ranks=2).gone(*list(Scene(ranks=2).leases), *list(Scene(ranks=2).pods))
+    scene.given(namesakes={"digits-0-7": True, "digits-0-6": False})
+    assert [order.holder for order in of(scene.decide().rest, OpenRank)] == ["digits-0-8", "digits-1-0"]

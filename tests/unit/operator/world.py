@@ -179,7 +179,7 @@ def observe(world: World) -> Observation:
         prepared_generation=job.generation,
         budgets=memory.budgets,
         problems={},
-        predecessors=frozenset(),
+        namesakes={},
         unborn=memory.unborn,
         status_written_at=memory.status_written_at,
     )

@@ -7,6 +7,7 @@ newest content at the moment of sending. Times are the machine's (monotonic seco
 from dataclasses import dataclass
 from typing import Final
 
+from understudy_contract.exits import ReleaseReason
 from understudy_contract.names import Term
 from understudy_contract.reports import Release
 
@@ -93,9 +94,15 @@ class Held:
             self.duration_s, self._urgent = duration_s, True  # until it is told, the longer of the two counts
         self.settled = self.settled or self._releasing
 
-    def failed(self, now: float) -> None:
-        """Note that the renewal in flight failed, and plan the next."""
+    def failed(self, now: float, *, gone: bool = False) -> None:
+        """Note that the renewal in flight failed, and plan the next.
+
+        Where the Lease is gone (with its job, mostly) a release is over: whoever makes it anew looks at the pod itself,
+        which alone does not tell that its training is complete.
+        """
         self.in_flight = 0
+        if gone and self._releasing and self.words is not None and self.words.reason is not ReleaseReason.COMPLETED:
+            self.settled = True
         self.due_at = now + QUICK_RETRY_S
         if self.words is None:  # a request that timed out has used up its pause
             self.due_at = max(self.due_at, self._sent_at + min(self.interval_s, RETRY_S))

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 from understudy_contract.lease import LeaseObject, decode_lease, renewal_patch
-from understudy_kube.client import Api, ApiError, Invalid
+from understudy_kube.client import Api, ApiError, Invalid, NotFound
 
 from understudy.agent import model
 
@@ -95,8 +95,8 @@ class Leases:
         except msgspec.MsgspecError as error:
             answer = model.RenewalFailed(action.lease, action.number, False, f"an answer that is no Lease: {error}")
         except ApiError as error:
-            refused = isinstance(error, Invalid)
-            answer = model.RenewalFailed(action.lease, action.number, refused, error.message)
+            refused, gone = isinstance(error, Invalid), isinstance(error, NotFound)
+            answer = model.RenewalFailed(action.lease, action.number, refused, error.message, gone)
         if self._renewals.get(action.lease) is task:
             del self._renewals[action.lease]
         self._feed(answer)

@@ -89,6 +89,8 @@ class RenewalFailed:
     refused: bool
     """422: holder or term may have changed. Anything else proves nothing."""
     message: str
+    gone: bool = False
+    """404: there is no such Lease, so that nobody would read a release."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class Renewals:
             return None  # of a Lease that is not held any more, or overtaken by a release
         was_healthy, held.healthy = held.healthy, isinstance(answer, Renewed)
         if isinstance(answer, RenewalFailed):
-            held.failed(now)
+            held.failed(now, gone=answer.gone)
             return f"Lease {held.name} could not be renewed, trying on: {answer.message}" if was_healthy else None
         held.accepted(answer.duration_s)
         if answer.number == self._notice_in:
