@@ -33,6 +33,7 @@ class EventReason(StrEnum):
     CLAIM_PENDING = "ClaimPending"
     CLAIM_REFUSED = "ClaimRefused"
     POD_PENDING = "PodPending"
+    CONTROL_PLANE_DEGRADED = "ControlPlaneDegraded"
     NOT_NODE_FAULT_TOLERANT = "NotNodeFaultTolerant"
 
 

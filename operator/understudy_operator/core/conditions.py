@@ -56,7 +56,20 @@ def assess(observation: Observation, ready: int, desired: int, now: Now) -> dict
             "Every rank has completed its training" if complete else "Not every rank has completed its training",
         ),
         "Failed": Finding(False, "NotFailed", "No rank has been given up"),
+        "ControlPlaneDegraded": _control_plane(observation),
     }
+
+
+def _control_plane(observation: Observation) -> Finding:
+    if not observation.control_plane_degraded:
+        return Finding(False, "Heard", "Workers are heard, as far as there are any")
+    return Finding(
+        True,
+        "NoWorkerHeard",
+        f"The API server answers the operator, but no worker of any job, on {observation.hushed_nodes} nodes, has "
+        "renewed its Lease in time. They are taken for cut off, not for dead: none is replaced. Check the network "
+        "between the nodes and the API server.",
+    )
 
 
 def _suspended(observation: Observation) -> Finding:
@@ -86,6 +99,7 @@ def _failed(observation: Observation) -> dict[str, Finding]:
         "NodeFaultTolerant": over,
         "Complete": Finding(False, "Failed", "Not every rank has completed its training"),
         "Failed": Finding(True, reason, message),
+        "ControlPlaneDegraded": _control_plane(observation),
     }
 
 
@@ -131,6 +145,9 @@ def events(observation: Observation, now: Now) -> list[Action]:
     if claim is not None and claim.bound and not claim.shared and not refused:
         tolerance = _node_fault_tolerant(observation, False)
         found.append(Emit("one node", False, EventReason.NOT_NODE_FAULT_TOLERANT, tolerance.message))
+    if observation.control_plane_degraded:
+        said = _control_plane(observation)
+        found.append(Emit("control plane", True, EventReason.CONTROL_PLANE_DEGRADED, said.message))
     for view in observation.ranks:
         for pod in view.pods.values():
             stuck = _stuck(observation, pod)

@@ -13,7 +13,7 @@ from understudy_operator.core import status as status_clause
 from understudy_operator.core.actions import Action, GiveUp, KeepBudgets, Prepare, Promote
 from understudy_operator.core.completion import job_over, rank_complete
 from understudy_operator.core.deadlines import expired, overdue
-from understudy_operator.core.detection import judge_primary
+from understudy_operator.core.detection import judge_primary, scene
 from understudy_operator.core.model import Now, Observation, RankView
 from understudy_operator.core.opening import raise_term
 from understudy_operator.core.provisioning import OVER, provide_rank, removals
@@ -94,9 +94,8 @@ def _promotion(observation: Observation, view: RankView, now: Now) -> Promote | 
     verdict = judge_primary(
         view.lease,
         view.primary,
-        at=now.at,
+        scene(observation, now),
         hand_over_s=observation.job.policy.hand_over_s,
-        nodes=observation.nodes,
         relieved=any(c.ready and c.fresh and c.steady_at <= now.at for c in waiting),
         unborn=view.lease.record.holder in observation.unborn,
     )

@@ -15,7 +15,7 @@ from understudy_contract.exits import ExitCode, ReleaseReason, describe_exit
 from understudy_contract.names import AGENT_COMMAND
 from understudy_contract.reports import Cause, Phase, Release
 
-from understudy_operator.core.model import Lease, Pod, Running, Terminated
+from understudy_operator.core.model import Lease, Now, Observation, Pod, Running, Terminated
 
 AGENT_START_S: Final = 120.0
 """From a running container to the agent's first report: a second, and more than 30 seen where 20 processes shared
@@ -47,20 +47,31 @@ class Failure:
     """The last reported step is the last one it took."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a silence is judged by, besides the Lease and its pod."""
+
+    at: float
+    nodes: Mapping[str, bool]
+    """Readiness by node name."""
+    cut_off: bool
+    """No worker of any job is heard, on several nodes."""
+    one_node: bool
+    """No pod of the job can go on elsewhere."""
+
+
+def scene(observation: Observation, now: Now) -> Scene:
+    """Pick out what silences are judged by."""
+    return Scene(now.at, observation.nodes, observation.control_plane_degraded, observation.one_node)
+
+
 def judge_primary(
-    lease: Lease,
-    pod: Pod | None,
-    *,
-    at: float,
-    hand_over_s: float,
-    nodes: Mapping[str, bool],
-    relieved: bool,
-    unborn: bool,
+    lease: Lease, pod: Pod | None, scene: Scene, *, hand_over_s: float, relieved: bool, unborn: bool
 ) -> Failure | float:
     """Say why a rank's holder is lost, or when to look again (monotonic seconds, inf: on the next event).
 
-    `relieved`: a fresh redundant pod could take over. Without one, silence alone does not condemn a pod whose node is
-    Ready and whose container runs.
+    `relieved`: a fresh redundant pod could take over. Without one, silence alone does not condemn a pod whose container
+    runs, unless its node is not Ready, another could run its successor, and workers elsewhere are heard.
     """
     release = lease.record.current_release
     if release is not None:
@@ -76,9 +87,9 @@ def judge_primary(
         return _ended(pod)
     if pod.deleting_since is not None:
         late_at = pod.deleting_since + hand_over_s
-        if lease.phase in (Phase.TRAINING, Phase.FINISHING) and at < late_at:
-            due = min(late_at, _silence(lease, pod, at, nodes, relieved, late_at))
-            if due > at:
+        if lease.phase in (Phase.TRAINING, Phase.FINISHING) and scene.at < late_at:
+            due = min(late_at, _silence(lease, pod, scene, relieved, late_at))
+            if due > scene.at:
                 return due
             why = f"has not renewed its Lease for {lease.record.patience_s} s since"
             message = f"pod {pod.name} was deleted and {why}"
@@ -88,15 +99,13 @@ def judge_primary(
         return Failure(cause, f"pod {pod.name} was {gone} and {why}", pod.deletion_time, application=False)
     if relieved and not lease.acknowledged and not isinstance(pod.container, Running):
         return _unstarted(lease, "has not started")
-    due = _silence(lease, pod, at, nodes, relieved, math.inf)
-    if due > at:
+    due = _silence(lease, pod, scene, relieved, math.inf)
+    if due > scene.at:
         return due
     return _silent(lease, pod)
 
 
-def judge_redundant(
-    lease: Lease, pod: Pod | None, *, at: float, nodes: Mapping[str, bool], unborn: bool
-) -> Failure | float:
+def judge_redundant(lease: Lease, pod: Pod | None, scene: Scene, *, unborn: bool) -> Failure | float:
     """Say why a slot's holder is lost, or when to look again."""
     if pod is None:
         return (
@@ -111,8 +120,10 @@ def judge_redundant(
         return _released(lease, release, pod)
     if pod.ended:
         return _ended(pod)
-    due = _silence(lease, pod, at, nodes, True, math.inf)
-    return due if due > at else _silent(lease, pod)
+    # Its primary is at work meanwhile, so silence alone condemns it; not where its successor could not start either.
+    stays = scene.cut_off or (scene.one_node and not scene.nodes.get(pod.node or "", False))
+    due = _silence(lease, pod, scene, not stays, math.inf)
+    return due if due > scene.at else _silent(lease, pod)
 
 
 def _unstarted(lease: Lease, what: str) -> Failure:
@@ -179,10 +190,10 @@ def _last_lines(text: str) -> str:
     return kept[-LAST_WORDS_CHARS:]
 
 
-def _silence(lease: Lease, pod: Pod, at: float, nodes: Mapping[str, bool], relieved: bool, horizon: float) -> float:
+def _silence(lease: Lease, pod: Pod, scene: Scene, relieved: bool, horizon: float) -> float:
     """Return when the holder's silence counts as its loss; in the past: it does."""
     running = isinstance(pod.container, Running)
-    node_ready = pod.node is not None and nodes.get(pod.node, False)
+    node_ready = pod.node is not None and scene.nodes.get(pod.node, False)
     warm = (
         lease.record.promotion is not None
         and lease.record.promotion.term == lease.record.term
@@ -194,11 +205,11 @@ def _silence(lease: Lease, pod: Pod, at: float, nodes: Mapping[str, bool], relie
         if unacknowledged and relieved:
             patience_s = min(patience_s, max(patience_s / 3, ACKNOWLEDGE_S))
         due = lease.silent_since + patience_s
-        if due <= at and not relieved and running and node_ready:
+        if due <= scene.at and not relieved and running and (node_ready or scene.cut_off or scene.one_node):
             return horizon
         return due
     if pod.node is not None and not node_ready:
-        return at
+        return scene.at
     if isinstance(pod.container, Running):
         return max(pod.container.since, lease.silent_since) + AGENT_START_S
     return horizon

@@ -222,6 +222,8 @@ class Observation:
     claim: Claim | None
     nodes: Mapping[str, bool]
     """Readiness by node name."""
+    hushed_nodes: int
+    """On how many nodes there are workers, when not one of any job is heard; 0 while some are, or there are none."""
     suspect_nodes: frozenset[str]
     """Nodes on which a pod fell silent a moment ago: a scheduler may still believe in them."""
     prepared_at: float
@@ -244,6 +246,16 @@ class Observation:
     def prepared(self) -> bool:
         """This process has made sure of those children at least once."""
         return self.prepared_at > -math.inf
+
+    @property
+    def control_plane_degraded(self) -> bool:
+        """Workers of several nodes fell silent and none is heard: they are cut off, which is likelier than all dead."""
+        return self.hushed_nodes > 1
+
+    @property
+    def one_node(self) -> bool:
+        """The volume can be mounted on one node only: no pod can go on elsewhere."""
+        return self.claim is not None and self.claim.bound and not self.claim.shared
 
     def blocked(self, kind: type, rank: Rank | None, at: float) -> bool:
         """Tell whether making this has to wait: it was refused a moment ago."""

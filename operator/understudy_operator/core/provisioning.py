@@ -25,7 +25,7 @@ from understudy_operator.core.actions import (
     SetDuration,
 )
 from understudy_operator.core.completion import rank_complete
-from understudy_operator.core.detection import judge_redundant
+from understudy_operator.core.detection import judge_redundant, scene
 from understudy_operator.core.model import Lease, Now, Observation, RankView
 from understudy_operator.core.opening import last_saves, open_rank
 from understudy_operator.core.policy import Policy
@@ -64,8 +64,7 @@ def provide_rank(observation: Observation, view: RankView, now: Now) -> tuple[li
 
 def placement(observation: Observation, view: RankView) -> Placement:
     """Choose where a new pod of a rank would rather not go."""
-    claim = observation.claim
-    together = claim is not None and claim.bound and not claim.shared
+    together = observation.one_node
     if together or not observation.suspect_nodes:
         return Placement(together, ())
     avoid = dict.fromkeys(observation.suspect_nodes, AVOID_SUSPECT)
@@ -96,7 +95,7 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
     loss, suspect = "", None
     if view.serves(holder):
         unborn = holder in observation.unborn and not lease.acknowledged
-        verdict = judge_redundant(lease, view.pods.get(holder), at=now.at, nodes=observation.nodes, unborn=unborn)
+        verdict = judge_redundant(lease, view.pods.get(holder), scene(observation, now), unborn=unborn)
         if isinstance(verdict, float):
             if unborn and holder not in view.pods and _may_create(observation, view, slot, now):
                 return [CreatePod(holder, view.rank, slot, lease.record.term, placement(observation, view))], verdict

@@ -1,0 +1,113 @@
+"""Silence of many at once: workers that are cut off from the API server are not dead, and nobody deletes them."""
+
+import msgspec
+import pytest
+from understudy_contract.lease import LeaseObject
+from understudy_contract.names import Annotation, Label
+from understudy_contract.reports import Heartbeat, Phase
+from understudy_kube.client import Api, Credentials
+from understudy_operator.core.actions import AssignSlot, DeletePod
+from understudy_operator.objects import PodObject
+from understudy_operator.observe import World
+
+from tests.unit.operator.builders import LEASE_S, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, of
+
+
+def silent(**changes: object) -> Scene:
+    """Primary and redundant pod, on two nodes, have not been heard for a minute."""
+    return Scene(**changes).lease(RANK, silent_s=60).lease(SLOT, silent_s=60)  # type: ignore[arg-type]
+
+
+def dark(scene: Scene) -> Scene:
+    """No kubelet is heard either."""
+    return scene.given(nodes=dict.fromkeys(scene.nodes, False))
+
+
+@pytest.mark.parametrize("scene", [silent(), dark(silent())], ids=["the nodes are Ready", "no node is Ready"])
+def test_while_no_worker_of_several_nodes_is_heard_nobody_is_replaced(scene: Scene) -> None:
+    decision = scene.given(hushed_nodes=2).decide()
+    assert decision.promotions == ()
+    assert of(decision.rest, AssignSlot) == []
+    assert of(decision.rest, DeletePod) == []
+
+
+def test_the_job_says_so() -> None:
+    scene = silent().given(hushed_nodes=2)
+    assert scene.condition("ControlPlaneDegraded")["status"] == "True"
+    assert scene.events()["control plane"].reason == "ControlPlaneDegraded"
+    assert silent().condition("ControlPlaneDegraded")["status"] == "False"
+
+
+def test_a_lost_node_beside_workers_that_are_heard_is_a_lost_node() -> None:
+    (promote,) = silent().given(nodes={"node-a": False, "node-b": False}).decide().promotions
+    assert promote.cold
+
+
+def test_a_single_node_is_no_proof_of_a_cut_off_control_plane() -> None:
+    scene = Scene(redundancy=0).lease(RANK, silent_s=60)
+    (promote,) = scene.given(nodes={"node-a": False}, hushed_nodes=1).decide().promotions
+    assert promote.cold
+
+
+def test_a_silent_job_that_could_go_on_nowhere_else_is_left_alone() -> None:
+    scene = dark(silent(access="ReadWriteOnce")).pod(UNDERSTUDY, node="node-a")
+    decision = scene.decide()
+    assert decision.promotions == ()
+    assert of(decision.rest, AssignSlot) == []
+
+
+def test_a_redundant_pod_that_froze_on_a_node_that_is_ready_is_replaced_all_the_same() -> None:
+    scene = Scene(access="ReadWriteOnce").pod(UNDERSTUDY, node="node-a").lease(SLOT, silent_s=60)
+    assert len(of(scene.decide().rest, AssignSlot)) == 1
+
+
+def test_what_is_more_than_silence_counts_all_the_same() -> None:
+    (promote,) = silent().given(hushed_nodes=2).gone(PRIMARY).decide().promotions
+    assert promote.promotion is not None and promote.promotion.cause == "PodDeleted"
+
+
+class TestSight:
+    """What the operator counts as hushed."""
+
+    def world(self, *silent_s: float) -> World:
+        """One running worker a node, each heard so long ago."""
+        self.at = 0.0
+        world = World(Api(Credentials("http://127.0.0.1:1", None)), lambda key: None, clock=lambda: self.at)
+        world.leases.contact.opened()
+        for index, quiet_s in enumerate(sorted(silent_s, reverse=True)):
+            self.at = 1000.0 - quiet_s
+            world.leases.contact.heard()
+            world.pods.upsert(self.pod(index))
+            world.leases.upsert(self.lease(index))
+        while self.at < 1000.0:
+            self.at += 1.0
+            world.leases.contact.heard()
+        return world
+
+    def pod(self, index: int) -> PodObject:
+        meta = {"name": f"job{index}-0-0", "namespace": "n", "uid": f"p{index}", "resourceVersion": "1"}
+        labels = {Label.JOB: f"job{index}", Label.JOB_UID: f"j{index}", Label.RANK: "0"}
+        state = {"containerStatuses": [{"name": "trainer", "state": {"running": {}}}], "phase": "Running"}
+        found = {"metadata": {**meta, "labels": labels}, "spec": {"nodeName": f"node-{index}"}, "status": state}
+        return msgspec.convert(found, PodObject)
+
+    def lease(self, index: int) -> LeaseObject:
+        beat = Heartbeat(pod=f"job{index}-0-0", term=1, phase=Phase.TRAINING)
+        meta = {"name": f"job{index}-0", "namespace": "n", "uid": f"l{index}", "resourceVersion": "1"}
+        spec = {"holderIdentity": f"job{index}-0-0", "leaseTransitions": 1, "leaseDurationSeconds": LEASE_S}
+        notes = {Annotation.HEARTBEAT: msgspec.json.encode(beat).decode()}
+        return msgspec.convert({"metadata": {**meta, "annotations": notes}, "spec": spec}, LeaseObject)
+
+    def test_all_silent(self) -> None:
+        assert self.world(30, 20, 10)._hushed_nodes(1000.0) == 3
+
+    def test_one_is_heard(self) -> None:
+        assert self.world(30, 20, 1)._hushed_nodes(1000.0) == 0
+
+    def test_nobody_is_there(self) -> None:
+        assert self.world()._hushed_nodes(1000.0) == 0
+
+    def test_the_api_server_gives_no_sign_of_life(self) -> None:
+        world = self.world(30, 20)
+        self.at = 1100.0
+        assert world._hushed_nodes(1100.0) == 0
