@@ -102,6 +102,8 @@ _ADVICE: Final = {
 }
 _TERMINATING: Final = "because it is being terminated"
 """The API server's words for a namespace that is going, answered as 403."""
+_POLICY: Final = "ValidatingAdmissionPolicy"
+"""In the API server's words for a refusal by an admission policy, answered as 403: no right is lacking then."""
 _TEXT_MAX_CHARS: Final = 400
 """An answer that is no Status (a proxy's page) is cut here."""
 
@@ -123,6 +125,8 @@ def error_of(verb: str, path: str, code: int, body: bytes) -> ApiError:
     )
     if _TERMINATING in said:
         advice = "nothing can be made there any more"
+    if _POLICY in said:
+        advice = "it lacks no right: an admission policy of the cluster refused"
     return kind(code, status.reason, f"{verb} {path} was answered {code}: {said}; {advice}")
 
 

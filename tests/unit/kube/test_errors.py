@@ -45,6 +45,13 @@ def test_an_answer_that_is_no_status_is_quoted_and_cut() -> None:
     assert "<html>" in error.message and len(error.message) < 600
 
 
+def test_a_refusal_by_policy_does_not_send_anyone_looking_for_rights() -> None:
+    body = b'{"reason":"Forbidden","message":"ValidatingAdmissionPolicy \'x\' denied request: not yours"}'
+    error = error_of("PATCH", "/leases/x", 403, body)
+    assert isinstance(error, Forbidden)
+    assert "not yours" in error.message and "grant" not in error.message
+
+
 def test_no_answer_is_transient_and_has_status_0() -> None:
     assert Unreachable("x").is_transient and Unreachable("x").status == 0
 
