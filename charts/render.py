@@ -16,6 +16,8 @@ CHART = ROOT / "charts" / "understudy"
 MANIFESTS = ROOT / "manifests"
 RELEASE = "understudy"
 NAMESPACE = "understudy-system"
+KUBERNETES = "1.30.0"
+"""The oldest that has every kind of the chart; without it helm would take the Kubernetes that it was built with."""
 
 # Helm makes the namespace by --create-namespace; here it is an object, and enforces what the operator's pod keeps to.
 NAMESPACE_MANIFEST = f"""\
@@ -42,7 +44,8 @@ def find_helm() -> Path | None:
 
 def template(helm: Path, *arguments: str) -> str:
     """Run `helm template` on the chart; raises CalledProcessError with helm's own words in `stderr`."""
-    command = [str(helm), "template", RELEASE, str(CHART), "--namespace", NAMESPACE, *arguments]
+    fixed = ["--namespace", NAMESPACE, "--kube-version", KUBERNETES]
+    command = [str(helm), "template", RELEASE, str(CHART), *fixed, *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

@@ -24,3 +24,11 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- define "understudy.serviceAccountName" -}}
 {{- include "understudy.fullname" . }}-operator
 {{- end -}}
+
+{{/* Not empty where the policy is wanted and the API server knows the kind. Asked of the version, since `helm template` has no
+server to ask for kinds; a server of 1.30 that has the kind turned off needs admissionPolicy.enabled=false. */}}
+{{- define "understudy.admissionPolicy" -}}
+{{- if and .Values.admissionPolicy.enabled (semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version) -}}
+true
+{{- end -}}
+{{- end -}}

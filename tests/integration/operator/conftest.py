@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from understudy_kube.client import Api
 
-from tests.integration.operator.control_plane import ACCOUNT, SYSTEM, ControlPlane, running
+from tests.integration.operator.control_plane import ACCOUNT, SYSTEM, ControlPlane, await_policy, running
 from tests.integration.operator.process import Operator
 from tests.integration.operator.stage import Stage
 
@@ -31,6 +31,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
     with running(tmp_path_factory.mktemp("control-plane")) as plane:
         plane.run_kubectl("apply", "--server-side", "-f", ROOT / "manifests" / "install.yaml")
         plane.run_kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/trainingjobs.understudy.dev")
+        await_policy(plane)
         yield plane
 
 
@@ -50,7 +51,18 @@ async def stage(api: Api, control_plane: ControlPlane) -> Stage:
 
 
 @pytest.fixture(scope="session")
-def operator(control_plane: ControlPlane) -> Iterator[Operator]:
+def nodes(control_plane: ControlPlane) -> None:
+    """Two nodes that are Ready, as their kubelets would say."""
+    for name in ("node-a", "node-b"):
+        control_plane.request("POST", "/api/v1/nodes", {"metadata": {"name": name}})
+        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
+        path = f"/api/v1/nodes/{name}/status"
+        body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": {"conditions": [ready]}}
+        control_plane.request("PUT", path, body)
+
+
+@pytest.fixture(scope="session")
+def operator(control_plane: ControlPlane, nodes: None) -> Iterator[Operator]:
     """The operator; its log is printed with a failure of the test that uses it last."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

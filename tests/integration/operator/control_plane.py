@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from understudy_contract.names import Label
 from understudy_kube.credentials import Credentials, trust
 
 from localcluster import build
@@ -66,23 +67,46 @@ class ControlPlane:
         assert done.returncode == 0, f"kubectl {' '.join(map(str, argv))}: {done.stderr}"
         return done.stdout
 
-    def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def request(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """Send one request as the administrator, in a fixture's synchronous code."""
         request = urllib.request.Request(
             self.server + path,
             method=method,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
+            headers={"Authorization": f"Bearer {self.token}", "Content-Type": "application/json", **(headers or {})},
         )
         with urllib.request.urlopen(request, context=trust(self.ca), timeout=10) as response:
             answer: dict[str, Any] = json.loads(response.read())
         return answer
 
-    def token_of(self, namespace: str, account: str) -> str:
-        """Ask for a token of a ServiceAccount, as the kubelet does for a pod."""
-        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 7200}}
+    def token_of(self, namespace: str, account: str, pod: str = "") -> str:
+        """Ask for a token of a ServiceAccount; bound to a pod, it is the one that the kubelet mounts there."""
+        spec: dict[str, Any] = {"expirationSeconds": 7200}
+        if pod:
+            spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Pod", "name": pod}
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
         return str(self.request("POST", path, body)["status"]["token"])
+
+
+def await_policy(plane: ControlPlane) -> None:
+    """Ask until the policy of workers' Leases is in force: the API server takes it up within seconds."""
+    leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+    meta = {"name": "probe", "labels": {Label.JOB_UID: "none"}}
+    lease = plane.request("POST", leases, {"metadata": meta, "spec": {"leaseTransitions": 1}})
+    changed = lease | {"spec": {"leaseTransitions": 2}}
+    anyone = {"Impersonate-User": "system:serviceaccount:default:anyone", "Impersonate-Group": "system:masters"}
+    deadline = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline:
+        try:
+            plane.request("PUT", f"{leases}/probe?dryRun=All", changed, anyone)
+        except urllib.error.HTTPError as refused:
+            assert refused.code == 403, refused.read().decode()
+            plane.request("DELETE", f"{leases}/probe")
+            return
+    raise AssertionError(f"the policy is not in force after {READY_WITHIN_S} s: is it in manifests/install.yaml?")
 
 
 @contextmanager

@@ -8,24 +8,12 @@ from understudy_contract.names import Term
 from understudy_contract.reports import Phase, Release
 from understudy_kube.client import Api
 
-from tests.integration.operator.control_plane import ControlPlane
 from tests.integration.operator.process import Operator
 from tests.integration.operator.stage import Stage, Worker
 
 pytestmark = pytest.mark.cluster
 
 ROLE, TERM = "understudy.dev/role", "understudy.dev/term"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def nodes(control_plane: ControlPlane) -> None:
-    """Two nodes that are Ready."""
-    for name in ("node-a", "node-b"):
-        control_plane.request("POST", "/api/v1/nodes", {"metadata": {"name": name}})
-        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
-        path = f"/api/v1/nodes/{name}/status"
-        body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": {"conditions": [ready]}}
-        control_plane.request("PUT", path, body)
 
 
 class Rank:

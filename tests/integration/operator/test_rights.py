@@ -134,7 +134,9 @@ async def test_a_workers_own_token_renews_its_lease_and_is_refused_elsewhere(
     for name in ("mine", "theirs"):
         await stage.until("rolebindings", f"{name}-worker", lambda _: True, "the workers' RoleBinding")
         await stage.until("leases", f"{name}-0", lambda _: True, "the rank's Lease")
-    async with Api(control_plane.credentials(control_plane.token_of(stage.namespace, "mine-worker"))) as api:
+    await stage.until("pods", "mine-0-0", lambda _: True, "the primary")
+    token = control_plane.token_of(stage.namespace, "mine-worker", "mine-0-0")
+    async with Api(control_plane.credentials(token)) as api:
         seen = await Worker(stage, api, "mine-0-0", "mine-0", 1).renew(Phase.STARTING)
         assert seen.current_heartbeat is not None
         with pytest.raises(Forbidden):

@@ -1,12 +1,18 @@
 """The chart, rendered by helm: manifests/ has not drifted, rights are few, the operator's pod is restricted."""
 
+import json
+import re
 import runpy
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from understudy_contract.lease import renewal_patch
+from understudy_contract.names import Label, Term
+from understudy_contract.reports import Heartbeat, Notice, Phase, Release
 
 ROOT = Path(__file__).resolve().parents[3]
 RENDER = runpy.run_path(str(ROOT / "charts" / "render.py"))
@@ -88,6 +94,65 @@ def test_the_selector_finds_the_pods_it_makes(objects: dict[str, dict[str, Any]]
     assert spec["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
 
 
+POLICIES = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+
+
+def kinds(helm: Path, *arguments: str) -> set[str]:
+    """The kinds of all objects, rendered with these arguments."""
+    return {document["kind"] for document in yaml.safe_load_all(RENDER["template"](helm, *arguments)) if document}
+
+
+def variable(policy: dict[str, Any], name: str) -> str:
+    """The expression of a variable of the policy."""
+    (found,) = [each["expression"] for each in policy["spec"]["variables"] if each["name"] == name]
+    return str(found)
+
+
+def test_the_policy_is_bound_and_denies(objects: dict[str, dict[str, Any]]) -> None:
+    policy, binding = (objects[kind] for kind in sorted(POLICIES))
+    assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
+    assert policy["spec"]["failurePolicy"] == "Fail"
+    (chosen,) = policy["spec"]["matchConstraints"]["objectSelector"]["matchExpressions"]
+    assert chosen == {"key": Label.JOB_UID, "operator": "Exists"}
+
+
+def test_the_policy_leaves_the_operators_account_alone(objects: dict[str, dict[str, Any]]) -> None:
+    account = objects["ServiceAccount"]["metadata"]
+    exempt = objects["ValidatingAdmissionPolicy"]["spec"]["matchConditions"][1]["expression"]
+    assert f"'system:serviceaccount:{account['namespace']}:{account['name']}'" in exempt
+
+
+def test_the_policy_lets_pass_what_a_renewal_writes_and_no_other_annotation(objects: dict[str, dict[str, Any]]) -> None:
+    everything = renewal_patch(
+        Heartbeat(pod="digits-0-0", term=1, phase=Phase.TRAINING),
+        datetime(2026, 1, 2, tzinfo=UTC),
+        release=Release(Term(1), "HandedOver", 0),
+        notice=Notice("Any", "any"),
+    )
+    below = "/metadata/annotations/"
+    paths = [each["path"] for each in json.loads(everything) if each["op"] != "test"]
+    written = {path.removeprefix(below).replace("~1", "/") for path in paths if path.startswith(below)}
+    policy = objects["ValidatingAdmissionPolicy"]
+    assert set(re.findall(r"'(understudy\.dev/[^']+)'", variable(policy, "changedNotes"))) == written
+    assert {path for path in paths if not path.startswith(below)} == {"/spec/renewTime"}
+
+
+def test_every_refusal_names_the_lease(objects: dict[str, dict[str, Any]]) -> None:
+    for rule in objects["ValidatingAdmissionPolicy"]["spec"]["validations"]:
+        assert rule["messageExpression"].startswith("variables.lease + ' was not changed: ")
+        assert rule["reason"] == "Forbidden", "a worker takes 422 for a Lease that was passed on"
+
+
+def test_the_policy_can_be_switched_off(helm: Path) -> None:
+    assert kinds(helm) >= POLICIES
+    assert not POLICIES & kinds(helm, "--set=admissionPolicy.enabled=false")
+
+
+@pytest.mark.parametrize(("version", "known"), [("1.29.14", False), ("1.30.0-gke.100", True), ("1.36.3", True)])
+def test_the_policy_is_left_out_where_the_api_server_does_not_know_it(helm: Path, version: str, known: bool) -> None:
+    assert (kinds(helm, f"--kube-version={version}") >= POLICIES) is known
+
+
 def test_values_reach_the_deployment(helm: Path) -> None:
     deployment = render(
         helm,
@@ -117,6 +182,7 @@ def test_values_reach_the_deployment(helm: Path) -> None:
         "image.pullPolicy=Sometimes",
         "image.tag=a/b",
         "resources.limit=1Gi",
+        "admissionPolicy.enable=true",
     ],
 )
 def test_a_misspelt_value_is_refused(helm: Path, argument: str) -> None:
