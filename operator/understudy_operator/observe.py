@@ -8,7 +8,7 @@ a renewal that says nothing new wakes nobody.
 import logging
 import math
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -160,7 +160,7 @@ class World:
             ranks=ranks,
             claim=self.claims.records.get((job.namespace, job.policy.claim_name)),
             nodes=dict(self.nodes.records.values()),
-            hushed_nodes=self._hushed_nodes(at),
+            hushed=self._hushed(at),
             suspect_nodes=frozenset(n for n, since in self._suspects.items() if at < since + SUSPICION_S),
             prepared_at=memo.prepared_at,
             prepared_generation=memo.prepared_generation,
@@ -171,9 +171,9 @@ class World:
             status_written_at=memo.status_written_at,
         )
 
-    def _hushed_nodes(self, at: float) -> int:
-        """Count the nodes with workers at work if not one of them is heard; the first that is ends the search."""
-        nodes: set[str] = set()
+    def _hushed(self, at: float) -> Mapping[str, int]:
+        """Count the workers at work by node if not one of them is heard; the first that is ends the search."""
+        found: Counter[str] = Counter()
         for key, record in self.leases.records.items():
             pod = self.pods.records.get((record.namespace, record.holder))
             if pod is None or record.current_heartbeat is None or record.current_release is not None:
@@ -182,9 +182,9 @@ class World:
             if not runs or pod.metadata.deletion_timestamp or not pod.spec.node_name:
                 continue
             if at < self._hearing.lease(key, record).silent_since + record.patience_s:
-                return 0
-            nodes.add(pod.spec.node_name)
-        return len(nodes)
+                return {}
+            found[pod.spec.node_name] += 1
+        return found
 
     def _namesakes(self, job: model.Job) -> Mapping[str, bool]:
         """Find what an earlier job of this name has left; a pod of a lost node saves nothing any more."""

@@ -66,9 +66,9 @@ def _control_plane(observation: Observation) -> Finding:
     return Finding(
         True,
         "NoWorkerHeard",
-        f"The API server answers the operator, but no worker of any job, on {observation.hushed_nodes} nodes, has "
-        "renewed its Lease in time. They are taken for cut off, not for dead: none is replaced. Check the network "
-        "between the nodes and the API server.",
+        f"The API server answers the operator, but no worker of any job ({sum(observation.hushed.values())} on nodes "
+        f"{', '.join(sorted(observation.hushed))}) has renewed its Lease in time. They are taken for cut off, not for "
+        "dead: none is replaced. Check the network between them and the API server.",
     )
 
 

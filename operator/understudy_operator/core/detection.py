@@ -55,7 +55,7 @@ class Scene:
     nodes: Mapping[str, bool]
     """Readiness by node name."""
     cut_off: bool
-    """No worker of any job is heard, on several nodes."""
+    """Several workers are silent and none of any job is heard."""
     one_node: bool
     """No pod of the job can go on elsewhere."""
 

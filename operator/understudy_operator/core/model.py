@@ -222,8 +222,8 @@ class Observation:
     claim: Claim | None
     nodes: Mapping[str, bool]
     """Readiness by node name."""
-    hushed_nodes: int
-    """On how many nodes there are workers, when not one of any job is heard; 0 while some are, or there are none."""
+    hushed: Mapping[str, int]
+    """Workers by node, when not one of any job is heard; empty while some are, or there are none."""
     suspect_nodes: frozenset[str]
     """Nodes on which a pod fell silent a moment ago: a scheduler may still believe in them."""
     prepared_at: float
@@ -249,8 +249,12 @@ class Observation:
 
     @property
     def control_plane_degraded(self) -> bool:
-        """Workers of several nodes fell silent and none is heard: they are cut off, which is likelier than all dead."""
-        return self.hushed_nodes > 1
+        """Several workers fell silent and none is heard, on several nodes or on one that is Ready itself.
+
+        That they are cut off is likelier than that all are dead.
+        """
+        several = sum(self.hushed.values()) > 1
+        return several and (len(self.hushed) > 1 or any(self.nodes.get(node, False) for node in self.hushed))
 
     @property
     def one_node(self) -> bool:

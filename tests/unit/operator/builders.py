@@ -224,7 +224,7 @@ class Scene:
 
         policy = self.job.policy
         values: dict[str, Any] = {
-            "hushed_nodes": 0,
+            "hushed": {},
             "suspect_nodes": frozenset(),
             "prepared_at": ago(60),
             "prepared_generation": self.job.generation,

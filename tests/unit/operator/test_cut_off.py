@@ -12,6 +12,8 @@ from understudy_operator.observe import World
 
 from tests.unit.operator.builders import LEASE_S, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, of
 
+BOTH = {"node-a": 1, "node-b": 1}
+
 
 def silent(**changes: object) -> Scene:
     """Primary and redundant pod, on two nodes, have not been heard for a minute."""
@@ -25,14 +27,14 @@ def dark(scene: Scene) -> Scene:
 
 @pytest.mark.parametrize("scene", [silent(), dark(silent())], ids=["the nodes are Ready", "no node is Ready"])
 def test_while_no_worker_of_several_nodes_is_heard_nobody_is_replaced(scene: Scene) -> None:
-    decision = scene.given(hushed_nodes=2).decide()
+    decision = scene.given(hushed=BOTH).decide()
     assert decision.promotions == ()
     assert of(decision.rest, AssignSlot) == []
     assert of(decision.rest, DeletePod) == []
 
 
 def test_the_job_says_so() -> None:
-    scene = silent().given(hushed_nodes=2)
+    scene = silent().given(hushed=BOTH)
     assert scene.condition("ControlPlaneDegraded")["status"] == "True"
     assert scene.events()["control plane"].reason == "ControlPlaneDegraded"
     assert silent().condition("ControlPlaneDegraded")["status"] == "False"
@@ -45,8 +47,14 @@ def test_a_lost_node_beside_workers_that_are_heard_is_a_lost_node() -> None:
 
 def test_a_single_node_is_no_proof_of_a_cut_off_control_plane() -> None:
     scene = Scene(redundancy=0).lease(RANK, silent_s=60)
-    (promote,) = scene.given(nodes={"node-a": False}, hushed_nodes=1).decide().promotions
+    (promote,) = scene.given(nodes={"node-a": False}, hushed={"node-a": 2}).decide().promotions
     assert promote.cold
+
+
+def test_all_workers_of_a_node_that_is_ready_itself_are_cut_off_as_well() -> None:
+    scene = silent().given(hushed={"node-a": 2})
+    assert scene.condition("ControlPlaneDegraded")["status"] == "True"
+    assert silent().given(hushed={"node-a": 1}).condition("ControlPlaneDegraded")["status"] == "False"
 
 
 def test_a_silent_job_that_could_go_on_nowhere_else_is_left_alone() -> None:
@@ -62,7 +70,7 @@ def test_a_redundant_pod_that_froze_on_a_node_that_is_ready_is_replaced_all_the_
 
 
 def test_what_is_more_than_silence_counts_all_the_same() -> None:
-    (promote,) = silent().given(hushed_nodes=2).gone(PRIMARY).decide().promotions
+    (promote,) = silent().given(hushed=BOTH).gone(PRIMARY).decide().promotions
     assert promote.promotion is not None and promote.promotion.cause == "PodDeleted"
 
 
@@ -99,15 +107,15 @@ class TestSight:
         return msgspec.convert({"metadata": {**meta, "annotations": notes}, "spec": spec}, LeaseObject)
 
     def test_all_silent(self) -> None:
-        assert self.world(30, 20, 10)._hushed_nodes(1000.0) == 3
+        assert self.world(30, 20, 10)._hushed(1000.0) == {"node-0": 1, "node-1": 1, "node-2": 1}
 
     def test_one_is_heard(self) -> None:
-        assert self.world(30, 20, 1)._hushed_nodes(1000.0) == 0
+        assert self.world(30, 20, 1)._hushed(1000.0) == {}
 
     def test_nobody_is_there(self) -> None:
-        assert self.world()._hushed_nodes(1000.0) == 0
+        assert self.world()._hushed(1000.0) == {}
 
     def test_the_api_server_gives_no_sign_of_life(self) -> None:
         world = self.world(30, 20)
         self.at = 1100.0
-        assert world._hushed_nodes(1100.0) == 0
+        assert world._hushed(1100.0) == {}

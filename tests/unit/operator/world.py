@@ -174,7 +174,7 @@ def observe(world: World) -> Observation:
         ),
         claim=world.claim,
         nodes=world.nodes,
-        hushed_nodes=0,
+        hushed={},
         suspect_nodes=frozenset(n for n, at in memory.suspects.items() if world.at < at + SUSPICION_S),
         prepared_at=memory.prepared_at,
         prepared_generation=job.generation,
