@@ -6,9 +6,11 @@ before it was sent.
 
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 from understudy_contract.reports import Cause
 
@@ -154,3 +156,20 @@ PARTITION: Final = Fault(
 )
 
 ALL: Final = (DELETE, KUBECTL_DELETE, FORCE_DELETE, KILL_TRAINER, KILL_AGENT, POWER_CUT, PARTITION)
+
+
+@contextmanager
+def cut_off(testbed: Testbed, pods: Iterable[Pod]) -> Iterator[None]:
+    """Let pods reach everything but the API server for the length of a block; no connection of theirs is told of it."""
+    server = urlsplit(testbed.kube.host).hostname
+    rules = []
+    for pod in pods:
+        address = testbed.kube.get(f"{PODS.format(testbed.namespace)}/{pod.name}")["status"]["podIP"]
+        rules.append((pod.node, ["FORWARD", "-s", address, "-d", str(server), "-j", "DROP"]))
+    for node, rule in rules:
+        testbed.cluster.node(node).run(["iptables", "-w", "-I", *rule])
+    try:
+        yield
+    finally:
+        for node, rule in rules:
+            testbed.cluster.node(node).run(["iptables", "-w", "-D", *rule])

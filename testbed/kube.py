@@ -64,7 +64,7 @@ class Kube:
         config.load_kube_config(str(kubeconfig), client_configuration=settings)
         settings.proxy = None  # the local cluster is not behind the machine's proxy
         settings.connection_pool_maxsize = CONNECTIONS
-        self._host = settings.host
+        self.host: Final[str] = settings.host
         self._client = client.ApiClient(settings)
         self._settings = settings
 
@@ -147,7 +147,7 @@ class Kube:
         if token := self._settings.get_api_key_with_prefix("authorization"):
             headers["Authorization"] = token
         answer = self._client.rest_client.request(
-            method, self._host + path + query, headers=headers, body=body, _request_timeout=timeout
+            method, self.host + path + query, headers=headers, body=body, _request_timeout=timeout
         )
         if answer.status >= HTTPStatus.BAD_REQUEST:
             text = self._read(answer).decode(errors="replace")

@@ -35,10 +35,14 @@ class Hearing:
         self._clock = clock
         self._changed_at: dict[Key, float] = {}
         self._steady_since: dict[Key, float] = {}
+        self.worker_at = -math.inf
+        """When any worker was heard to renew last, whatever it holds."""
 
-    def changed(self, key: Key, duration_s: float) -> bool:
+    def changed(self, key: Key, duration_s: float, *, by_worker: bool) -> bool:
         """Note that a Lease was renewed or passed on; tell whether that was overdue, by half a lease."""
         now = self._clock()
+        if by_worker:
+            self.worker_at = now
         overdue = now >= self._changed_at.get(key, math.inf) + duration_s / 2
         if overdue or key not in self._changed_at:
             self._steady_since[key] = now

@@ -160,6 +160,7 @@ class World:
             ranks=ranks,
             claim=self.claims.records.get((job.namespace, job.policy.claim_name)),
             nodes=dict(self.nodes.records.values()),
+            heard_at=self._hearing.worker_at,
             hushed=self._hushed(at),
             suspect_nodes=frozenset(n for n, since in self._suspects.items() if at < since + SUSPICION_S),
             prepared_at=memo.prepared_at,
@@ -282,7 +283,8 @@ class World:
             self._hearing.forget(key)
         elif old is None or _renewal(old) != _renewal(new):
             # A redundant pod that was too quiet to be promoted may be waited for.
-            overdue = self._hearing.changed(key, new.patience_s)
+            same = old is not None and (old.holder, old.term) == (new.holder, new.term)
+            overdue = self._hearing.changed(key, new.patience_s, by_worker=same)
             holder = self.pods.records.get((lease.namespace, new.holder))
             if old is not None and holder is not None and holder.spec.node_name is not None:
                 self._suspects.pop(holder.spec.node_name, None)

@@ -54,6 +54,8 @@ class Scene:
     at: float
     nodes: Mapping[str, bool]
     """Readiness by node name."""
+    heard_at: float
+    """When a worker of any job was heard last."""
     cut_off: bool
     """Several workers are silent and none of any job is heard."""
     one_node: bool
@@ -62,7 +64,8 @@ class Scene:
 
 def scene(observation: Observation, now: Now) -> Scene:
     """Pick out what silences are judged by."""
-    return Scene(now.at, observation.nodes, observation.control_plane_degraded, observation.one_node)
+    cut_off = observation.control_plane_degraded
+    return Scene(now.at, observation.nodes, observation.heard_at, cut_off, observation.one_node)
 
 
 def judge_primary(
@@ -123,7 +126,11 @@ def judge_redundant(lease: Lease, pod: Pod | None, scene: Scene, *, unborn: bool
     # Its primary is at work meanwhile, so silence alone condemns it; not where its successor could not start either.
     stays = scene.cut_off or (scene.one_node and not scene.nodes.get(pod.node or "", False))
     due = _silence(lease, pod, scene, not stays, math.inf)
-    return due if due > scene.at else _silent(lease, pod)
+    if due > scene.at:
+        return due
+    # If all are cut off at once, the first to be overdue is so while the others still could be heard.
+    half_s = lease.record.patience_s / 2
+    return _silent(lease, pod) if scene.heard_at >= lease.silent_since + half_s else scene.at + half_s
 
 
 def _unstarted(lease: Lease, what: str) -> Failure:

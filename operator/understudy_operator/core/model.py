@@ -222,6 +222,8 @@ class Observation:
     claim: Claim | None
     nodes: Mapping[str, bool]
     """Readiness by node name."""
+    heard_at: float
+    """When a worker of any job was heard last."""
     hushed: Mapping[str, int]
     """Workers by node, when not one of any job is heard; empty while some are, or there are none."""
     suspect_nodes: frozenset[str]

@@ -224,6 +224,7 @@ class Scene:
 
         policy = self.job.policy
         values: dict[str, Any] = {
+            "heard_at": ago(1),
             "hushed": {},
             "suspect_nodes": frozenset(),
             "prepared_at": ago(60),

@@ -32,6 +32,7 @@ class Memory:
     running_since: Mapping[str, float] = field(default_factory=dict)
     deleting_since: Mapping[str, float] = field(default_factory=dict)
     contact_at: float = 0.0
+    heard_at: float = -INFINITY
     prepared_at: float = -INFINITY
     budgets: bool | None = None
     unborn: frozenset[str] = frozenset()
@@ -101,6 +102,8 @@ def _cache_lease(world: World, record: LeaseRecord) -> World:
         if overdue or old is None:
             changes["steady_since"] = {**memory.steady_since, record.name: world.at}
         changes["renewed_at"] = {**memory.renewed_at, record.name: world.at}
+        if old is not None and (old.holder, old.term) == (record.holder, record.term):
+            changes["heard_at"] = world.at
         holder = memory.pods.get(record.holder)
         if old is not None and holder is not None:
             changes["suspects"] = {n: at for n, at in memory.suspects.items() if n != holder.node}
@@ -174,6 +177,7 @@ def observe(world: World) -> Observation:
         ),
         claim=world.claim,
         nodes=world.nodes,
+        heard_at=memory.heard_at,
         hushed={},
         suspect_nodes=frozenset(n for n, at in memory.suspects.items() if world.at < at + SUSPICION_S),
         prepared_at=memory.prepared_at,
