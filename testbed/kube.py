@@ -45,12 +45,17 @@ class Stream:
 
     def __init__(self, response: Any) -> None:
         self._response = response
+        self._closed = False
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from self._response
+        for line in self._response:
+            if self._closed:  # the shutdown takes the TLS layer off: what is read after it is cipher text
+                return
+            yield line
 
     def close(self) -> None:
         """Hang up."""
+        self._closed = True
         # Not the response's close(), which waits for its reader; RuntimeError: the response has ended by itself.
         with suppress(RuntimeError, ValueError, OSError):
             self._response.shutdown()
