@@ -122,6 +122,13 @@ class Informer(Generic[R]):
         if key in self._versions and self._versions[key][0] == uid:
             self._drop(key)
 
+    async def refresh(self) -> None:
+        """List now: afterwards everything that was written before the call is known. Raises ApiError.
+
+        A watch may be late, and two watches are never equally late.
+        """
+        await self._list()
+
     async def run(self) -> None:
         """List and watch for ever."""
         delay_s = _BACK_OFF_S[0]
