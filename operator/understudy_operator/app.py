@@ -1,14 +1,16 @@
 """kopf runs the process, logs in, delivers TrainingJobs and answers the probes; all else is ours.
 
 Only an event handler is registered: no create, update or delete handlers, timers, daemons or indexes, which would
-write annotations and finalizers of their own. Every event wakes one job in the queue. The process ends, non-zero,
-when any of its tasks does: the kubelet starts it anew.
+write annotations and finalizers of their own. Every event wakes one job in the queue. Every replica knows everything;
+the one that leads acts. Told to stop, it hands the lead over first. The process ends, non-zero, when any of its tasks
+does: the kubelet starts it anew.
 """
 
 import asyncio
 import gc
 import logging
-from collections.abc import Iterator
+import signal
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 import aiohttp
@@ -16,6 +18,7 @@ import kopf
 from understudy_contract import names
 from understudy_kube.client import Api, Credentials
 from understudy_kube.informer import Key
+from understudy_kube.leadership import Leadership, new_identity
 from understudy_kube.workqueue import WorkQueue
 
 from understudy_operator.act import Actor
@@ -24,6 +27,9 @@ from understudy_operator.reconcile import Reconciler
 from understudy_operator.settings import Settings
 
 log: Final = logging.getLogger("understudy")
+
+LEASE: Final = "understudy-operator"
+"""Whoever holds it leads; in the operator's own namespace."""
 
 
 class _EndlessBackoff:
@@ -62,18 +68,23 @@ class App:
         async with Api(self._credentials, user_agent="understudy-operator") as api:
             world = World(api, queue.add)
             reconciler = Reconciler(world, Actor(api, world), queue)
+            leadership = Leadership(api, self._credentials.namespace, LEASE, new_identity())
             async with asyncio.TaskGroup() as group:
                 background = [group.create_task(informer.run()) for informer in world.informers]
                 background.append(group.create_task(world.keep_contact()))
                 background.append(group.create_task(reconciler.run()))
-                background.append(group.create_task(_settle(world)))
-                await kopf.operator(
+                election = group.create_task(_stand(leadership, world, reconciler))
+                tasks = await kopf.spawn_tasks(
                     registry=self._registry(world),
                     settings=kopf_settings(),
                     clusterwide=True,
                     standalone=True,
                     liveness_endpoint=f"http://0.0.0.0:{self._settings.health_port}/healthz",
                 )
+                background.append(group.create_task(_deliver(tasks)))
+                await _told_to_stop()
+                election.cancel()
+                await asyncio.wait({election})  # before anything else ends: the next replica acts from here on
                 for task in background:
                     task.cancel()
 
@@ -131,9 +142,28 @@ def _session(credentials: Credentials) -> aiohttp.ClientSession:
     )
 
 
-async def _settle(world: World) -> None:
-    """Once everything is listed, take it out of the collector's sight: it stays for the life of the process."""
-    await asyncio.gather(*(informer.synced.wait() for informer in world.informers))
+async def _deliver(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Let kopf run."""
+    await kopf.run_tasks(tasks, ignored=asyncio.all_tasks())
+    raise RuntimeError("kopf has ended by itself; no TrainingJob would be heard of any more")
+
+
+async def _told_to_stop() -> None:
+    """Wait for a signal. kopf has asked for them, too: it would let every task of the process go on for 5 s first."""
+    told = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    await told.wait()
+    log.info("told to stop")
+
+
+async def _stand(leadership: Leadership, world: World, reconciler: Reconciler) -> None:
+    """Once everything is listed, stand for election; who knows nothing yet would lead and do nothing.
+
+    What is listed is taken out of the collector's sight: it stays for the life of the process.
+    """
+    await world.synced()
     log.info("watching: %d pods, %d leases", len(world.pods.records), len(world.leases.records))
     gc.collect()
     gc.freeze()
+    await leadership.run(reconciler.lead)

@@ -5,6 +5,7 @@ in its own monotonic time (of Leases, hearing.py). Waking a job is left to `wake
 a renewal that says nothing new wakes nobody.
 """
 
+import asyncio
 import logging
 import math
 import time
@@ -16,7 +17,7 @@ from typing import Any, Final
 from understudy_contract.lease import LeaseObject, LeaseRecord
 from understudy_contract.names import Annotation, Label, Rank, rank_lease_name, slot_lease_name
 from understudy_contract.reports import Heartbeat
-from understudy_kube.client import Api
+from understudy_kube.client import Api, ApiError
 from understudy_kube.informer import Informer, Key
 
 from understudy_operator.core import model
@@ -37,6 +38,8 @@ LEASE_MIN_S: Final = 3
 SUSPICION_S: Final = 60.0
 """How long a node is avoided after a pod on it fell silent, unless one is heard from there again: the node controller
 itself needs 40 to 50 s to taint a lost node."""
+CATCH_UP_PAUSE_S: Final = 0.2
+"""Before a list that failed is tried again: until it succeeds, nobody acts."""
 
 
 @dataclass(slots=True)
@@ -99,6 +102,28 @@ class World:
             api, "/api/v1/nodes", kind=NodeObject, to_record=node_record, on_change=self._node_changed, clock=clock
         )
         self.informers: Final[tuple[Informer[Any], ...]] = (self.pods, self.leases, self.claims, self.nodes)
+
+    async def synced(self) -> None:
+        """Wait until every informer has its first list."""
+        await asyncio.gather(*(informer.synced.wait() for informer in self.informers))
+
+    async def begin_anew(self) -> tuple[Key, ...]:
+        """Know what others did until now, and forget what this process did; name every job.
+
+        Pods and Leases come by two watches: a Lease can name a pod that is not seen yet, which is not lost, and a pod
+        can be there that no Lease names yet, which is not superfluous. Whoever acts alone never meets that.
+        """
+        await self.synced()
+        for informer in (self.pods, self.leases):
+            while True:
+                try:
+                    await informer.refresh()
+                    break
+                except ApiError as error:
+                    log.warning("what others did cannot be listed; nobody acts until it can: %s", error.message)
+                    await asyncio.sleep(CATCH_UP_PAUSE_S)
+        self.memos.clear()
+        return tuple(self._bodies)
 
     async def keep_contact(self) -> None:
         """Know for ever whether the API server lives."""

@@ -1,8 +1,8 @@
 """One worker at a time per job: observe, decide, act; and the promotions of a job never wait for the rest.
 
 A cycle carries the promotions out first and decides anew. Everything else of a job runs as one task beside the queue,
-so that a slow pod creation or status write cannot hold up the next promotion. Trusts the monotonic clock for every
-decision.
+so that a slow pod creation or status write cannot hold up the next promotion. Nothing is decided and no action begins
+but while `lead` runs: a follower only knows. Trusts the monotonic clock for every decision.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from understudy_kube.workqueue import WorkQueue
 
 from understudy_operator.act import Actor
 from understudy_operator.core.actions import Action, Creation, Emit, aim, rank_of
-from understudy_operator.core.decide import decide
-from understudy_operator.core.model import Job, Now
+from understudy_operator.core.decide import Decision, decide
+from understudy_operator.core.model import Job, Now, Observation
 from understudy_operator.observe import World
 
 log: Final = logging.getLogger("understudy")
@@ -47,14 +47,38 @@ class Reconciler:
         self._queue = queue
         self._clocks = clocks
         self._conflicts: dict[Key, int] = {}
-        self._beside: dict[Key, asyncio.Task[None]] = {}
+        self._beside: dict[Key, asyncio.Task[bool]] = {}
+        self._leads = False
+        self._under_way = 0
+        self._at_rest = asyncio.Event()
+        self._at_rest.set()
 
     async def run(self) -> None:
-        """Work for ever, once every informer has its first list."""
-        await asyncio.gather(*(informer.synced.wait() for informer in self._world.informers))
+        """Work the queue for ever."""
         async with asyncio.TaskGroup() as group:
             for _ in range(WORKERS):
                 group.create_task(self._work())
+
+    async def lead(self) -> None:
+        """Act until cancelled; then begin nothing more, and end with the last action that is under way.
+
+        Begins like a process that was just started: nothing that it did when it led before counts.
+        """
+        jobs = await self._world.begin_anew()
+        self._conflicts.clear()
+        self._leads = True
+        for key in jobs:
+            self._queue.forget(key)
+            self._queue.add(key)
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self._leads = False
+            try:
+                await self._at_rest.wait()
+            finally:
+                for task in self._beside.values():
+                    task.cancel()  # decided on what may have changed when this process leads again
 
     async def _work(self) -> None:
         while True:
@@ -76,20 +100,24 @@ class Reconciler:
                 self._queue.done(key)
 
     async def _cycle(self, key: Key) -> None:
-        while True:
+        while self._leads:
             now = self._clocks()
             observation = self._world.observe(key, now.at)
             if observation is None:
                 return
             decision = decide(observation, now)
             if not decision.promotions:
-                break
+                self._begin_rest(key, observation, decision, now)
+                return
             results = await asyncio.gather(
-                *(self._actor.act(observation.job, p, now) for p in decision.promotions), return_exceptions=True
+                *(self._act(observation.job, p, now) for p in decision.promotions), return_exceptions=True
             )
             for failure in results:
                 if isinstance(failure, BaseException):
                     raise failure
+
+    def _begin_rest(self, key: Key, observation: Observation, decision: Decision, now: Now) -> None:
+        """Let the other actions run beside the queue, and look again when it is time."""
         memo = self._world.memo(observation.job.uid)
         rest = [a for a in decision.rest if not (isinstance(a, Emit) and a.key in memo.emitted)]
         tried = {aim(action) for action in rest}
@@ -97,17 +125,21 @@ class Reconciler:
             del memo.problems[over]  # nothing is left of it that could be refused
             self._queue.add(key)
         if rest and key not in self._beside:
-            self._beside[key] = asyncio.create_task(self._rest(key, observation.job, rest))
+            task = self._beside[key] = asyncio.create_task(self._rest(key, observation.job, rest))
+            task.add_done_callback(lambda over: self._rest_over(key, over))
         self._queue.add_after(key, max(0.001, decision.wake_at - now.at))
 
-    async def _rest(self, key: Key, job: Job, actions: list[Action]) -> None:
-        """Carry the other actions out; nothing is made for a job that has gone, or of which that is not known."""
+    async def _rest(self, key: Key, job: Job, actions: list[Action]) -> bool:
+        """Carry the other actions out, and tell whether something failed.
+
+        Nothing is made for a job that has gone, or of which that is not known.
+        """
         failed = False
         try:
             if any(isinstance(action, Creation) for action in actions):
                 try:
                     if not await self._actor.still_there(job):
-                        return
+                        return False
                 except ApiError as error:
                     failed = True
                     log.warning("%s/%s: %s", *key, error.message)
@@ -116,13 +148,15 @@ class Reconciler:
         except Exception:
             failed = True
             log.exception("%s/%s: an action failed; trying again", *key)
-        finally:
-            del self._beside[key]
-            if failed:
-                self._queue.retry(key)
-            else:
-                self._queue.forget(key)
-                self._queue.add(key)
+        return failed
+
+    def _rest_over(self, key: Key, task: asyncio.Task[bool]) -> None:
+        del self._beside[key]
+        if not task.cancelled() and task.result():
+            self._queue.retry(key)
+        else:
+            self._queue.forget(key)
+            self._queue.add(key)
 
     async def _carry_out(self, key: Key, job: Job, actions: list[Action]) -> bool:
         """Act in order, and tell whether something failed; the rest of that rank is left to the next decision."""
@@ -131,10 +165,12 @@ class Reconciler:
         failed = False
         for action in actions:
             now, rank, known = self._clocks(), rank_of(action), memo.problems.get(aim(action))
+            if not self._leads:
+                break
             if rank in given_up or (known is not None and now.at < known.again_at):
                 continue
             try:
-                await self._actor.act(job, action, now)
+                await self._act(job, action, now)
             except ApiError as error:
                 failed = True
                 if rank is not None:
@@ -142,3 +178,13 @@ class Reconciler:
                 if not isinstance(error, Conflict):
                     log.warning("%s/%s: %s", *key, error.message)
         return failed
+
+    async def _act(self, job: Job, action: Action, now: Now) -> None:
+        self._under_way += 1
+        self._at_rest.clear()
+        try:
+            await self._actor.act(job, action, now)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._at_rest.set()

@@ -4,7 +4,7 @@ import os
 import socket
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,10 +13,13 @@ from understudy_kube.client import Api
 
 from tests.integration.operator.control_plane import ACCOUNT, SYSTEM, ControlPlane, await_policy, running
 from tests.integration.operator.process import Operator
+from tests.integration.operator.rank import Rank
 from tests.integration.operator.stage import Stage
 
 ROOT = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).resolve().parent
+
+MakeOperator = Callable[[str], Operator]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -50,9 +53,9 @@ async def stage(api: Api, control_plane: ControlPlane) -> Stage:
     return Stage(api, namespace)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def nodes(control_plane: ControlPlane) -> None:
-    """Two nodes that are Ready, as their kubelets would say."""
+    """Two nodes that are Ready."""
     for name in ("node-a", "node-b"):
         control_plane.request("POST", "/api/v1/nodes", {"metadata": {"name": name}})
         ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
@@ -62,19 +65,38 @@ def nodes(control_plane: ControlPlane) -> None:
 
 
 @pytest.fixture(scope="session")
-def operator(control_plane: ControlPlane, nodes: None) -> Iterator[Operator]:
+def make_operator(control_plane: ControlPlane) -> MakeOperator:
+    """Makes an operator's process, of a name of its own; started by who asked for it."""
+    kubeconfig = control_plane.kubeconfig("operator", control_plane.token_of(SYSTEM, ACCOUNT), namespace=SYSTEM)
+
+    def make(name: str) -> Operator:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        environment = os.environ | {"KUBECONFIG": str(kubeconfig), "UNDERSTUDY_HEALTH_PORT": port}
+        environment.pop("KUBERNETES_SERVICE_HOST", None)
+        return Operator(
+            [sys.executable, "-m", "understudy_operator"], environment, control_plane.folder / f"{name}.log"
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def operator(make_operator: MakeOperator) -> Iterator[Operator]:
     """The operator; its log is printed with a failure of the test that uses it last."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    kubeconfig = control_plane.kubeconfig("operator", control_plane.token_of(SYSTEM, ACCOUNT))
-    environment = os.environ | {"KUBECONFIG": str(kubeconfig), "UNDERSTUDY_HEALTH_PORT": port}
-    environment.pop("KUBERNETES_SERVICE_HOST", None)
-    command = [sys.executable, "-m", "understudy_operator"]
-    made = Operator(command, environment, control_plane.folder / "operator.log")
+    made = make_operator("operator")
     made.start()
     yield made
     made.kill()
+
+
+@pytest.fixture
+async def rank(stage: Stage, api: Api, operator: Operator) -> Rank:
+    await stage.create_job("job", failover={"leaseDurationSeconds": 60, "handOverSeconds": 10})
+    begun = Rank(stage, api, "job")
+    await begun.begin()
+    return begun
 
 
 @pytest.fixture(autouse=True)

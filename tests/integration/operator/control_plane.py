@@ -44,14 +44,14 @@ class ControlPlane:
         """Credentials of a token's owner; the administrator's by default."""
         return Credentials(self.server, trust(self.ca), token=token or self.token)
 
-    def kubeconfig(self, name: str, token: str | None = None) -> Path:
+    def kubeconfig(self, name: str, token: str | None = None, namespace: str = "default") -> Path:
         """Write a kubeconfig for a token's owner."""
         path = self.folder / f"{name}.kubeconfig"
         config = {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": name,
-            "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+            "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": namespace}}],
             "clusters": [
                 {"name": name, "cluster": {"server": self.server, "certificate-authority": str(self.folder / "ca.crt")}}
             ],

@@ -1,8 +1,12 @@
 """The operator's process: started, killed and started again by tests."""
 
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+STOPS_WITHIN_S = 30
+"""A pod's grace period."""
 
 
 @dataclass(slots=True)
@@ -23,6 +27,26 @@ class Operator:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+
+    def stop(self) -> int:
+        """Tell it to end, as the kubelet does; return its exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(timeout=STOPS_WITHIN_S)
+
+    def freeze(self) -> None:
+        """Let it stand still, as a host that swaps or is suspended does."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def runs(self) -> bool:
+        """Tell whether it has not ended."""
+        return self.process is not None and self.process.poll() is None
 
     def text(self) -> str:
         """What it has logged so far."""

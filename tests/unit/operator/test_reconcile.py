@@ -7,7 +7,7 @@ that minutes of retries can be counted. What a real one answers is seen in tests
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -47,7 +47,7 @@ class Server:
         self.refuse: Refuse = never
 
     def _enter(self, verb: str, path: str) -> None:
-        self.asked["SIGN" if path == EVERY_LEASE else verb] += 1
+        self.asked["SIGN" if (verb, path) == ("GET", EVERY_LEASE) else verb] += 1
         if (error := self.refuse(verb, path)) is not None:
             raise error
 
@@ -64,6 +64,12 @@ class Server:
         if path not in self.objects:
             raise NotFound(404, "NotFound", f"{path} is not there")
         return json.dumps(self.objects[path]).encode()
+
+    async def list_pages(self, path: str, *, params: Any) -> AsyncIterator[bytes]:
+        self._enter("LIST", path)
+        kind = f"/{path.rpartition('/')[2]}/"
+        items = [body for key, body in self.objects.items() if kind in key]
+        yield json.dumps({"metadata": {"resourceVersion": str(self.version)}, "items": items}).encode()
 
     async def post(self, path: str, body: bytes, *, params: Any = None) -> bytes:
         kind = path.rpartition("/")[2]
@@ -116,6 +122,7 @@ class Stage:
             queue,
             lambda: Now(loop.time(), epoch + timedelta(seconds=loop.time())),
         )
+        self.leading: asyncio.Task[None] | None = None
         body = {
             "metadata": {"namespace": "default", "name": "digits", "uid": "job", "resourceVersion": "1"},
             "spec": {"template": {"spec": {"containers": [{"name": "trainer", "command": ["true"]}]}}},
@@ -124,6 +131,16 @@ class Stage:
         self.world.leases.contact.opened()
         for informer in self.world.informers:
             informer.synced.set()
+
+    def lead(self) -> None:
+        """Let this operator lead from now on."""
+        self.leading = asyncio.create_task(self.reconciler.lead())
+
+    async def lose(self) -> None:
+        """Let it lead no more."""
+        assert self.leading is not None
+        self.leading.cancel()
+        await asyncio.wait({self.leading})
 
     def announce(self) -> None:
         """Let kopf tell of the job as it is."""
@@ -222,6 +239,7 @@ def stage_test(test: Callable[[Stage], Any]) -> Callable[[], None]:
     async def main() -> None:
         stage = Stage()
         stage.announce()
+        stage.lead()
         await test(stage)
 
     def run() -> None:
@@ -371,9 +389,106 @@ def test_whatever_is_refused_at_first_the_job_comes_up_afterwards(refuse: Refuse
     async def main() -> None:
         stage = Stage()
         stage.announce()
+        stage.lead()
         with refusing(stage, refuse):
             await stage.run(5 * MINUTE)
         await stage.run(MINUTE)
         assert sum(path.startswith(PODS) for path in stage.server.objects) == 2
 
     virtual.run(main())
+
+
+@stage_test
+async def test_who_does_not_lead_asks_for_nothing_but_a_sign_of_life_and_writes_nothing(stage: Stage) -> None:
+    await stage.lose()
+    asked = await stage.run(5 * MINUTE)
+    assert asked.total() == 0
+    assert stage.server.objects.keys() == {JOB}
+
+
+@stage_test
+async def test_who_leads_acts_on_every_job_it_knows_although_nothing_happens_to_it_any_more(stage: Stage) -> None:
+    await stage.lose()
+    await stage.run(MINUTE)
+    stage.lead()
+    await stage.run(1)
+    assert sum(path.startswith(PODS) for path in stage.server.objects) == 2
+
+
+@stage_test
+async def test_who_leads_again_does_what_a_process_that_was_just_started_does(stage: Stage) -> None:
+    first = await stage.run(1)
+    memo = stage.world.memo("job")
+    memo.unborn.add("digits-0-7")
+    await stage.lose()
+    stage.lead()
+    again = await stage.run(1)
+    assert again["LIST"] == 2
+    assert (first["TRY"], again["TRY"]) == (1, 0), "pods exist"
+    assert stage.world.memo("job") is not memo
+    assert not stage.world.memo("job").unborn
+
+
+@stage_test
+async def test_what_another_did_before_is_known_before_anything_is_done_however_late_the_watches_are(
+    stage: Stage,
+) -> None:
+    """The other gave the rank to a new pod, and made it; the watch has told of the Lease alone, or of neither."""
+    await stage.run(1)
+    for told in (True, False):
+        await stage.lose()
+        lease = stage.server.objects[f"{LEASES}/digits-0"]
+        number = int(lease["metadata"]["annotations"]["understudy.dev/incarnation"])
+        name, term = f"digits-0-{number}", lease["spec"]["leaseTransitions"] + 1
+        change = {
+            "metadata": {"annotations": {"understudy.dev/incarnation": str(number + 1)}},
+            "spec": {"holderIdentity": name, "leaseTransitions": term},
+        }
+        passed_on = stage.server._put(f"{LEASES}/digits-0", _merged(lease, change))
+        pod = json.loads(json.dumps(stage.server.objects[f"{PODS}/{lease['spec']['holderIdentity']}"]))
+        pod["metadata"] |= {"name": name, "uid": name, "annotations": {"understudy.dev/term": str(term)}}
+        stage.server._put(f"{PODS}/{name}", pod)
+        if told:
+            stage.world.leases.upsert(passed_on)
+        stage.lead()
+        await stage.run(5)
+        stands = stage.server.objects[f"{LEASES}/digits-0"]["spec"]
+        assert (stands["holderIdentity"], stands["leaseTransitions"]) == (name, term)
+        assert f"{PODS}/{name}" in stage.server.objects
+
+
+@stage_test
+async def test_a_list_that_fails_keeps_who_leads_from_acting_until_it_succeeds(stage: Stage) -> None:
+    await stage.lose()
+    with refusing(stage, lambda verb, path: unreachable(verb, path) if verb == "LIST" else None):
+        stage.lead()
+        asked = await stage.run(MINUTE)
+        assert not [verb for verb in asked if verb.startswith(("POST", "PATCH"))]
+    await stage.run(MINUTE)
+    assert sum(path.startswith(PODS) for path in stage.server.objects) == 2
+
+
+@stage_test
+async def test_leading_ends_with_the_action_that_is_under_way_and_begins_no_other(stage: Stage) -> None:
+    under_way, may_end = asyncio.Event(), asyncio.Event()
+    post = stage.server.post
+
+    async def slow(path: str, body: bytes, *, params: Any = None) -> bytes:
+        under_way.set()
+        await may_end.wait()
+        return await post(path, body, params=params)
+
+    stage.server.post = slow  # type: ignore[method-assign]
+    running = asyncio.create_task(stage.reconciler.run())
+    await under_way.wait()
+    assert stage.leading is not None
+    stage.leading.cancel()
+    _, pending = await asyncio.wait({stage.leading}, timeout=MINUTE)
+    assert pending, "an action is under way"
+    may_end.set()
+    await asyncio.wait({stage.leading})
+    await asyncio.sleep(MINUTE)
+    kinds = {path.split("/")[-2] for path in stage.server.objects}
+    assert "rolebindings" in kinds, "the last of the children that never change, all made by one action"
+    assert not kinds & {"pods", "leases"}
+    running.cancel()
