@@ -1,1 +1,1 @@
-"""Kubernetes for both sides: credentials, a thin client, an informer, a work queue, an election. Knows nothing of TrainingJobs."""
+"""Kubernetes for both sides: a thin client, an informer, a work queue, an election. Knows nothing of TrainingJobs."""

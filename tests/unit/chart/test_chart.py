@@ -84,9 +84,31 @@ def test_the_pod_meets_the_restricted_standard(objects: dict[str, dict[str, Any]
     assert all("emptyDir" in volume for volume in pod["volumes"])
 
 
-def test_two_operators_never_run_at_once(objects: dict[str, dict[str, Any]]) -> None:
+def test_an_upgrade_ends_no_operator_before_another_is_ready(objects: dict[str, dict[str, Any]]) -> None:
     spec = objects["Deployment"]["spec"]
-    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert spec["replicas"] == 2
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
+def test_a_drain_takes_one_operator_at_a_time(objects: dict[str, dict[str, Any]]) -> None:
+    budget, deployment = objects["PodDisruptionBudget"]["spec"], objects["Deployment"]["spec"]
+    assert budget == {"maxUnavailable": 1, "selector": deployment["selector"]}
+
+
+def test_replicas_prefer_different_nodes(objects: dict[str, dict[str, Any]]) -> None:
+    deployment = objects["Deployment"]["spec"]
+    (preference,) = deployment["template"]["spec"]["affinity"]["podAntiAffinity"].values()
+    assert preference[0]["podAffinityTerm"] == {
+        "topologyKey": "kubernetes.io/hostname",
+        "matchLabelKeys": ["pod-template-hash"],
+        "labelSelector": deployment["selector"],
+    }
+
+
+def test_one_replica_has_no_budget_that_would_stop_every_drain(helm: Path) -> None:
+    kinds = [document["kind"] for document in yaml.safe_load_all(RENDER["template"](helm, "--set=replicas=1"))]
+    assert "Deployment" in kinds
+    assert "PodDisruptionBudget" not in kinds
 
 
 def test_the_selector_finds_the_pods_it_makes(objects: dict[str, dict[str, Any]]) -> None:
@@ -176,7 +198,9 @@ def test_values_reach_the_deployment(helm: Path) -> None:
 @pytest.mark.parametrize(
     "argument",
     [
-        "replicas=2",
+        "replica=2",
+        "replicas=0",
+        "replicas=two",
         "image.tga=v9",
         "logLevel=LOUD",
         "image.pullPolicy=Sometimes",
