@@ -5,7 +5,8 @@
 Installs the chart, starts the digits sample with a line per step and no end, and then, for each cause, sends the fault
 to the primary of one rank after the other and follows the workers' logs. Before each run the job is whole: every rank
 trains and has a warm redundant pod; before the loss of a node the primary has been brought to a node without the
-operator, and its redundant pod to another. Whatever that takes is not counted.
+operator that leads, and its redundant pod to another: what is timed is the job's failover, not the operator's. Whatever
+that takes is not counted.
 
 t0 is the wall clock just before the fault is sent; the end is the first step of the new primary, stamped by that worker
 after the step's result was there. Goals are shown beside the numbers and never asserted: a busy machine misses them.

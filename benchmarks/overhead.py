@@ -9,7 +9,7 @@
    is shown with its bootstrap interval (95%). Single runs on a shared machine differ by more than what is looked for.
 2. The agent: memory, and CPU at one renewal a second.
 3. The checkpoint store: commit and load of the example's state, on its volume.
-4. The operator: memory and CPU, alone and with ten jobs.
+4. The operator that leads: memory and CPU, alone and with ten jobs.
 
 Goals are shown and never asserted.
 """

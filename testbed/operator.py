@@ -1,18 +1,25 @@
-"""The operator as a release of the chart: installed, found, watched for its cost."""
+"""The operator as a release of the chart: installed, found, watched for its cost.
 
+Of its replicas, the one that leads is meant wherever one is asked for: the others only know.
+"""
+
+import json
 import subprocess
 from typing import Final
 
 from localcluster import Cluster, ClusterError, load
 from localcluster.paths import CHECKOUT
 from testbed.errors import TestbedError
-from testbed.kube import PODS, Kube, wall
+from testbed.kube import LEASES, PODS, Kube, Object, wall
 
 NAMESPACE: Final = "understudy-system"
 RELEASE: Final = "understudy"
 IMAGE: Final = "understudy-operator:dev"
 SELECTOR: Final = "app.kubernetes.io/component=operator"
+LEASE: Final = "understudy-operator"
 INSTALLED_WITHIN_S: Final = 180
+LEADS_WITHIN_S: Final = 60
+"""A lease, and the start of a process on a crowded machine."""
 
 
 def install_command(cluster: Cluster) -> list[str]:
@@ -47,20 +54,34 @@ def install(cluster: Cluster) -> None:
         raise TestbedError(f"helm could not install the chart: {done.stderr.strip() or done.stdout.strip()}")
 
 
-def pod(kube: Kube) -> tuple[str, str, str]:
-    """Return the operator's pod: name, uid, node."""
+def pods(kube: Kube) -> list[Object]:
+    """Return the operator's pods that run, whoever of them leads."""
     items = kube.get(PODS.format(NAMESPACE), labelSelector=SELECTOR)["items"]
-    alive = [item for item in items if item.get("status", {}).get("phase") == "Running"]
-    if len(alive) != 1:
-        raise TestbedError(f"{len(alive)} operators run in namespace {NAMESPACE} instead of one: install the chart")
-    return alive[0]["metadata"]["name"], alive[0]["metadata"]["uid"], alive[0]["spec"]["nodeName"]
+    return [item for item in items if item.get("status", {}).get("phase") == "Running"]
+
+
+def pod(kube: Kube) -> tuple[str, str, str]:
+    """Return the pod of the operator that leads: name, uid, node. Waits until one does."""
+    path = LEASES.format(NAMESPACE)
+    params = {"watch": "true", "fieldSelector": f"metadata.name={LEASE}", "timeoutSeconds": str(LEADS_WITHIN_S)}
+    lines = kube.lines(path, params, read_timeout_s=LEADS_WITHIN_S + 5)
+    try:
+        for line in lines:  # the Lease as it is, and each renewal of it
+            holder = str(json.loads(line)["object"].get("spec", {}).get("holderIdentity", "")).partition("_")[0]
+            for item in pods(kube):
+                if item["metadata"]["name"] == holder and "deletionTimestamp" not in item["metadata"]:
+                    return holder, item["metadata"]["uid"], item["spec"]["nodeName"]
+    finally:
+        lines.close()
+    raise TestbedError(f"no operator in namespace {NAMESPACE} has led for {LEADS_WITHIN_S} s: install the chart")
 
 
 def node(kube: Kube) -> str:
-    """Return the node that the operator runs on."""
+    """Return the node that the operator that leads runs on."""
     return pod(kube)[2]
 
 
-def log_text(kube: Kube) -> str:
-    """Read the operator's log."""
-    return kube.text(f"{PODS.format(NAMESPACE)}/{pod(kube)[0]}/log")
+def logs(kube: Kube) -> dict[str, str]:
+    """Read the logs of all operators, by pod."""
+    names = [item["metadata"]["name"] for item in pods(kube)]
+    return {name: kube.text(f"{PODS.format(NAMESPACE)}/{name}/log") for name in names}

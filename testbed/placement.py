@@ -1,4 +1,5 @@
-"""Where pods are before a node is lost: the loss must hit the primary, and neither its successor nor the operator.
+"""Where pods are before a node is lost: the loss must hit the primary, and neither its successor nor the operator that
+leads. Another replica of the operator may be lost with it: that one only knew.
 
 Moves pods by ordinary means, which nobody counts: a hand-over for a primary, a deletion for a redundant pod.
 """

@@ -44,7 +44,8 @@ def describe(testbed: Testbed) -> str:
         tail = testbed.log_text(name).splitlines()[-LOG_LINES:]
         parts.append(f"== log of {name}\n" + "\n".join(tail))
     try:
-        parts.append("== log of the operator\n" + "\n".join(operator.log_text(testbed.kube).splitlines()[-LOG_LINES:]))
+        for name, text in operator.logs(testbed.kube).items():
+            parts.append(f"== log of the operator {name}\n" + "\n".join(text.splitlines()[-LOG_LINES:]))
     except TestbedError as error:
         parts.append(f"== the operator: {error}")
     return "\n".join(parts)
