@@ -21,6 +21,7 @@ from localcluster.shell import ClusterError, run_logged, say
 MODULE = Path(__file__).resolve().parent
 PROGRAMS = (
     "etcd",
+    "etcdutl",
     "helm",
     "kube-apiserver",
     "kube-controller-manager",

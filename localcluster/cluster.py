@@ -114,6 +114,14 @@ class Cluster(ABC):
         """Make the API server unreachable for the length of a block; no open connection is told of it."""
 
     @abstractmethod
+    def backup(self, file: Path) -> None:
+        """Write a backup of etcd while it runs."""
+
+    @abstractmethod
+    def restore(self, file: Path) -> None:
+        """Go back to a backup of etcd under whatever runs; returns when the API server is ready."""
+
+    @abstractmethod
     def processes(self, namespace: str, pod: str) -> list[Process]:
         """Return the processes of a pod's containers, oldest first, with this machine's pids."""
 

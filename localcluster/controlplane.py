@@ -25,7 +25,7 @@ def start(state: paths.State) -> None:
         state,
         "etcd",
         {
-            "data-dir": Path(state.home) / "etcd",
+            "data-dir": etcd_folder(state),
             "unsafe-no-fsync": "true",
             "listen-client-urls": ETCD,
             "advertise-client-urls": ETCD,
@@ -79,6 +79,11 @@ def start(state: paths.State) -> None:
         "provisioner",
         ["env", f"PYTHONPATH={paths.CHECKOUT}", f"UNDERSTUDY_INSTANCE={paths.INSTANCE}", *provisioner],
     )
+
+
+def etcd_folder(state: paths.State) -> Path:
+    """Return the folder in which etcd keeps its data."""
+    return Path(state.home) / "etcd"
 
 
 def is_running() -> bool:

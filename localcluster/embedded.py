@@ -19,6 +19,7 @@ from localcluster import (
     build,
     cgroups,
     controlplane,
+    etcd,
     load,
     network,
     paths,
@@ -114,6 +115,12 @@ class EmbeddedCluster(Cluster):
         finally:
             port.set(is_open=True)
             wait_until(self.api.is_ready, timeout_s=API_TIMEOUT_S, what="the API server after its outage")
+
+    def backup(self, file: Path) -> None:
+        etcd.save(self.state, file)
+
+    def restore(self, file: Path) -> None:
+        etcd.restore(self.state, file)
 
     def processes(self, namespace: str, pod: str) -> list[pods.Process]:
         """Return the processes of a pod's containers, oldest first, with this machine's pids."""

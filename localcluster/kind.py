@@ -134,6 +134,12 @@ class KindCluster(Cluster):
     def volume_folder(self, namespace: str, claim: str) -> Path:
         raise ClusterError(f"the volume of {namespace}/{claim} cannot be reached on kind: {_EMBEDDED}")
 
+    def backup(self, file: Path) -> None:
+        raise ClusterError(f"etcd cannot be backed up to {file} on kind: {_EMBEDDED}")
+
+    def restore(self, file: Path) -> None:
+        raise ClusterError(f"etcd cannot be restored from {file} on kind: {_EMBEDDED}")
+
     def set_volume_read_only(self, namespace: str, claim: str, *, read_only: bool) -> None:
         raise ClusterError(
             f"the volume of {namespace}/{claim} cannot be turned read-only={read_only} on kind: {_EMBEDDED}"

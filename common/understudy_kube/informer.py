@@ -1,7 +1,8 @@
 """A local, slim copy of one kind of object, kept true by LIST and WATCH.
 
 Guarantees that after any trouble (a broken, silent or refused watch, 410, a bad event) the copy is listed anew and
-every difference is reported, deletions included, and that reconnecting never ends. Does not guarantee that each state
+every difference is reported, deletions included, also those to an older state, that of an etcd which was restored from
+a backup; and that reconnecting never ends. Does not guarantee that each state
 of an object is seen: several changes may arrive as one. Own writes are taken in at once (`upsert`, `remove`), so a
 decision never waits for its own echo. Trusts the monotonic clock that it is given; compares resourceVersions as
 integers, which Kubernetes guarantees since 1.35 and etcd always did.
@@ -155,19 +156,24 @@ class Informer(Generic[R]):
             delay_s = min(delay_s * 2, _BACK_OFF_S[1])
 
     async def _list(self) -> None:
+        # What was known before the question yields to the answer, even to an older version of it: of an etcd that was
+        # restored from a backup. What has been learnt since the question may be newer than the answer.
+        before, buried = dict(self._versions), set(self._deleted)
         seen: dict[Key, Any] = {}
         position = "0"
         async for body in self._api.list_pages(self._path, params=self._params):
             page: Any = self._decode_page(body)
             position = page.metadata.resource_version
             seen.update(((item.metadata.namespace, item.metadata.name), item) for item in page.items)
-        for key, (uid, version) in list(self._versions.items()):
-            gone = key not in seen or seen[key].metadata.uid != uid
-            if gone and version <= int(position):  # newer than the list: an own write
+        for key, known in list(self._versions.items()):
+            gone = key not in seen or seen[key].metadata.uid != known[0]
+            if gone and before.get(key) == known:
                 self._drop(key)
-        for item in seen.values():
-            if item.metadata.uid not in self._deleted:
-                self._store(item)
+        for key, item in seen.items():
+            if item.metadata.uid in self._deleted and item.metadata.uid not in buried:
+                continue
+            self._deleted.discard(item.metadata.uid)
+            self._store(item, listed=before.get(key) == self._versions.get(key))
         self._position = position
         self.synced.set()
 
@@ -200,11 +206,11 @@ class Informer(Generic[R]):
         self._opened_at = self._clock()
         self.contact.opened()
 
-    def _store(self, obj: KubeObject) -> None:
+    def _store(self, obj: KubeObject, *, listed: bool = False) -> None:
         meta = obj.metadata
         key, version = (meta.namespace, meta.name), int(meta.resource_version)
         known = self._versions.get(key)
-        if known is not None and known[1] >= version:
+        if known is not None and (known[1] == version or (known[1] > version and not listed)):
             return
         if known is not None and known[0] != meta.uid:
             self._drop(key)  # deleted and made anew between two looks

@@ -84,7 +84,7 @@ class Actor:
 
         To be asked before something is made for the job; what is made for one that has gone would have to be collected.
         """
-        path = self._job_path(job)
+        path, known = self._job_path(job), self._world.known((job.namespace, job.name))
         try:
             body = msgspec.json.decode(await self._api.get(path))
         except NotFound:
@@ -93,7 +93,7 @@ class Actor:
             log.info("%s/%s is gone", job.namespace, job.name)
             self._world.forget((job.namespace, job.name), job.uid)
             return False
-        self._world.job_changed(body)
+        self._world.job_changed(body, instead_of=known)
         return True
 
     def _trouble(self, job: Job, action: Action, memo: Memo, reason: EventReason, message: str, now: Now) -> None:

@@ -72,6 +72,7 @@ class World:
         self._clock = clock
         self._bodies: dict[Key, Mapping[str, Any]] = {}
         self._gone: set[str] = set()
+        self._doubtful: set[Key] = set()
         self._pods_of: defaultdict[Key, set[Key]] = defaultdict(set)
         self._sightings: dict[str, _Sighting] = {}
         self._suspects: dict[str, float] = {}
@@ -138,16 +139,34 @@ class World:
         ]
         return min(durations, default=math.inf)
 
-    def job_changed(self, body: Mapping[str, Any]) -> None:
-        """Take in a TrainingJob, unless a newer state of it is known."""
+    def known(self, key: Key) -> Mapping[str, Any] | None:
+        """Return a job as it is known."""
+        return self._bodies.get(key)
+
+    def job_changed(self, body: Mapping[str, Any], *, instead_of: Mapping[str, Any] | None = None) -> None:
+        """Take in a TrainingJob, unless a newer state of it is known.
+
+        An older one is doubtful: told late, or of an etcd that was restored from a backup. Whoever asks finds out: what
+        was known before the question (`instead_of`) yields to the answer, whatever its version.
+        """
         key = (body["metadata"]["namespace"], body["metadata"]["name"])
         known = self._bodies.get(key)
         if body["metadata"]["uid"] in self._gone:
             return  # an answer to our own write that the deletion overtook
-        if known is not None and _version(known) >= _version(body):
+        answered = instead_of is not None and known is instead_of
+        if answered:
+            self._doubtful.discard(key)
+        if known is not None and not answered and _version(known) >= _version(body):
+            if _version(known) > _version(body):
+                self._doubtful.add(key)
+                self._wake(key)
             return
         self._bodies[key] = body
         self._wake(key)
+
+    def is_doubtful(self, key: Key) -> bool:
+        """Tell whether a job may be older than what is known of it: to be asked."""
+        return key in self._doubtful
 
     def job_deleted(self, body: Mapping[str, Any]) -> None:
         """Forget a TrainingJob; the garbage collector sees to its children."""

@@ -124,7 +124,7 @@ class Reconciler:
         for over in [a for a, problem in memo.problems.items() if problem.again_at <= now.at and a not in tried]:
             del memo.problems[over]  # nothing is left of it that could be refused
             self._queue.add(key)
-        if rest and key not in self._beside:
+        if (rest or self._world.is_doubtful(key)) and key not in self._beside:
             task = self._beside[key] = asyncio.create_task(self._rest(key, observation.job, rest))
             task.add_done_callback(lambda over: self._rest_over(key, over))
         self._queue.add_after(key, max(0.001, decision.wake_at - now.at))
@@ -136,7 +136,7 @@ class Reconciler:
         """
         failed = False
         try:
-            if any(isinstance(action, Creation) for action in actions):
+            if self._world.is_doubtful(key) or any(isinstance(action, Creation) for action in actions):
                 try:
                     if not await self._actor.still_there(job):
                         return False

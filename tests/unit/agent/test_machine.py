@@ -168,7 +168,6 @@ def test_a_refused_renewal_makes_it_look_and_nothing_else() -> None:
         (lease(holder=POD, term=3, version=9), False),
         (lease(holder=POD, term=2, version=9), False),
         (lease(holder=POD, term=5, version=9), False),
-        (lease(holder=OTHER, term=9, version=1), False),
     ],
     ids=[
         "higher term",
@@ -179,7 +178,6 @@ def test_a_refused_renewal_makes_it_look_and_nothing_else() -> None:
         "same",
         "mine, lower",
         "mine, higher",
-        "old",
     ],
 )
 def test_only_a_newer_holder_supersedes(record, superseded: bool) -> None:  # noqa: ANN001
@@ -474,3 +472,16 @@ def test_a_release_into_a_lease_that_is_gone_is_over_unless_it_says_complete() -
     assert it.only(model.Exit).code == 1
     it = drive().primary().feed(protocol.Completed(9)).feed(model.TrainerExited(0)).fail(gone=True)
     assert it.none(model.Exit)
+
+
+def test_an_older_version_that_the_watch_tells_late_changes_nothing() -> None:
+    it = drive().primary(term=3).see(lease(holder=OTHER, term=9, version=1), watched=True)
+    assert it.sent == []
+
+
+def test_a_lease_of_a_restored_etcd_is_believed_when_it_answers_a_question_and_supersedes_nobody() -> None:
+    it = drive().primary(term=3)
+    it.wait(1.0).fail(refused=True).see(lease(holder=OTHER, term=1, version=2))
+    assert it.sent == []
+    it.wait(1.0).fail(refused=True).see(lease(holder=OTHER, term=4, version=3))
+    assert it.sent == [protocol.Supersede(4)]

@@ -76,3 +76,24 @@ def node(name: str, ready: str) -> NodeObject:
     meta = {"name": name, "uid": name, "resourceVersion": "3"}
     status = {"conditions": [{"type": "Ready", "status": ready}]}
     return msgspec.convert({"metadata": meta, "status": status}, NodeObject)
+
+
+def test_an_older_job_is_asked_about_and_believed_if_the_answer_says_so() -> None:
+    world = a_world()
+    world.job_changed(body("a", 9))
+    world.job_changed(body("a", 4))
+    known = world.known(KEY)
+    assert known == body("a", 9)
+    assert world.is_doubtful(KEY)
+    world.job_changed(body("a", 4), instead_of=known)
+    assert world.known(KEY) == body("a", 4)
+    assert not world.is_doubtful(KEY)
+
+
+def test_an_answer_that_a_newer_word_has_overtaken_changes_nothing() -> None:
+    world = a_world()
+    world.job_changed(body("a", 9))
+    asked_of = world.known(KEY)
+    world.job_changed(body("a", 10))
+    world.job_changed(body("a", 9), instead_of=asked_of)
+    assert world.known(KEY) == body("a", 10)

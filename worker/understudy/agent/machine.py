@@ -121,7 +121,7 @@ class Machine:
         if record.name != self._config.rank_lease:
             self._on_slot(record)
             return
-        if not self._rank.take(record, self._now, watched=watched):
+        if not self._rank.take(record, self._now, watched=watched, asked_at=asked_at):
             return
         if self._rank.watch_missed:
             self._log("the watch missed a change of the rank's Lease: watching anew")

@@ -1,6 +1,7 @@
 """What is known of the rank's Lease, and whether its watch can be trusted. Pure.
 
-Guarantees that an older version never replaces a newer one, whichever way it came.
+Guarantees that an older version never replaces a newer one, whichever way it came; but for an answer to a question that
+was asked after the newer one had come: then the API server itself has gone back, to a backup of etcd.
 """
 
 from dataclasses import dataclass
@@ -22,17 +23,19 @@ class Sight:
     watch_missed: bool = False
     """The last look found what the watch had not told."""
     _heard_at: float = 0.0
+    _taken_at: float = 0.0
     _suspicious: bool = False
 
-    def take(self, record: LeaseRecord, now: float, *, watched: bool) -> bool:
+    def take(self, record: LeaseRecord, now: float, *, watched: bool, asked_at: float) -> bool:
         """Take a version in; say whether it is worth a thought, not older than what is known."""
         known, self._heard_at, self.watch_missed = self.record, now, False
-        if known is not None and int(record.resource_version) < int(known.resource_version):
+        late = watched or asked_at <= self._taken_at
+        if known is not None and late and int(record.resource_version) < int(known.resource_version):
             return False
         if self._suspicious and not watched:
             self._suspicious = False
             self.watch_missed = known is not None and record.resource_version != known.resource_version
-        self.record = record
+        self.record, self._taken_at = record, now
         return True
 
     def suspect_at(self) -> float:

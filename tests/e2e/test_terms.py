@@ -1,0 +1,84 @@
+"""A Lease that somebody deletes, and an etcd that is restored from a backup: terms only grow, nothing is lost."""
+
+from pathlib import Path
+
+import pytest
+from understudy_contract.names import rank_lease_name, slot_lease_name
+
+from testbed import Testbed
+from testbed.kube import LEASES
+from tests.e2e import jobs, see
+
+pytestmark = pytest.mark.cluster
+
+JOB = "termed"
+
+
+def delete_lease(bed: Testbed, name: str) -> None:
+    """Delete a Lease by hand."""
+    assert bed.kube.delete(f"{LEASES.format(bed.namespace)}/{name}")
+
+
+def trained_on(bed: Testbed) -> None:
+    """Wait for 50 more steps of the present primary."""
+    log = bed.logs.of(bed.primary(JOB, 0).name)
+    reached = log.steps[-1].step if log.steps else 0
+    bed.wait_until(lambda: log.steps and log.steps[-1].step > reached + 50, timeout_s=see.WAIT_S, what="50 more steps")
+
+
+def test_leases_deleted_by_hand_cost_neither_a_step_nor_a_pod_of_the_primary(bed: Testbed) -> None:
+    bed.apply(jobs.job(JOB, arguments={"save_every": 50, "pace": 0.01}))
+    (before,) = bed.wait_settled(JOB)
+    assert before.primary is not None
+    delete_lease(bed, rank_lease_name(JOB, 0))
+    bed.wait_until(lambda: bed.world.rank(JOB, 0).term > before.term, timeout_s=see.WAIT_S, what="a higher term")
+    (after,) = bed.wait_settled(JOB)
+    assert after.primary is not None and after.primary.uid == before.primary.uid
+    delete_lease(bed, slot_lease_name(JOB, 0, 0))
+    (again,) = bed.wait_settled(JOB)
+    assert again.primary is not None and again.primary.uid == before.primary.uid
+    trained_on(bed)
+    status = bed.status(JOB)
+    assert (status["failoverCount"], status["restarts"], status.get("failovers")) == (0, 0, [])
+
+
+def test_a_complete_rank_whose_lease_is_deleted_stays_complete(bed: Testbed) -> None:
+    bed.apply(jobs.job(JOB, ranks=2, arguments={"steps": 20, "pace": 0.0}))
+    see.wait_phase(bed, JOB, "Succeeded")
+    old = {pod.uid for pod in bed.world.pods.values()}
+    delete_lease(bed, rank_lease_name(JOB, 0))
+    see.kubectl(bed, "annotate", "tj", JOB, "look=again")  # an event for the operator to look at
+    see.kubectl(bed, "wait", "--for=condition=Complete", f"tj/{JOB}", "--timeout=60s")
+    bed.wait_until(
+        lambda: {pod.uid for pod in bed.world.pods.values()} <= old, timeout_s=see.WAIT_S, what="no pod made anew"
+    )
+    assert bed.status(JOB)["step"] == 20
+
+
+def test_a_job_outlives_an_etcd_restored_from_a_backup_of_several_terms_ago(bed: Testbed, tmp_path: Path) -> None:
+    bed.apply(jobs.job(JOB, arguments={"save_every": 50, "pace": 0.01}))
+    bed.wait_settled(JOB)
+    bed.cluster.backup(tmp_path / "etcd")
+    for term in (2, 3):
+        bed.delete_pod(bed.primary(JOB, 0).name)
+        bed.wait_until(lambda term=term: bed.world.rank(JOB, 0).term == term, timeout_s=see.WAIT_S, what=f"term {term}")
+        bed.wait_settled(JOB)
+    trained_on(bed)
+    folder = see.rank_folder(bed, JOB)
+    (before,) = bed.wait_settled(JOB)
+    committed = see.newest(folder)
+    bed.cluster.restore(tmp_path / "etcd")
+    bed.wait_until(
+        lambda: bed.world.rank(JOB, 0).term > before.term, timeout_s=see.WAIT_S, what="a term above the volume's"
+    )
+    (after,) = bed.wait_settled(JOB)
+    trained_on(bed)
+    assert after.term > before.term
+    newest = see.newest(folder)
+    assert newest.term >= after.term > committed.term
+    assert newest.step > committed.step
+    log = bed.log_text(bed.primary(JOB, 0).name)
+    resumed = int(log.partition("resuming from step ")[2].split()[0])
+    assert resumed >= committed.step
+    status = bed.status(JOB)
+    assert (status["phase"], status["ranks"][0]["failuresWithoutProgress"]) == ("Running", 0)

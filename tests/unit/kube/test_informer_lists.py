@@ -1,0 +1,90 @@
+"""What a list does to the informer's copy: it is the truth, even where the server has gone back to a backup."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+
+import msgspec
+from understudy_contract.lease import LeaseObject, LeaseRecord
+from understudy_kube.client import Api
+from understudy_kube.informer import Informer
+
+
+class Server:
+    """Answers lists with what `objects` holds when the list ends; `meanwhile` happens while it is made."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, tuple[str, int]] = {}
+        """uid and version by name."""
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    async def list_pages(self, path: str, *, params: object = None) -> AsyncIterator[bytes]:
+        answer = msgspec.json.encode(
+            {"metadata": {"resourceVersion": "1000"}, "items": [an_object(n, *o) for n, o in self.objects.items()]}
+        )
+        self.meanwhile()
+        yield answer
+
+
+def an_object(name: str, uid: str, version: int) -> dict[str, Any]:
+    meta = {"name": name, "namespace": "n", "uid": uid, "resourceVersion": str(version)}
+    return {"metadata": meta, "spec": {"leaseTransitions": version}}
+
+
+def lease(name: str, uid: str, version: int) -> LeaseObject:
+    return msgspec.convert(an_object(name, uid, version), LeaseObject)
+
+
+def informed(server: Server) -> Informer[LeaseRecord]:
+    return Informer[LeaseRecord](
+        cast(Api, server), "/leases", kind=LeaseObject, to_record=LeaseObject.record, on_change=lambda old, new: None
+    )
+
+
+def versions(informer: Informer[LeaseRecord]) -> dict[str, str]:
+    return {name: record.resource_version for (_, name), record in informer.records.items()}
+
+
+async def test_an_older_version_in_a_list_is_that_of_a_restored_server() -> None:
+    server = Server()
+    informer = informed(server)
+    server.objects = {"a": ("u", 9)}
+    await informer.refresh()
+    server.objects = {"a": ("u", 5)}
+    await informer.refresh()
+    assert versions(informer) == {"a": "5"}
+    informer.upsert(lease("a", "u", 6))
+    assert versions(informer) == {"a": "6"}
+
+
+async def test_a_deleted_object_that_is_listed_again_has_come_back() -> None:
+    server = Server()
+    informer = informed(server)
+    server.objects = {"a": ("u", 9)}
+    await informer.refresh()
+    informer.remove(("n", "a"), "u")
+    await informer.refresh()
+    assert versions(informer) == {"a": "9"}
+
+
+async def test_what_was_learnt_while_the_list_was_made_is_newer_than_the_list() -> None:
+    server = Server()
+    informer = informed(server)
+    server.objects = {"written": ("u", 5), "deleted": ("v", 6)}
+    await informer.refresh()
+
+    def meanwhile() -> None:
+        informer.upsert(lease("written", "u", 2000))
+        informer.upsert(lease("made", "w", 2001))
+        informer.remove(("n", "deleted"), "v")
+
+    server.meanwhile = meanwhile
+    await informer.refresh()
+    assert versions(informer) == {"written": "2000", "made": "2001"}
+
+
+async def test_an_object_newer_than_the_servers_position_and_not_listed_is_gone() -> None:
+    server = Server()
+    informer = informed(server)
+    informer.upsert(lease("a", "u", 5000))
+    await informer.refresh()
+    assert versions(informer) == {}
