@@ -29,6 +29,8 @@ class ReleaseReason(StrEnum):
     """The trainer died or failed."""
     STALLED = "Stalled"
     """The trainer lived and did nothing for its deadline: it was killed."""
+    VOLUME_TROUBLE = "VolumeTrouble"
+    """The trainer could not go on for want of the volume, or of what must lie on it."""
     NOT_INTEGRATED = "NotIntegrated"
     """The trainer ended without one call of the SDK."""
     COMPLETED = "Completed"

@@ -35,6 +35,7 @@ class Cause(StrEnum):
     CONTAINER_EXITED = "ContainerExited"
     LEASE_EXPIRED = "LeaseExpired"
     STALLED = "Stalled"
+    VOLUME_TROUBLE = "VolumeTrouble"
     SWITCHOVER = "Switchover"
     NOT_INTEGRATED = "NotIntegrated"
 

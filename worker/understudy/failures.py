@@ -11,11 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from understudy.errors import UnderstudyError
+from understudy.errors import CheckpointDamaged, Retryable, UnderstudyError, VolumeMismatch
 from understudy.protocol import Failed
 
 MESSAGE_MAX_CHARS: Final = 1024
 """A message ends up in annotations and Events; the traceback in the log has the rest."""
+
+VOLUME: Final = (Retryable, VolumeMismatch, CheckpointDamaged)
+"""Errors of the storage: they end no job, since they pass when somebody mends it."""
 
 _PREFIX: Final = "understudy: "
 
@@ -36,7 +39,7 @@ def explain_failures(tell: Callable[[Failed], None]) -> None:
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        tell(Failed(sentence(error)))
+        tell(Failed(sentence(error), isinstance(error, VOLUME)))
         previous(kind, error, trace)
 
     sys.excepthook = hook

@@ -124,6 +124,8 @@ class Failed(_Message, frozen=True):
     """The trainer is about to exit non-zero; one sentence says why."""
 
     message: str
+    volume: bool = False
+    """The volume is to blame, not the program."""
 
 
 class Notice(_Message, frozen=True):

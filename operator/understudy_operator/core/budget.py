@@ -2,14 +2,15 @@
 
 A failure with a new checkpoint since the last one starts the count again; a pod taken away (deleted, evicted, its
 node lost) does not count, unless it was so before its first report: else one that every kubelet refuses, or that
-somebody deletes on sight, would be made anew as fast as the API answers. The counts live in the Leases, written by the
+somebody deletes on sight, would be made anew as fast as the API answers. Trouble with the volume delays what comes
+next, and ends no job: somebody will mend it. The counts live in the Leases, written by the
 same CAS that acts on the failure.
 """
 
 from typing import Final
 
 from understudy_contract.lease import LeaseRecord
-from understudy_contract.reports import Phase
+from understudy_contract.reports import Cause, Phase
 
 from understudy_operator.core.detection import Failure
 
@@ -46,15 +47,19 @@ def application_failures(record: LeaseRecord) -> int:
 
 def failures_after(record: LeaseRecord, failure: Failure) -> int:
     """Count a rank's consecutive failures without progress, `failure` included."""
-    return standing(record) + int(failure.application or record.current_heartbeat is None)
+    return standing(record) + int(_delays(failure) or record.current_heartbeat is None)
 
 
 def slot_failures_after(record: LeaseRecord, failure: Failure) -> int:
     """Count a slot's consecutive failures without ever having been ready, `failure` included."""
     beat = record.current_heartbeat
     if beat is not None and beat.phase is Phase.READY:
-        return int(failure.application)
-    return record.failures + int(failure.application or beat is None)
+        return int(_delays(failure))
+    return record.failures + int(_delays(failure) or beat is None)
+
+
+def _delays(failure: Failure) -> bool:
+    return failure.application or failure.cause is Cause.VOLUME_TROUBLE
 
 
 def backoff_s(failures: int) -> float:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from understudy_contract.lease import micro_time
-from understudy_contract.reports import Phase
+from understudy_contract.reports import Cause, Phase
 
 from understudy_operator.core import budget
 from understudy_operator.core.actions import Action, Emit, EventReason
@@ -236,6 +236,13 @@ def _rank_training(observation: Observation, view: RankView, now: Now) -> Findin
         if view.primary.ended and view.primary.reason:
             ended = f"Pod {record.holder} was ended by its node ({view.primary.reason}): see `kubectl describe pod`"
             return Finding(False, "Ended", f"{ended}. A new pod is made, with growing pauses.")
+    return _failing(view) or Finding(False, "Starting", f"Pod {record.holder} of rank {view.rank} is starting")
+
+
+def _failing(view: RankView) -> Finding | None:
+    """Say why a rank that does not train failed before."""
+    assert view.lease is not None
+    record = view.lease.record
     failed = budget.application_failures(record)
     if failed > 0 and record.promotion is not None:
         times = "once" if failed == 1 else f"{failed} times"
@@ -245,7 +252,10 @@ def _rank_training(observation: Observation, view: RankView, now: Now) -> Findin
             f"Rank {view.rank} has failed {times} without a new checkpoint; last: "
             f"{record.promotion.message}. Correct the script or its image; it is tried again with growing pauses.",
         )
-    return Finding(False, "Starting", f"Pod {record.holder} of rank {view.rank} is starting")
+    if record.failures > 0 and record.promotion is not None and record.promotion.cause == Cause.VOLUME_TROUBLE:
+        mend = "Mend the volume; what was saved is left as it is, and it is tried again with growing pauses."
+        return Finding(False, "VolumeTrouble", f"Rank {view.rank} cannot begin; {record.promotion.message}. {mend}")
+    return None
 
 
 def _trains(view: RankView) -> bool:

@@ -26,6 +26,7 @@ must not run through all the redundant pods of a rank."""
 CAUSES: Final[Mapping[str, Cause]] = {
     ReleaseReason.NOT_INTEGRATED: Cause.NOT_INTEGRATED,
     ReleaseReason.STALLED: Cause.STALLED,
+    ReleaseReason.VOLUME_TROUBLE: Cause.VOLUME_TROUBLE,
 }
 """Causes that a release names itself."""
 LAST_WORDS_CHARS: Final = 300
@@ -41,7 +42,7 @@ class Failure:
     failed_at: str
     """Wall clock of whoever knew, RFC 3339; empty: not known better than the detection."""
     application: bool
-    """The job's own program failed, as opposed to its pod being taken away."""
+    """The job's own program failed, as opposed to its pod being taken away, or its volume."""
     silent: bool = False
     exact_step: bool = False
     """The last reported step is the last one it took."""
@@ -154,7 +155,8 @@ def _released(lease: Lease, release: Release, pod: Pod | None) -> Failure:
     # A reason that a later worker knows is at least an end.
     cause = CAUSES.get(release.reason, Cause.PROCESS_EXITED)
     ours = release.exit_code == ExitCode.SUPERSEDED  # a higher term on the volume is no fault of the program
-    return Failure(cause, f"the trainer of {who} ended: {words}", failed_at, application=not ours, exact_step=True)
+    program = not ours and cause is not Cause.VOLUME_TROUBLE
+    return Failure(cause, f"the trainer of {who} ended: {words}", failed_at, application=program, exact_step=True)
 
 
 def _why_deleted(lease: Lease) -> tuple[Cause, str]:

@@ -117,3 +117,21 @@ def test_the_status_counts_what_ends_the_job_and_not_what_only_delays_it() -> No
     assert vanishing.written()["ranks"][0]["failuresWithoutProgress"] == 2
     words = GivenUp(Cause.STALLED, "Rank 0 has failed 5 times", "2026-01-01T11:59:59Z", 5)
     assert Scene().lease(RANK, given_up=words).written()["ranks"][0]["failuresWithoutProgress"] == 5
+
+
+def test_trouble_with_the_volume_delays_the_next_try_and_never_ends_the_job() -> None:
+    history = a_promotion(term=1, failures=4, cause="VolumeTrouble", checkpoint=checkpoint(100), cold=True)
+    scene = Scene(redundancy=0).lease(RANK, promotion=history, failures=9, silent_s=5)
+    scene.released(RANK, "VolumeTrouble", 1, "step 100 of term 1 was committed, but is not below /understudy")
+    decision = scene.decide()
+    assert (decision.promotions, of(decision.rest, GiveUp)) == ((), [])
+    (promote,) = scene.lease(RANK, silent_s=61).decide().promotions
+    assert promote.promotion is not None
+    assert (promote.promotion.cause, promote.promotion.failures, promote.failures) == ("VolumeTrouble", 4, 10)
+
+
+def test_the_condition_says_that_the_volume_is_to_be_mended() -> None:
+    scene = Scene(redundancy=0).lease(RANK, failures=2, holder="digits-0-3", term=Term(2))
+    scene.lease(RANK, promotion=a_promotion(cause="VolumeTrouble", message="the trainer of pod digits-0-0 ended: gone"))
+    found = scene.beat(RANK, none=True).gone(PRIMARY).given(unborn=frozenset({"digits-0-3"})).condition("Training")
+    assert (found["reason"], "Mend the volume" in found["message"]) == ("VolumeTrouble", True)

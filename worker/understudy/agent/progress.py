@@ -28,6 +28,8 @@ class Progress:
     completed: protocol.Completed | None = None
     failed: str | None = None
     """Its last sentence, if it had one."""
+    volume_failed: bool = False
+    """That sentence is about the volume."""
     notices: list[Notice] = field(default_factory=list)
 
     def note(self, message: protocol.FromTrainer) -> str | None:  # noqa: C901 - one branch a message
@@ -57,8 +59,8 @@ class Progress:
             case protocol.Superseded(term):
                 self.failed = f"term {term} is on the volume: another pod trains this rank"
                 return self.failed
-            case protocol.Failed(text):
-                self.failed = text
+            case protocol.Failed(text, volume):
+                self.failed, self.volume_failed = text, volume
             case protocol.Notice(reason, text):
                 if len(self.notices) < _NOTICES_MAX:
                     self.notices.append(Notice(reason, text))

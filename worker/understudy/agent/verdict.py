@@ -55,7 +55,8 @@ def judge_exit(code: int, script: str, trainer: Progress) -> LastWords:
         return LastWords(
             ReleaseReason.PROCESS_EXITED, code, f"{failed or said}; training was complete, the code after it failed"
         )
-    return LastWords(ReleaseReason.PROCESS_EXITED, code, failed or said)
+    reason = ReleaseReason.VOLUME_TROUBLE if trainer.volume_failed else ReleaseReason.PROCESS_EXITED
+    return LastWords(reason, code, failed or said)
 
 
 def late_hand_over(within_s: float, *, completed: bool) -> LastWords:
