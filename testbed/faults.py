@@ -173,3 +173,10 @@ def cut_off(testbed: Testbed, pods: Iterable[Pod]) -> Iterator[None]:
     finally:
         for node, rule in rules:
             testbed.cluster.node(node).run(["iptables", "-w", "-D", *rule])
+
+
+def signal_to(process: Process, number: signal.Signals) -> None:
+    """Send a signal to a process that was found a moment ago, if it still lives."""
+    found = Identity.of(process.pid)
+    if found is not None:
+        found.send(number)

@@ -1,10 +1,12 @@
 """A deterministic training in numpy: about 100 kB of state, as many steps as asked for, or until told to finish.
 
 The state after step s is a pure function of (seed, rank, s). A file `finish` at the root of the volume ends the
-training after the step that sees it.
+training after the step that sees it; while there is a file `slow` or `failing`, each fsync takes two seconds or fails.
 """
 
 import argparse
+import errno
+import os
 import threading
 import time
 from pathlib import Path
@@ -35,6 +37,20 @@ class Net(State):
         self.weights = self.weights - 0.01 * self.momentum
 
 
+def spoil_fsync(root: Path) -> None:
+    """Let the volume be slow, or fail, as files at its root say."""
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if (root / "slow").exists():
+            time.sleep(2)
+        if (root / "failing").exists():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(descriptor)
+
+    os.fsync = fsync
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=1_000_000)
@@ -62,6 +78,7 @@ def main() -> None:
         time.sleep(args.pace)
 
     session = Session(net, step, metrics=lambda: {"norm": float(np.linalg.norm(net.weights))})
+    spoil_fsync(session.context.root)
     finish = session.context.root / "finish"
     for done in session.steps(args.steps, save_every=args.save_every, log_every=args.log_every):
         if done % 10 == 0 and finish.exists():

@@ -1,0 +1,138 @@
+"""No redundant pod, three of them, 64 ranks; and failures that meet."""
+
+import pytest
+
+from testbed import Testbed, faults
+from testbed.kube import JOBS, Object
+from testbed.pods import Pod
+from tests.e2e import jobs, see
+
+pytestmark = pytest.mark.cluster
+
+JOB = "many"
+RANKS = 64
+
+
+def redundants(bed: Testbed) -> list[Pod]:
+    """The redundant pods that run."""
+    return [pod for pod in bed.world.pods.values() if pod.role == "redundant" and pod.running and not pod.deleting]
+
+
+def failover_of(bed: Testbed, term: int) -> Object:
+    """Wait for the record of a term, with its first step."""
+
+    def found() -> list[Object]:
+        return [e for e in bed.status(JOB).get("failovers", []) if e["term"] == term and "firstStepAt" in e]
+
+    (entry,) = bed.wait_until(found, timeout_s=see.WAIT_S, what=f"the first step of term {term} in the status")
+    return dict(entry)
+
+
+def finishes(bed: Testbed) -> Object:
+    """End the training."""
+    jobs.finish(bed, JOB)
+    return see.wait_phase(bed, JOB, "Succeeded")
+
+
+def test_three_redundant_pods_take_over_one_after_the_other_while_none_can_be_replaced(bed: Testbed) -> None:
+    bed.apply(jobs.job(JOB, redundancy=3, arguments={"save_every": 50, "pace": 0.02}))
+    bed.wait_settled(JOB)
+    for node in bed.cluster.nodes:
+        see.kubectl(bed, "cordon", node.name)
+    try:
+        for term in (2, 3, 4):
+            faults.KILL_TRAINER.aim(bed, bed.primary(JOB, 0))()
+            entry = failover_of(bed, term)
+            assert (entry["cause"], entry["cold"]) == ("ProcessExited", False)
+            bed.wait_until(lambda: bed.world.rank(JOB, 0).training, timeout_s=see.WAIT_S, what="training")
+    finally:
+        for node in bed.cluster.nodes:
+            see.kubectl(bed, "uncordon", node.name)
+    bed.wait_settled(JOB)
+    assert finishes(bed)["failoverCount"] == 3
+
+
+def test_a_primary_and_all_its_redundant_pods_lost_at_once_cost_a_cold_start_and_no_checkpoint(bed: Testbed) -> None:
+    bed.apply(jobs.job(JOB, redundancy=2, arguments={"save_every": 50, "pace": 0.02}))
+    bed.wait_settled(JOB)
+    lease = f"{JOB}-0"
+    bed.wait_until(lambda: bed.world.leases[lease].floor_step >= 100, timeout_s=see.WAIT_S, what="two saves")
+    floor = bed.world.leases[lease].floor_step
+    for pod in (*redundants(bed), bed.primary(JOB, 0)):
+        bed.delete_pod(pod.name, grace_s=0)
+    bed.wait_until(lambda: bed.world.rank(JOB, 0).training, timeout_s=see.WAIT_S, what="training")
+    bed.wait_settled(JOB)
+    log = bed.log_text(bed.primary(JOB, 0).name)
+    assert int(log.partition("resuming from step ")[2].split()[0]) >= floor
+    finishes(bed)
+
+
+def test_a_redundant_pod_that_dies_while_it_is_promoted_is_followed_by_the_next(bed: Testbed) -> None:
+    bed.apply(jobs.job(JOB, redundancy=2, lease_s=6, arguments={"save_every": 50, "pace": 0.02}))
+    bed.wait_settled(JOB)
+    strikes = [faults.KILL_AGENT.aim(bed, pod) for pod in redundants(bed)]
+    last = faults.KILL_TRAINER.aim(bed, bed.primary(JOB, 0))
+    last()
+    strikes[0]()
+    bed.wait_settled(JOB)
+    status = bed.status(JOB)
+    assert 1 <= status["failoverCount"] <= 2
+    assert all(entry["cause"] in ("ProcessExited", "ContainerExited") for entry in status["failovers"])
+    finishes(bed)
+
+
+def test_two_failures_of_one_rank_within_one_lease_are_two_failovers(bed: Testbed) -> None:
+    bed.apply(jobs.job(JOB, redundancy=2, lease_s=30, arguments={"save_every": 50, "pace": 0.02}))
+    bed.wait_settled(JOB)
+    for term in (2, 3):
+        faults.KILL_TRAINER.aim(bed, bed.primary(JOB, 0))()
+        assert failover_of(bed, term)["cause"] == "ProcessExited"
+    bed.wait_settled(JOB)
+    assert finishes(bed)["failoverCount"] == 2
+
+
+def test_a_primary_that_is_preempted_hands_over(bed: Testbed) -> None:
+    bed.apply(jobs.job(JOB, arguments={"save_every": 50, "pace": 0.02}))
+    bed.wait_settled(JOB)
+    primary = bed.primary(JOB, 0)
+    capacity = bed.kube.get(f"/api/v1/nodes/{primary.node}")["status"]["allocatable"]["cpu"]
+    name = f"first-{bed.namespace}"
+    classes = "/apis/scheduling.k8s.io/v1/priorityclasses"
+    bed.kube.create(classes, {"metadata": {"name": name}, "value": 1_000_000})
+    try:
+        whole = f"{int(capacity) * 1000 - 5}m"
+        container = {"name": "greedy", "image": jobs.WORKER_IMAGE, "command": ["sleep", "3600"]}
+        body = {
+            "metadata": {"name": "greedy"},
+            "spec": {
+                "priorityClassName": name,
+                "nodeSelector": {"kubernetes.io/hostname": primary.node},
+                "containers": [{**container, "resources": {"requests": {"cpu": whole}}}],
+            },
+        }
+        bed.kube.create(f"/api/v1/namespaces/{bed.namespace}/pods", body)
+        entry = failover_of(bed, 2)
+        assert (entry["cause"], entry["lostSteps"], entry["cold"]) == ("PodDeleted", 0, False)
+    finally:
+        bed.delete_pod("greedy", grace_s=0)
+        bed.kube.delete(f"{classes}/{name}")
+    bed.wait_settled(JOB)
+    finishes(bed)
+
+
+def test_a_job_of_64_ranks_survives_the_loss_of_some_of_them(bed: Testbed) -> None:
+    arguments = {"steps": 400, "save_every": 100, "pace": 0.5, "log_every": 100}
+    trainer = {"resources": {"requests": {"cpu": "1m", "memory": "20Mi"}, "limits": {"memory": "512Mi"}}}
+    bed.apply(jobs.job(JOB, ranks=RANKS, redundancy=0, lease_s=60, arguments=arguments, trainer=trainer))
+    path = JOBS.format(bed.namespace)
+    everyone = "every rank at work"
+    bed.wait_until(
+        lambda: sum(bed.world.rank(JOB, rank).training for rank in range(RANKS)) == RANKS, timeout_s=600, what=everyone
+    )
+    for rank in (0, 31, 63):
+        bed.delete_pod(bed.primary(JOB, rank).name)
+    see.wait_phase(bed, JOB, "Succeeded", timeout_s=600)
+    status = bed.kube.get(f"{path}/{JOB}")["status"]
+    assert [entry["step"] for entry in status["ranks"]] == [400] * RANKS
+    assert {entry["rank"] for entry in status["failovers"]} == {0, 31, 63}
+    assert {entry["lostSteps"] for entry in status["failovers"]} == {0}

@@ -1,0 +1,135 @@
+"""Storage that is slow, fails, goes away and returns, or is written to by a writer of an old term: no state is lost."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from testbed import Testbed, faults
+from tests.e2e import jobs, see
+
+pytestmark = pytest.mark.cluster
+
+JOB = "stored"
+SAVE_EVERY = 20
+
+
+@pytest.fixture
+def stored(bed: Testbed) -> Testbed:
+    """A job at work, with a lease of 4 s."""
+    bed.apply(jobs.job(JOB, lease_s=4, hand_over_s=60, arguments={"save_every": SAVE_EVERY, "pace": 0.02}))
+    bed.wait_settled(JOB)
+    return bed
+
+
+@pytest.fixture
+def spoiled(stored: Testbed, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file at the root of the volume, named by the test's parameter, that spoils every fsync of the trainers."""
+    flag = stored.cluster.volume_folder(stored.namespace, f"{JOB}-checkpoints") / str(request.param)
+    flag.touch()
+    yield flag
+    flag.unlink(missing_ok=True)
+
+
+def saved(bed: Testbed) -> int:
+    """Step of the newest checkpoint on the volume."""
+    found = see.checkpoints(see.rank_folder(bed, JOB))
+    return int(found[0].name.removeprefix("step-"))
+
+
+def wait_saved_above(bed: Testbed, step: int) -> None:
+    """Wait until the primary reports a checkpoint above this step."""
+    lease = f"{JOB}-0"
+    bed.wait_until(
+        lambda: bed.world.leases[lease].floor_step > step, timeout_s=see.WAIT_S, what=f"a save above step {step}"
+    )
+
+
+def ends_as_undisturbed(bed: Testbed) -> None:
+    """End the training; its final state is that of a run to which nothing happened, bit for bit."""
+    jobs.finish(bed, JOB)
+    see.wait_phase(bed, JOB, "Succeeded")
+    disturbed = see.newest(see.rank_folder(bed, JOB))
+    bed.apply(jobs.job("calm", redundancy=0, arguments={"steps": disturbed.step, "pace": 0, "log_every": 1000}))
+    see.wait_phase(bed, "calm", "Succeeded")
+    calm = see.newest(see.rank_folder(bed, "calm"))
+    assert (calm.step, calm.tensors) == (disturbed.step, disturbed.tensors)
+    assert calm.state == disturbed.state
+
+
+@pytest.mark.parametrize("spoiled", ["slow"], indirect=True)
+def test_a_volume_that_takes_two_seconds_for_each_fsync_slows_saves_and_not_steps(
+    stored: Testbed, spoiled: Path
+) -> None:
+    log = stored.logs.of(stored.primary(JOB, 0).name)
+    floor = saved(stored)
+    wait_saved_above(stored, floor)
+    began = log.steps[-1].step
+    wait_saved_above(stored, saved(stored))
+    assert log.steps[-1].step > began + SAVE_EVERY, "it trains while it saves"
+    (before,) = stored.wait_settled(JOB)
+    stored.delete_pod(stored.primary(JOB, 0).name)
+    stored.wait_until(
+        lambda: [e for e in stored.status(JOB).get("failovers", []) if "firstStepAt" in e],
+        timeout_s=see.WAIT_S,
+        what="the failover in the status",
+    )
+    (failover,) = stored.status(JOB)["failovers"]
+    assert (failover["cause"], failover["lostSteps"], failover["term"]) == ("PodDeleted", 0, before.term + 1)
+    spoiled.unlink()
+    ends_as_undisturbed(stored)
+
+
+@pytest.mark.parametrize("spoiled", ["failing"], indirect=True)
+def test_a_storage_that_fails_stops_no_training_and_says_so(stored: Testbed, spoiled: Path) -> None:
+    log = stored.logs.of(stored.primary(JOB, 0).name)
+    message = see.wait_event(stored, JOB, "CheckpointFailed", log.pod)
+    assert "the storage failed (Input/output error)" in message
+    goal = log.steps[-1].step + 3 * SAVE_EVERY
+    stored.wait_until(lambda: log.steps[-1].step >= goal, timeout_s=see.WAIT_S, what="steps on a failing storage")
+    spoiled.unlink()
+    wait_saved_above(stored, goal)
+    assert stored.status(JOB)["failoverCount"] == 0
+    ends_as_undisturbed(stored)
+
+
+def test_checkpoints_that_vanish_and_return_are_waited_for_and_gone_on_from(stored: Testbed) -> None:
+    wait_saved_above(stored, 3 * SAVE_EVERY)
+    folder = see.rank_folder(stored, JOB)
+    hidden = folder.with_name("hidden")
+    old = stored.primary(JOB, 0)
+    redundant = next(pod for pod in stored.world.pods.values() if pod.role == "redundant")
+    floor = stored.world.leases[f"{JOB}-0"].floor_step
+    folder.rename(hidden)
+    for pod in (redundant, old):  # so that nobody has the state in memory
+        stored.delete_pod(pod.name, grace_s=0)
+    see.wait_condition(stored, JOB, "Training", "volume", status="False")
+    see.wait_event(stored, JOB, "ColdStart")
+    hidden.rename(folder)
+    stored.wait_settled(JOB)
+    assert saved(stored) >= floor
+    log = stored.log_text(stored.primary(JOB, 0).name)
+    assert int(log.partition("resuming from step ")[2].split()[0]) >= floor
+    assert stored.status(JOB)["phase"] == "Running"
+    ends_as_undisturbed(stored)
+
+
+def test_a_stale_writer_that_wakes_up_after_its_successor_has_saved_changes_nothing(stored: Testbed) -> None:
+    old = stored.primary(JOB, 0)
+    (before,) = stored.wait_settled(JOB)
+    agent, trainer = faults.agent_and_trainer(stored, old)
+    for process in (agent, trainer):
+        faults.signal_to(process, signal.SIGSTOP)
+    stored.wait_until(
+        lambda: stored.world.rank(JOB, 0).term == before.term + 1 and stored.world.rank(JOB, 0).training,
+        timeout_s=see.WAIT_S,
+        what="the promotion",
+    )
+    wait_saved_above(stored, stored.world.leases[f"{JOB}-0"].floor_step + 2 * SAVE_EVERY)
+    for process in (trainer, agent):
+        faults.signal_to(process, signal.SIGCONT)
+    stored.wait_until(lambda: old.uid in stored.world.pods_gone, timeout_s=see.WAIT_S, what="the end of the old pod")
+    (after,) = stored.wait_settled(JOB)
+    assert after.term == before.term + 1
+    ends_as_undisturbed(stored)
