@@ -73,7 +73,8 @@ class World:
         self._bodies: dict[Key, Mapping[str, Any]] = {}
         self._gone: set[str] = set()
         self._doubtful: set[Key] = set()
-        self._pods_of: defaultdict[Key, set[Key]] = defaultdict(set)
+        self._pods_of: defaultdict[Key, dict[Key, None]] = defaultdict(dict)
+        """In the order in which they were seen: what is decided must not depend on how Python hashes a name."""
         self._sightings: dict[str, _Sighting] = {}
         self._suspects: dict[str, float] = {}
         self.memos: dict[str, Memo] = {}
@@ -297,7 +298,7 @@ class World:
         index = (meta.namespace, meta.labels.get(Label.JOB_UID, ""))
         if old is not None:  # also of a pod that was given another job's label by hand
             before = (old.metadata.namespace, old.metadata.labels.get(Label.JOB_UID, ""))
-            self._pods_of[before].discard(key)
+            self._pods_of[before].pop(key, None)
             if not self._pods_of[before]:
                 del self._pods_of[before]
             if before != index:
@@ -305,7 +306,7 @@ class World:
         if new is None:
             self._sightings.pop(uid, None)
         else:
-            self._pods_of[index].add(key)
+            self._pods_of[index][key] = None
             if (memo := self.memos.get(index[1])) is not None:
                 memo.unborn.discard(meta.name)
             seen = self._sightings.setdefault(uid, _Sighting(self._clock()))
