@@ -287,7 +287,7 @@ def test_a_term_that_the_volume_has_seen_waits_for_a_higher_one(start: Callable[
     first.send(Promote(5))
     reached = first.until(Committed, lambda message: message.checkpoint.step >= 10).checkpoint
     first.process.kill()
-    second = start(pod="b", root=volume)
+    second = start("--total", FOREVER, pod="b", root=volume)
     second.send(Promote(3))
     assert second.until(TermTaken).term == 5
     second.send(Promote(6))
