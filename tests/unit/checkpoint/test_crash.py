@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from understudy.checkpoint import Checkpoint, RankStore
 from understudy.checkpoint.filesystem import FileSystem
-from understudy.checkpoint.memory import InterruptedFileSystem, MemoryFileSystem, PowerCut
 from understudy.errors import Terminal, UnderstudyError
 from understudy_contract.reports import CheckpointRef
+
+from tests.memory_volume import InterruptedFileSystem, MemoryFileSystem, PowerCut
 
 Life = Callable[[FileSystem, list[CheckpointRef]], None]
 Check = Callable[[Checkpoint | None], Checkpoint]

@@ -10,9 +10,10 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from understudy.checkpoint import RankStore, TermWriter
 from understudy.checkpoint.lineage import TermFolder, candidates
-from understudy.checkpoint.memory import InterruptedFileSystem, MemoryFileSystem
 from understudy.errors import Superseded
 from understudy_contract.reports import CheckpointRef
+
+from tests.memory_volume import InterruptedFileSystem, MemoryFileSystem
 
 ROOT = Path("/volume")
 

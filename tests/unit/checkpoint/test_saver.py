@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from understudy.checkpoint import AsyncSaver, RankStore
-from understudy.checkpoint.memory import InterruptedFileSystem, MemoryFileSystem
 from understudy.errors import Superseded, VolumeReadOnly
 from understudy_contract.reports import CheckpointRef
+
+from tests.memory_volume import InterruptedFileSystem, MemoryFileSystem
 
 
 class Gate:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from understudy.checkpoint import Checkpoint, RankStore
-from understudy.checkpoint.memory import MemoryFileSystem
 from understudy.errors import (
     CheckpointDamaged,
     CheckpointMissing,
@@ -18,6 +17,8 @@ from understudy.errors import (
     VolumeTooSmall,
 )
 from understudy_contract.reports import CheckpointRef
+
+from tests.memory_volume import MemoryFileSystem
 
 State = Callable[[int], Any]
 Open = Callable[..., RankStore]

@@ -40,6 +40,8 @@ class _Folder:
     entries: "dict[str, _File | _Folder]" = field(default_factory=dict)
     durable: "dict[str, _File | _Folder]" = field(default_factory=dict)
     journal: list[_Change] = field(default_factory=list)
+    removed: bool = False
+    """It has no name any more; whoever still has hold of it gets ESTALE."""
 
     def change(self, removed: tuple[str, ...], added: str | None, node: "_File | _Folder | None") -> None:
         change = _Change(removed, added, node)
@@ -112,7 +114,7 @@ class MemoryFileSystem:
         """See FileSystem."""
         self._require_writable(target)
         assert source.parent == target.parent, "only renames within a folder are atomic everywhere"
-        folder, node = self._folder(source.parent), self._find(source)
+        folder, node = self._folder(source.parent), self._own(source)
         there = folder.entries.get(target.name)
         if isinstance(there, _Folder) and there.entries:
             raise _error(errno.ENOTEMPTY, target)
@@ -121,15 +123,20 @@ class MemoryFileSystem:
     def remove(self, path: Path) -> None:
         """See FileSystem."""
         self._require_writable(path)
-        self._file(path)
+        if isinstance(self._own(path), _Folder):
+            raise _error(errno.EISDIR, path)
         self._folder(path.parent).change((path.name,), None, None)
 
     def remove_folder(self, path: Path) -> None:
         """See FileSystem."""
         self._require_writable(path)
-        if self._folder(path).entries:
+        node = self._own(path)
+        if isinstance(node, _File):
+            raise _error(errno.ENOTDIR, path)
+        if node.entries:
             raise _error(errno.ENOTEMPTY, path)
         self._folder(path.parent).change((path.name,), None, None)
+        node.removed = True
 
     def space(self, path: Path) -> Space:
         """See FileSystem."""
@@ -147,6 +154,10 @@ class MemoryFileSystem:
                 raise _error(errno.ENOENT, path)
             node = node.entries[part]
         return node
+
+    def _own(self, path: Path) -> _File | _Folder:
+        """Find what a change is about: the server's own view, whatever a client believes."""
+        return self._find(path)
 
     def _folder(self, path: Path) -> _Folder:
         node = self._find(path)
@@ -184,6 +195,7 @@ class MemoryFileSystem:
             if random.random() < 0.5:
                 _apply(change, node.durable)
         node.entries = dict(node.durable)
+        node.removed = False
         node.journal.clear()
         for entry in node.entries.values():
             self._cut(entry, random, seen)
