@@ -15,6 +15,7 @@ from understudy_contract.reports import CheckpointRef
 
 from understudy.checkpoint import Checkpoint, RankStore, TermWriter
 from understudy.checkpoint.marks import Mark, earlier_jobs, leave_mark
+from understudy.checkpoint.store import FLOOR_WAIT_S
 from understudy.context import Context
 from understudy.errors import CheckpointsExist, VolumeMismatch
 from understudy.exits import HandedOverExit, SupersededExit
@@ -51,7 +52,8 @@ class Restorer:
 
         Raises VolumeMismatch, FloorMissing, CheckpointDamaged, Superseded, or the volume's trouble.
         """
-        volume = self._store.volume_id()
+        # The id may be as late to be seen on this node as any other name; another id is another volume.
+        volume = self._store.volume_id(wait_s=FLOOR_WAIT_S if order.volume is not None else 0.0)
         if order.volume is not None and volume != order.volume:
             raise VolumeMismatch(order.volume, volume)
         volume = volume or self._store.create_volume_id()

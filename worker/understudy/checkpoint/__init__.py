@@ -7,7 +7,7 @@ volume.
     <root>/<job uid>/rank-<R>/term-<T>-<pod uid>/final/model.keras the trained model
 
     store = RankStore(root, job_uid, rank, keep=3)
-    store.volume_id() -> str | None;  store.create_volume_id() -> str
+    store.volume_id(wait_s=0) -> str | None;  store.create_volume_id() -> str
     store.highest_term() -> int                           over all term folders, with or without BASE; 0 without any
     store.peek(floor) -> CheckpointRef | None             what newest(floor) would load, unverified; a few calls
     store.load(ref) -> Checkpoint                         verified; CheckpointDamaged, CheckpointMissing (pruned)

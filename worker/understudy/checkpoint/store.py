@@ -58,9 +58,10 @@ class RankStore:
         """The rank's folder."""
         return self._rank.path
 
-    def volume_id(self) -> str | None:
-        """Read the volume's random id; None if nobody has written one."""
+    def volume_id(self, *, wait_s: float = 0.0) -> str | None:
+        """Read the volume's random id; None if nobody has written one that can be seen here within `wait_s`."""
         with volume_errors("read the volume's id", self.path):
+            self._until(lambda: self._volume_id() is not None, self._clock() + wait_s)
             return self._volume_id()
 
     def create_volume_id(self) -> str:
@@ -134,8 +135,10 @@ class RankStore:
         whole.
         """
         with volume_errors("load the newest checkpoint", self.path):
-            self._await(floor, wait_s)
+            deadline = self._clock() + wait_s
+            self._await(floor, wait_s, deadline)
             hollow: set[Path] = set()
+            looked_at = self._clock()
             while True:
                 folders = self._rank.scan()
                 problems: list[str] = []
@@ -158,6 +161,11 @@ class RankStore:
                             )
                         return replace(found, damaged=tuple(problems))
                 else:
+                    if hollow and looked_at < deadline:
+                        # A folder's names are from before a living primary pruned all of them: they will be renewed.
+                        self._pause(_LONGEST_PAUSE_S, deadline)
+                        hollow, looked_at = set(), self._clock()
+                        continue
                     if stuck := self._no_way_back(folders, floor, problems):
                         raise stuck
                     return None
@@ -190,20 +198,32 @@ class RankStore:
         # A torn one is none.
         return text[:-1].decode("ascii") if len(text) == _VOLUME_ID_CHARS + 1 and text[:-1].isalnum() else None
 
-    def _await(self, floor: CheckpointRef | None, wait_s: float) -> None:
-        deadline = self._clock() + wait_s
+    def _until(self, seen: Callable[[], bool], deadline: float) -> bool:
+        """Look again and again; tell whether it was seen. The last look begins after the deadline: this process may
+        have stood still in the one before."""
         pause = _FIRST_PAUSE_S
-        while floor is not None:
-            folders = self._rank.scan()
-            first = next(candidates(folders, self._rank.line_of, floor), None)
-            if first is not None and first.keeps_floor:
-                return
-            if (left := deadline - self._clock()) <= 0:
-                break
-            self._sleep(min(pause, left))
+        while True:
+            looked_at = self._clock()
+            if seen():
+                return True
+            if looked_at >= deadline:
+                return False
+            self._pause(pause, deadline)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    def _pause(self, seconds: float, deadline: float) -> None:
+        if (left := deadline - self._clock()) > 0:
+            self._sleep(min(seconds, left))
+
+    def _await(self, floor: CheckpointRef | None, wait_s: float, deadline: float) -> None:
+        def shown() -> bool:
+            first = next(candidates(self._rank.scan(), self._rank.line_of, floor), None)
+            return first is not None and first.keeps_floor
+
+        if floor is None or self._until(shown, deadline) or floor.step == 0:
+            return
         # A later term that leaves the floor out went back past it, damaged, and could not report that.
-        if floor is None or floor.step == 0 or any(folder.counts and folder.term > floor.term for folder in folders):
+        if any(folder.counts and folder.term > floor.term for folder in self._rank.scan()):
             return
         raise FloorMissing(
             floor,
