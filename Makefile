@@ -56,7 +56,11 @@ test: venv ## everything: lint, unit, integration and end-to-end tests on the lo
 
 .PHONY: test-unit
 test-unit: venv ## lint and the tests that need no cluster
-	$(RUN) tests/stages.py lint unit
+	$(RUN) tests/stages.py lint unit simulation
+
+.PHONY: simulate
+simulate: venv ## search SEEDS=100000 seeds for schedules that break a promise
+	$(RUN) -m tests.simulation.simulate --seeds $(or $(SEEDS),100000) --first $(or $(FIRST),0)
 
 .PHONY: format
 format: venv ## format the code

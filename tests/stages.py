@@ -24,6 +24,7 @@ STAGES: dict[str, list[list[str]]] = {
     # Before the unit tests: it brings helm, without which those of the chart are skipped.
     "cluster": [[PYTHON, "-m", "localcluster", "up"]],
     "unit": [[PYTHON, "-m", "pytest", "-q", "tests/unit"]],
+    "simulation": [[PYTHON, "-m", "pytest", "-q", "tests/simulation"]],
     "images": [[PYTHON, "-m", "localcluster", "images"]],
     "localcluster": [[PYTHON, "-m", "pytest", "-q", "tests/localcluster"]],
     "integration": [[PYTHON, "-m", "pytest", "-q", "tests/integration"]],

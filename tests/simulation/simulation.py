@@ -1,0 +1,282 @@
+"""One simulated world, made and run from a seed: the same seed gives the same world and the same run, to the last line.
+
+The product's code is real wherever it decides or writes: decide and all around it, the informers, the agent's machine
+and requests, the Session, the checkpoint store. seams.py lists what is not.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from logging import LogRecord
+from random import Random
+from typing import Any
+
+import msgspec
+from understudy import protocol
+from understudy.checkpoint.format import STATE
+from understudy_contract.lease import decode_lease
+from understudy_contract.names import Env, rank_lease_name
+
+from tests.simulation.cluster import Cluster, Node
+from tests.simulation.controller import Operator
+from tests.simulation.faults import BY_NAME, WEIGHTS, heal
+from tests.simulation.invariants import Invariants, ViolationError
+from tests.simulation.network import Link, Network
+from tests.simulation.plan import CALM_AFTER_S, Plan, draw
+from tests.simulation.seams import installed
+from tests.simulation.server import Change, Json, Server
+from tests.simulation.timeline import SpinError, Timeline
+from tests.simulation.volume import Mount, Volume
+from tests.simulation.worker import Container, Machinery
+
+JOBS = "/apis/understudy.dev/v1alpha1/namespaces/default/trainingjobs"
+REACHED_WITHIN_S = 600.0
+"""After the last fault every job is through by then: what is left of it, a back-off of a minute and a wait for the
+floor of a minute, each several times over."""
+REST_S = (60.0, 90.0)
+"""After the last fault, when labels are looked at."""
+
+
+@dataclass(slots=True)
+class Outage:
+    """The last time in which the API server answered nobody."""
+
+    began_at: float = 0.0
+    ended_at: float = 0.0
+
+    @property
+    def length_s(self) -> float:
+        """How long it lasted."""
+        return self.ended_at - self.began_at
+
+
+class Simulation:
+    """A cluster with one TrainingJob, from its making to its end."""
+
+    job = "digits"
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.random = Random(plan.seed)
+        self.timeline = Timeline()
+        self.transcript: list[tuple[float, str, str]] = []
+        self.violation = ""
+        self.outage = Outage()
+        self.sent_twice_until = 0.0
+        self.server = Server(lambda: f"{self.timeline.now:.0f}")
+        self.network = Network(self.server, self.timeline, self.random)
+        self.volume = Volume(links=plan.links)
+        self.nodes = [self._node(number) for number in range(plan.nodes)]
+        modes = ["ReadWriteMany" if plan.shared else "ReadWriteOnce"]
+        self.cluster = Cluster(self.network, self.random, self.nodes, modes, self._start)
+        self.operators: dict[str, Operator | None] = {}
+        self.operator_links: dict[str, Link] = {}
+        self._phase = ""
+        self.server.observers.append(self._note)
+        self.invariants = Invariants(self)
+
+    def run(self) -> None:
+        """Live through it all; raises ViolationError."""
+        with installed(self.random, self._hear):
+            try:
+                self._begin()
+                while not self.is_over():
+                    if self.timeline.now > CALM_AFTER_S + REACHED_WITHIN_S:
+                        self.violate(
+                            f"the job is {self._phase or 'not begun'}, {REACHED_WITHIN_S:.0f} s after the last fault"
+                        )
+                    self.timeline.next()
+                    if self.violation:
+                        raise ViolationError(self.violation)
+                self.invariants.at_end()
+            except SpinError as error:
+                self.violate(str(error))
+            finally:
+                self._end()
+
+    def is_over(self) -> bool:
+        """Tell whether the job has succeeded."""
+        return self._phase == "Succeeded"
+
+    def say(self, who: str, text: str) -> None:
+        """Write a line of the transcript."""
+        self.transcript.append((self.timeline.now, who, text))
+
+    def violate(self, what: str) -> None:
+        """Take note of a promise that was broken, and stop here."""
+        self.violation = self.violation or what
+        raise ViolationError(what)
+
+    # What faults and invariants ask for
+
+    @property
+    def job_uid(self) -> str:
+        """The job's uid."""
+        job = self.server.find("trainingjobs", self.job)
+        assert job is not None
+        uid: str = job["metadata"]["uid"]
+        return uid
+
+    def containers(self) -> list[Container]:
+        """Give the containers that run."""
+        return [c for node in self.nodes for c in node.containers.values() if c.code is None]
+
+    def complete(self, rank: int) -> bool:
+        """Tell whether a rank, or the job, is complete."""
+        if self.is_over() or self.server.find("leases", rank_lease_name(self.job, rank)) is None:
+            return self.is_over()
+        release = decode_lease(self.server.raw("leases", rank_lease_name(self.job, rank))).current_release
+        return release is not None and release.reason == "Completed"
+
+    def start_operator(self, name: str) -> None:
+        """Start a replica of the operator."""
+        link = self.operator_links.setdefault(name, Link(self.timeline))
+        rate, error_s = self._clock()
+        self.operators[name] = Operator(self.network, link, name, rate, error_s)
+        self.say(name, "starts")
+
+    def set_down(self, down: bool) -> None:
+        """Let the API server answer nobody, or again."""
+        if down and not self.network.down:
+            self.outage = Outage(self.timeline.now, float("inf"))
+        elif not down and self.network.down:
+            self.outage.ended_at = self.timeline.now
+        self.network.down = down
+
+    def cut_volume_power(self) -> None:
+        """Let the volume keep what is durable, and of the rest what chance keeps."""
+        self.volume.power_cut(self.random)
+        self.invariants.look_at_volume()
+
+    def damage_newest(self, rank: int) -> None:
+        """Change a byte of the newest checkpoint of a rank, if enough are kept that a whole one is left."""
+        found = self.invariants.store(rank).newest(None, wait_s=0.0)
+        if found is None or self.plan.keep < 3 or found.location.name == "step-0":
+            return
+        self.say("fault", f"step {found.ref.step} of term {found.ref.term} of rank {rank} is damaged")
+        self.volume.damage(found.location / STATE, _flip)
+        self.invariants.ranks[rank].damaged = True
+
+    # Making, and the end
+
+    def _begin(self) -> None:
+        self.server.post("user", JOBS, _job(self.job, self.plan))
+        for number in range(self.plan.operators):
+            self.start_operator(f"operator-{number}")
+        for at, name in self.plan.faults:
+            self.timeline.at(at, BY_NAME[name], self)
+        self.timeline.at(CALM_AFTER_S, heal, self)
+        for after_s in REST_S:
+            self.timeline.at(CALM_AFTER_S + after_s, self.invariants.at_rest)
+
+    def _end(self) -> None:
+        for operator in self.operators.values():
+            if operator is not None:
+                operator.process.kill()
+        for container in self.containers():
+            container.kill()
+
+    def _node(self, number: int) -> Node:
+        mount = Mount(self.volume, lambda: self.timeline.now, self.plan.cache_s, self._sent_twice)
+        return Node(f"node-{number}", Link(self.timeline), mount, *self._clock())
+
+    def _clock(self) -> tuple[float, float]:
+        """Draw how fast a machine's clocks run, and by how much its wall clock is wrong."""
+        return self.random.choice((1.0, 1.0, 0.97, 1.03)), self.random.choice((0.0, 0.0, 0.3, -20.0, 90.0))
+
+    def _sent_twice(self) -> bool:
+        return self.timeline.now < self.sent_twice_until and self.random.random() < 0.3
+
+    def _start(self, node: Node, pod: Json) -> Container:
+        trainer = next(c for c in pod["spec"]["containers"] if c["name"] == "trainer")
+        environment = {entry["name"]: entry.get("value", "") for entry in trainer["env"]}
+        environment[Env.POD_UID] = pod["metadata"]["uid"]
+        around = Machinery(
+            network=self.network,
+            link=node.link,
+            mount=node.mount,
+            rate=node.rate,
+            wall_error_s=node.wall_error_s,
+            script=self.plan.script,
+            say=self.say,
+            heard=self._heard,
+            failed=self.invariants.on_failure,
+            exited=partial(self._exited, node),
+        )
+        return Container(around, pod["metadata"]["name"], pod["metadata"]["uid"], environment)
+
+    # What is heard
+
+    def _heard(self, container: Container, message: protocol.FromTrainer) -> None:
+        self.say(container.name, f"trainer: {_brief(message)}")
+        self.invariants.on_message(container, message)
+
+    def _exited(self, node: Node, container: Container) -> None:
+        self.say(container.name, f"its container ends with {container.code} {container.message}")
+        self.invariants.on_exit(container)
+        self.cluster.ended(node, container)
+
+    def _hear(self, record: LogRecord) -> None:
+        text = record.getMessage()
+        if record.exc_info is not None and record.exc_info[1] is not None:
+            self.violate(f"invariant 11: {text} {record.exc_info[1]!r}")
+        self.say("operator", text)
+
+    def _note(self, change: Change) -> None:
+        if change.resource == "trainingjobs" and change.new is not None:
+            self._phase = change.new.get("status", {}).get("phase", "")
+        if change.resource == "events" or (change.resource == "leases" and not change.who.startswith("operator")):
+            return
+        verb = "makes" if change.old is None else "removes" if change.new is None else "changes"
+        text = f"{verb} {change.resource}/{change.name}"
+        match change.resource:
+            case "leases" if change.new is not None:
+                spec = change.new["spec"]
+                text += f": {spec.get('holderIdentity')} in term {spec.get('leaseTransitions')}"
+            case "pods" if change.new is not None:
+                meta, phase = change.new["metadata"], change.new["status"]["phase"]
+                role = meta["labels"].get("understudy.dev/role", "without a role")
+                text += f": {phase}, {role}{', is to end' if meta.get('deletionTimestamp') else ''}"
+            case "trainingjobs" if change.new is not None:
+                text += f": {self._phase}"
+        self.say(change.who, text)
+
+
+def simulate(seed: int, faults: Mapping[Callable[..., None], int] = WEIGHTS) -> Simulation:
+    """Run a seed to its end; raises ViolationError, whose `simulation` has the transcript."""
+    simulation = Simulation(draw(seed, {fault.__name__: weight for fault, weight in faults.items()}))
+    try:
+        simulation.run()
+    except ViolationError as violation:
+        violation.add_note(f"seed {seed}")
+        simulation.violation = simulation.violation or str(violation)
+    return simulation
+
+
+def _brief(message: protocol.FromTrainer) -> str:
+    text = str(message)
+    return text.partition("digest=")[0] + text[text.find("digest=") + 8 :][:6] if "digest=" in text else text
+
+
+def _flip(data: bytearray) -> None:
+    data[-1] ^= 1
+
+
+def _job(name: str, plan: Plan) -> bytes:
+    body: dict[str, Any] = {
+        "metadata": {"name": name, "generation": 1},
+        "spec": {
+            "ranks": plan.ranks,
+            "redundancy": plan.redundancy,
+            "template": {"spec": {"containers": [{"name": "trainer", "command": ["train"]}]}},
+            "checkpoint": {"keep": plan.keep},
+            "failover": {
+                "leaseDurationSeconds": plan.lease_s,
+                "handOverSeconds": plan.hand_over_s,
+                "progressDeadlineSeconds": plan.progress_s,
+                "startupDeadlineSeconds": 100,
+                "maxFailuresWithoutProgress": 1000,
+            },
+        },
+    }
+    return msgspec.json.encode(body)

@@ -1,0 +1,63 @@
+"""Thousands of worlds, each from a seed: no schedule of faults breaks a promise, and each can be seen again."""
+
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation import simulate as command
+from tests.simulation.faults import WEIGHTS
+from tests.simulation.plan import draw
+from tests.simulation.simulation import Simulation, simulate
+
+SEEDS = 2000
+BATCH = 100
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
+def test_no_seed_breaks_a_promise(first: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.search(first, BATCH, brief=False) == 0, capsys.readouterr().out
+
+
+def test_every_fault_is_drawn() -> None:
+    weights = {fault.__name__: weight for fault, weight in WEIGHTS.items()}
+    drawn = {name for seed in range(SEEDS) for _, name in draw(seed, weights).faults}
+    assert drawn == weights.keys()
+
+
+def test_a_world_without_faults_needs_one_term() -> None:
+    for seed in range(40):
+        found = simulate(seed, faults={})
+        assert not found.violation
+        assert all(list(rank.holders) == [1] for rank in found.invariants.ranks)
+
+
+def test_a_seed_replays_exactly_whatever_python_hashes() -> None:
+    seeds = range(0, 120, 3)
+    here = [_transcript(simulate(seed)) for seed in seeds]
+    gc.collect()
+    assert here == [_transcript(simulate(seed)) for seed in seeds]
+    code = f"from tests.simulation.test_simulation import print_transcripts; print_transcripts({list(seeds)})"
+    for hashing in ("1", "2"):
+        ran = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONHASHSEED": hashing},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ran.stdout == "".join(here)
+
+
+def print_transcripts(seeds: list[int]) -> None:
+    """Print what a run of these seeds was, for another process to compare."""
+    for seed in seeds:
+        sys.stdout.write(_transcript(simulate(seed)))
+
+
+def _transcript(simulation: Simulation) -> str:
+    return "".join(f"{at!r} {who} {text}\n" for at, who, text in simulation.transcript)
