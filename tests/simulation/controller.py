@@ -43,6 +43,7 @@ class Operator:
             process.create_task(informer.run())
         process.create_task(self._world.keep_contact())
         process.create_task(reconciler.run())
+        process.create_task(reconciler.lead())  # without election: replicas that all act must be safe, too
         process.create_task(self._kopf())
 
     async def _kopf(self) -> None:
