@@ -48,10 +48,13 @@ class Stream:
         self._closed = False
 
     def __iter__(self) -> Iterator[bytes]:
-        for line in self._response:
-            if self._closed:  # the shutdown takes the TLS layer off: what is read after it is cipher text
-                return
-            yield line
+        try:
+            for line in self._response:
+                if self._closed:  # the shutdown takes the TLS layer off: what is read after it is cipher text
+                    return
+                yield line
+        finally:
+            self._response.close()
 
     def close(self) -> None:
         """Hang up."""

@@ -16,13 +16,17 @@ UP_FOR_ELECTION: Final = -math.inf
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """How long each may take. The defaults let a follower act 3 s after the leader died, for one request a second."""
+    """How long each may take.
 
-    lease_s: int = 3
+    The defaults let a follower act 5 s after the leader died, for one request a second, and a leader lead on while the
+    API server takes two seconds for each call.
+    """
+
+    lease_s: int = 5
     """A record that stands still for so long is up for election. Whole seconds: the API's unit."""
-    deadline_s: float = 2.0
+    deadline_s: float = 4.5
     """A leader that could not renew for so long begins nothing more; what is under way has until the end of the lease.
-    An API server that answers within a second is never too slow."""
+    An API server that answers in less than half of it is never too slow: a renewal counts from when it was sent."""
     renewal_s: float = 1.0
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from testbed import Testbed
 from testbed.kube import parse_time, wall
+from testbed.slow_api import slow_api
 from tests.e2e import jobs, see
 
 pytestmark = pytest.mark.cluster
@@ -55,3 +56,53 @@ def test_an_outage_of_the_api_server_costs_no_primary(cutoff: Testbed, outage_s:
         timeout_s=see.WAIT_S,
         what="steps that were taken during the outage, in the log",
     )
+
+
+def test_an_outage_of_a_minute_under_load_stops_nobody_and_costs_nothing(bed: Testbed) -> None:
+    names = [f"loaded-{index}" for index in range(3)]
+    for name in names:
+        bed.apply(jobs.job(name, ranks=2, lease_s=LEASE_S, arguments={"save_every": 50, "pace": 0.05}))
+    before = {name: [(state.term, state.primary) for state in bed.wait_settled(name)] for name in names}
+    pods = {pod.uid for pod in bed.world.pods.values()}
+    logs = [bed.logs.of(bed.primary(name, rank).name) for name in names for rank in range(2)]
+    with bed.cluster.api_outage():
+        began = wall()
+        time.sleep(60)  # so long is the fault
+        ended = wall()
+    settled = {name: [(state.term, state.primary) for state in bed.wait_settled(name)] for name in names}
+    bed.wait_until(
+        lambda: all(
+            lease.renew_time is not None and parse_time(lease.renew_time) > ended + 5 * LEASE_S
+            for lease in bed.world.leases.values()
+        ),
+        timeout_s=see.WAIT_S,
+        what="renewals for five leases after the outage",
+    )
+    assert {name: [term for term, _ in state] for name, state in settled.items()} == {
+        name: [term for term, _ in state] for name, state in before.items()
+    }
+    assert {pod.uid for pod in bed.world.pods.values()} == pods
+    assert [bed.status(name)["failoverCount"] for name in names] == [0, 0, 0]
+    bed.wait_until(
+        lambda: all(any(ended - 10 < step.at < ended for step in log.steps) for log in logs),
+        timeout_s=see.WAIT_S,
+        what="steps of every rank at the end of the outage, in the logs",
+    )
+    assert all(any(began < step.at < began + 10 for step in log.steps) for log in logs)
+
+
+def test_an_api_server_that_takes_two_seconds_for_each_call_costs_no_primary(bed: Testbed) -> None:
+    names = {"short": LEASE_S, "usual": 10}
+    for name, lease_s in names.items():
+        bed.apply(jobs.job(name, lease_s=lease_s, arguments={"save_every": 50, "pace": 0.05}))
+    for name in names:
+        bed.wait_settled(name)
+    pods = {pod.uid for pod in bed.world.pods.values()}
+    with slow_api(bed, 2.0) as seen:
+        time.sleep(45)  # so long is the fault
+    assert seen.connections > 4, "agents and operators went through the slow way"
+    for name in names:
+        (state,) = bed.wait_settled(name)
+        assert state.term == 1
+    assert {pod.uid for pod in bed.world.pods.values()} == pods
+    assert [bed.status(name)["failoverCount"] for name in names] == [0, 0]

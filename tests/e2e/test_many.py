@@ -74,6 +74,11 @@ def test_a_redundant_pod_that_dies_while_it_is_promoted_is_followed_by_the_next(
     last = faults.KILL_TRAINER.aim(bed, bed.primary(JOB, 0))
     last()
     strikes[0]()
+    bed.wait_until(
+        lambda: any("firstStepAt" in entry for entry in bed.status(JOB).get("failovers", [])),
+        timeout_s=see.WAIT_S,
+        what="a failover that ended in a step",
+    )
     bed.wait_settled(JOB)
     status = bed.status(JOB)
     assert 1 <= status["failoverCount"] <= 2
@@ -96,16 +101,13 @@ def test_a_primary_that_is_preempted_hands_over(bed: Testbed) -> None:
     bed.wait_settled(JOB)
     primary = bed.primary(JOB, 0)
     capacity = bed.kube.get(f"/api/v1/nodes/{primary.node}")["status"]["allocatable"]["cpu"]
-    name = f"first-{bed.namespace}"
-    classes = "/apis/scheduling.k8s.io/v1/priorityclasses"
-    bed.kube.create(classes, {"metadata": {"name": name}, "value": 1_000_000})
     try:
         whole = f"{int(capacity) * 1000 - 5}m"
         container = {"name": "greedy", "image": jobs.WORKER_IMAGE, "command": ["sleep", "3600"]}
         body = {
             "metadata": {"name": "greedy"},
             "spec": {
-                "priorityClassName": name,
+                "priorityClassName": "system-cluster-critical",
                 "nodeSelector": {"kubernetes.io/hostname": primary.node},
                 "containers": [{**container, "resources": {"requests": {"cpu": whole}}}],
             },
@@ -114,8 +116,7 @@ def test_a_primary_that_is_preempted_hands_over(bed: Testbed) -> None:
         entry = failover_of(bed, 2)
         assert (entry["cause"], entry["lostSteps"], entry["cold"]) == ("PodDeleted", 0, False)
     finally:
-        bed.delete_pod("greedy", grace_s=0)
-        bed.kube.delete(f"{classes}/{name}")
+        bed.kube.delete(f"/api/v1/namespaces/{bed.namespace}/pods/greedy", gracePeriodSeconds=0)
     bed.wait_settled(JOB)
     finishes(bed)
 
