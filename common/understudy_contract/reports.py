@@ -87,6 +87,7 @@ class Notice(msgspec.Struct, frozen=True):
     """One sentence of a worker for the job's Events."""
 
     reason: str
+    """An EventReason, or one that a later worker knows."""
     message: str
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final, assert_never
 
 import msgspec
 from understudy_contract import names
+from understudy_contract.events import EventReason
 from understudy_contract.lease import encode, micro_time
 from understudy_contract.names import Annotation, Label
 from understudy_kube.client import Api, ApiError, Conflict, Invalid, NotFound
@@ -28,7 +29,6 @@ from understudy_operator.core.actions import (
     DeleteJob,
     DeletePod,
     Emit,
-    EventReason,
     GiveUp,
     KeepBudgets,
     OpenRank,
@@ -228,7 +228,7 @@ class Actor:
             self._world.suspect(action.suspect_node)
         if action.loss:
             message = f"Rank {action.rank}, redundant: {action.loss}. {name} takes its place."
-            await self._emit(job, Emit(f"slot {name}", True, EventReason.REDUNDANT_LOST, message), memo, now)
+            await self._emit(job, Emit(f"slot {name}", EventReason.REDUNDANT_LOST, message), memo, now)
 
     async def _vacate(self, job: Job, action: Vacate, memo: Memo) -> None:
         lease = action.lease

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 from understudy_contract import names
+from understudy_contract.events import EventReason
 from understudy_contract.names import Label
 from understudy_kube.client import Api, Conflict, NotFound
 
-from understudy_operator.core.actions import EventReason
 from understudy_operator.core.model import Job
 from understudy_operator.objects import ClaimObject
 

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 from understudy_contract import names
+from understudy_contract.events import event_type
 from understudy_contract.lease import micro_time
 from understudy_kube.client import Api, Conflict, Forbidden, Invalid, NotFound
 
@@ -38,7 +39,7 @@ async def post(api: Api, job: Job, event: Emit, now: Now) -> None:
             "namespace": job.namespace,
             "uid": job.uid,
         },
-        "type": "Warning" if event.warning else "Normal",
+        "type": event_type(event.reason),
         "reason": event.reason,
         "message": event.message[:MESSAGE_MAX_CHARS],
         "firstTimestamp": stamp,

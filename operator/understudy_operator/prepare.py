@@ -9,10 +9,11 @@ from contextlib import suppress
 
 import msgspec
 from understudy_contract import names
+from understudy_contract.events import EventReason
 from understudy_kube.client import Api, ApiError, Conflict, Forbidden, NotFound
 
 from understudy_operator import children
-from understudy_operator.core.actions import CreatePod, EventReason, Placement
+from understudy_operator.core.actions import CreatePod, Placement
 from understudy_operator.core.model import Job
 from understudy_operator.creation import TroubleError, ensure, made_for, owned_by
 

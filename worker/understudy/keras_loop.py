@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import keras
 import tensorflow as tf
+from understudy_contract.events import EventReason
 
 from understudy.epochs import Epochs, Validation
 from understudy.errors import NotStarted
@@ -175,7 +176,7 @@ class KerasLoop:
             f"batch(step={index}) has {_describe(shapes)} where earlier batches had {_describe(self._shapes or ())}: "
             "TensorFlow traces the model anew for it, which can take as long as a first step; drop or pad odd batches"
         )
-        self._session.notice("BatchShapeChanged", text)
+        self._session.notice(EventReason.BATCH_SHAPE_CHANGED, text)
 
 
 def _describe(shapes: Shapes) -> str:

@@ -132,7 +132,7 @@ class Notice(_Message, frozen=True):
     """One sentence for the job's Events; training goes on."""
 
     reason: str
-    """CamelCase: CheckpointDamaged, CheckpointFailed, …"""
+    """An EventReason."""
     message: str
 
 

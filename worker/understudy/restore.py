@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from understudy_contract.events import EventReason
 from understudy_contract.names import Resume
 from understudy_contract.reports import CheckpointRef
 
@@ -30,7 +31,11 @@ class Restorer:
     """Loads checkpoints for one session, and knows the one that is loaded."""
 
     def __init__(
-        self, store: RankStore, context: Context, load: Callable[[Checkpoint], None], notice: Callable[[str, str], None]
+        self,
+        store: RankStore,
+        context: Context,
+        load: Callable[[Checkpoint], None],
+        notice: Callable[[EventReason, str], None],
     ) -> None:
         """Restore from `store` with `load`; `notice(reason, sentence)` reports what was skipped."""
         self._store = store
@@ -82,11 +87,13 @@ class Restorer:
                 if (newest := left.newest()) is not None:
                     self._load(newest)
                     self.inherited = replace(newest, tensors={})
-                    self._notice("Inherited", f"going on from step {newest.ref.step} of an earlier job, {left.path}")
+                    self._notice(
+                        EventReason.INHERITED, f"going on from step {newest.ref.step} of an earlier job, {left.path}"
+                    )
                     return
             elif (ref := left.peek()) is not None:
                 self._notice(
-                    "NotInherited",
+                    EventReason.NOT_INHERITED,
                     f"an earlier job of this name left step {ref.step} in {left.path}; this one starts from step 0 "
                     "beside it, since spec.checkpoint.resume is Never: remove that folder when nobody needs it",
                 )
@@ -103,7 +110,7 @@ class Restorer:
         if newest is None:
             return
         for sentence in newest.damaged:
-            self._notice("CheckpointDamaged", sentence)
+            self._notice(EventReason.CHECKPOINT_DAMAGED, sentence)
         self.inherited = None
         if newest.ref != loaded:
             self.take(newest)

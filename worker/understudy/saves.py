@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from understudy_contract.events import EventReason
 from understudy_contract.reports import CheckpointRef
 
 from understudy.checkpoint import AsyncSaver, TermWriter
@@ -109,4 +110,4 @@ class Saves:
         self._reported.add(kind)
         sentence = str(error) if isinstance(error, UnderstudyError) else f"{type(error).__name__}: {error}"
         say(f"a save failed, training goes on: {sentence}")
-        self._tell(Notice("CheckpointFailed", sentence))
+        self._tell(Notice(EventReason.CHECKPOINT_FAILED, sentence))

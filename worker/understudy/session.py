@@ -20,6 +20,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
+from understudy_contract.events import EventReason
+
 from understudy import __version__
 from understudy.checkpoint import Checkpoint, RankStore, TermWriter
 from understudy.context import Context, read_context
@@ -255,7 +257,7 @@ class Session:
             except VolumeTrouble as trouble:
                 if self._link is None or time.monotonic() + pause_s > give_up_at:
                     raise
-                self.notice("VolumeTrouble", f"term {order.term} cannot begin yet, trying on: {trouble}")
+                self.notice(EventReason.VOLUME_TROUBLE, f"term {order.term} cannot begin yet, trying on: {trouble}")
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, OPEN_PAUSE_MAX_S)
 
@@ -291,7 +293,7 @@ class Session:
     def _compare_facts(self, recorded: Mapping[str, Any]) -> None:
         if differs := differences(recorded, self._recorded_facts):
             self.notice(
-                "NotExact",
+                EventReason.NOT_EXACT,
                 f"exactness is off, the training itself is not: {'; '.join(differs)}. Results are bit for bit "
                 "repeatable only with one image, one number of threads and one type of CPU",
             )
@@ -319,7 +321,8 @@ class Session:
         say(f"superseded by term {term}")
         raise SupersededExit(term)
 
-    def notice(self, reason: str, message: str) -> None:
+    def notice(self, reason: EventReason, message: str) -> None:
+        """Say a sentence in the log and in an Event of the job; training goes on."""
         say(message)
         self._tell(Notice(reason, message))
 

@@ -9,6 +9,7 @@ import queue
 from collections.abc import Callable
 from typing import Final
 
+from understudy_contract.events import EventReason
 from understudy_contract.reports import CheckpointRef
 
 from understudy.checkpoint import Checkpoint, RankStore
@@ -92,7 +93,7 @@ class Follower:
             self._take(self._store.load(ref))
         except CheckpointDamaged as damage:
             self._rejected.add(ref)
-            self._notice("CheckpointDamaged", str(damage))
+            self._notice(EventReason.CHECKPOINT_DAMAGED, str(damage))
             self._fall_back()
 
     def _fall_back(self) -> None:
@@ -121,10 +122,10 @@ class Follower:
         found = self._store.volume_id()
         if found == self._volume:
             return True
-        self._notice("VolumeMismatch", str(VolumeMismatch(self._volume, found)))
+        self._notice(EventReason.VOLUME_MISMATCH, str(VolumeMismatch(self._volume, found)))
         return False
 
-    def _notice(self, reason: str, message: str) -> None:
+    def _notice(self, reason: EventReason, message: str) -> None:
         if message not in self._said:
             self._once(message)
             self._link.send(Notice(reason, message))

@@ -3,7 +3,6 @@ resourceVersion)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from understudy_contract.lease import LeaseRecord
@@ -11,30 +10,6 @@ from understudy_contract.names import Rank, Role, Term
 from understudy_contract.reports import CheckpointRef, GivenUp, Promotion
 
 from understudy_operator.core.model import Aim, Pod
-
-
-class EventReason(StrEnum):
-    """Reasons of the operator's own Events."""
-
-    PROMOTED = "Promoted"
-    COLD_START = "ColdStart"
-    REDUNDANT_LOST = "RedundantLost"
-    SUSPENDED = "Suspended"
-    RESUMED = "Resumed"
-    COMPLETED = "Completed"
-    RANK_COMPLETED = "RankCompleted"
-    FAILED = "Failed"
-    SWITCHOVER_WAITS = "SwitchoverWaits"
-    SWITCHOVER_REFUSED = "SwitchoverRefused"
-    INVALID_TEMPLATE = "InvalidTemplate"
-    REFUSED = "Refused"
-    NAME_TAKEN = "NameTaken"
-    CLAIM_MISSING = "ClaimMissing"
-    CLAIM_PENDING = "ClaimPending"
-    CLAIM_REFUSED = "ClaimRefused"
-    POD_PENDING = "PodPending"
-    CONTROL_PLANE_DEGRADED = "ControlPlaneDegraded"
-    NOT_NODE_FAULT_TOLERANT = "NotNodeFaultTolerant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +195,8 @@ class Emit:
     """Post an Event, once per key."""
 
     key: str
-    warning: bool
     reason: str
+    """An EventReason, or one that a later worker knows."""
     message: str
 
 

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from understudy_contract.events import EventReason
 from understudy_contract.lease import micro_time
 from understudy_contract.reports import Cause, Phase
 
 from understudy_operator.core import budget
-from understudy_operator.core.actions import Action, Emit, EventReason
+from understudy_operator.core.actions import Action, Emit
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.deadlines import DEADLINE_EXCEEDED
 from understudy_operator.core.model import Now, Observation, Pod, RankView, Running, Waiting
@@ -135,24 +136,22 @@ def events(observation: Observation, now: Now) -> list[Action]:
     for (action, _), problem in observation.problems.items():
         if (action, problem.reason) not in told:  # a quota refuses the pods of all ranks alike
             told.add((action, problem.reason))
-            found.append(
-                Emit(f"problem {action} {problem.reason} {problem.since}", True, problem.reason, problem.message)
-            )
+            found.append(Emit(f"problem {action} {problem.reason} {problem.since}", problem.reason, problem.message))
     refused = _claim_refused(observation)
     if refused:
-        found.append(Emit("claim refused", True, EventReason.CLAIM_REFUSED, refused))
+        found.append(Emit("claim refused", EventReason.CLAIM_REFUSED, refused))
     claim = observation.claim
     if claim is not None and claim.bound and not claim.shared and not refused:
         tolerance = _node_fault_tolerant(observation, False)
-        found.append(Emit("one node", False, EventReason.NOT_NODE_FAULT_TOLERANT, tolerance.message))
+        found.append(Emit("one node", EventReason.NOT_NODE_FAULT_TOLERANT, tolerance.message))
     if observation.control_plane_degraded:
         said = _control_plane(observation)
-        found.append(Emit("control plane", True, EventReason.CONTROL_PLANE_DEGRADED, said.message))
+        found.append(Emit("control plane", EventReason.CONTROL_PLANE_DEGRADED, said.message))
     for view in observation.ranks:
         for pod in view.pods.values():
             stuck = _stuck(observation, pod)
             if stuck is not None and now.at >= pod.seen_since + (UNSCHEDULED_S if pod.scheduling else 0):
-                found.append(Emit(f"stuck {pod.name} {stuck.reason}", True, EventReason.POD_PENDING, stuck.message))
+                found.append(Emit(f"stuck {pod.name} {stuck.reason}", EventReason.POD_PENDING, stuck.message))
     return found
 
 
@@ -170,7 +169,7 @@ def _stuck(observation: Observation, pod: Pod) -> Finding | None:
         if claim is not None and not claim.bound:
             return Finding(
                 False,
-                EventReason.CLAIM_PENDING,
+                "ClaimPending",
                 f"Claim {claim.name} is not bound, so that pod {pod.name} cannot be scheduled: check its StorageClass, "
                 f"size and access modes with `kubectl describe pvc {claim.name}`. The scheduler says: {pod.scheduling}",
             )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from understudy_contract.events import EventReason
 from understudy_contract.lease import LeaseRecord
 from understudy_contract.names import Rank, Role, Term, pod_name
 from understudy_contract.reports import Phase
@@ -201,7 +202,7 @@ class Job:
 class Problem:
     """Why something could not be made, until somebody acts."""
 
-    reason: str
+    reason: EventReason
     message: str
     since: str
     """Wall clock of the first refusal, RFC 3339: for display, and to tell it from an earlier one."""

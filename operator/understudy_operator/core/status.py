@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from understudy_contract.events import EventReason
 from understudy_contract.reports import Heartbeat, Phase, Promotion
 
 from understudy_operator.core import budget, conditions
-from understudy_operator.core.actions import Action, Emit, EventReason, WriteStatus
+from understudy_operator.core.actions import Action, Emit, WriteStatus
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.deadlines import active_since
 from understudy_operator.core.model import Now, Observation, RankView
@@ -184,12 +185,7 @@ def _events(observation: Observation, status: Json, now: Now) -> list[Action]:
     for view in observation.ranks:
         leases = [lease for lease in (view.lease, *view.slots) if lease is not None]
         events += [
-            Emit(
-                f"notice {lease.record.holder} {note.message}",
-                True,
-                note.reason,
-                f"{lease.record.holder}: {note.message}",
-            )
+            Emit(f"notice {lease.record.holder} {note.message}", note.reason, f"{lease.record.holder}: {note.message}")
             for lease in leases
             if (note := lease.record.notice) is not None
         ]
@@ -198,23 +194,23 @@ def _events(observation: Observation, status: Json, now: Now) -> list[Action]:
             how = "Started {0} in its place: no redundant pod was ready" if promotion.cold else "Promoted {0}"
             message = f"Rank {view.rank}: {promotion.message}. {how.format(promotion.target)} (term {promotion.term})."
             reason = EventReason.COLD_START if promotion.cold else EventReason.PROMOTED
-            events.append(Emit(f"promotion {view.rank} {promotion.term}", True, reason, message))
+            events.append(Emit(f"promotion {view.rank} {promotion.term}", reason, message))
         if view.lease is not None and rank_complete(view) and _is_news(view.lease.record.renew_time, now):
             completed = True
             message = f"Rank {view.rank} has completed its training"
-            events.append(Emit(f"rank {view.rank} complete", False, EventReason.RANK_COMPLETED, message))
+            events.append(Emit(f"rank {view.rank} complete", EventReason.RANK_COMPLETED, message))
         given_up = view.lease.record.given_up if view.lease is not None else None
         if given_up is not None and _is_news(given_up.at, now):
             message = f"{given_up.message}. The job has failed; its checkpoints are kept."
-            events.append(Emit(f"rank {view.rank} given up", True, EventReason.FAILED, message))
+            events.append(Emit(f"rank {view.rank} given up", EventReason.FAILED, message))
     generation = observation.job.generation
     if status["phase"] == "Suspended":
         message = "Suspended: no pod runs. Set spec.suspend to false to go on from the newest checkpoints"
-        events.append(Emit(f"suspended {generation}", False, EventReason.SUSPENDED, message))
+        events.append(Emit(f"suspended {generation}", EventReason.SUSPENDED, message))
     elif observation.job.status.get("phase") == "Suspended" and not observation.job.policy.suspend:
-        events.append(Emit(f"resumed {generation}", False, EventReason.RESUMED, "Resumed: each rank gets a new pod"))
+        events.append(Emit(f"resumed {generation}", EventReason.RESUMED, "Resumed: each rank gets a new pod"))
     if status["phase"] == "Succeeded" and completed:
-        events.append(Emit("complete", False, EventReason.COMPLETED, "Every rank has completed its training"))
+        events.append(Emit("complete", EventReason.COMPLETED, "Every rank has completed its training"))
     return events + conditions.events(observation, now)
 
 

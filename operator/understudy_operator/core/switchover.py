@@ -6,9 +6,10 @@ annotation causes one switchover, whatever dies between two of the writes, and t
 redundant pod is ready. Does not guarantee that the successor is the pod that was ready then.
 """
 
+from understudy_contract.events import EventReason
 from understudy_contract.reports import Phase
 
-from understudy_operator.core.actions import Action, ClearSwitchover, DeletePod, Emit, EventReason, TakeSwitchover
+from understudy_operator.core.actions import Action, ClearSwitchover, DeletePod, Emit, TakeSwitchover
 from understudy_operator.core.completion import job_over, rank_complete
 from understudy_operator.core.model import Now, Observation, RankView
 from understudy_operator.core.succession import candidates
@@ -30,7 +31,7 @@ def switch_over(observation: Observation, view: RankView, now: Now) -> list[Acti
             return [DeletePod(primary, "its rank was asked to switch over")]
         return [TakeSwitchover(view.rank, lease.record)]
     waits = f"Rank {view.rank} is to switch over: waiting until its primary trains and a redundant pod is ready."
-    return [Emit(f"switchover {view.rank} {lease.record.term}", False, EventReason.SWITCHOVER_WAITS, waits)]
+    return [Emit(f"switchover {view.rank} {lease.record.term}", EventReason.SWITCHOVER_WAITS, waits)]
 
 
 def refuse(observation: Observation) -> list[Action]:
@@ -50,4 +51,4 @@ def refuse(observation: Observation) -> list[Action]:
     else:
         return []
     said = f"The annotation understudy.dev/switchover={asked} was removed: {why}."
-    return [Emit(f"switchover {asked} {why}", True, EventReason.SWITCHOVER_REFUSED, said), ClearSwitchover(asked)]
+    return [Emit(f"switchover {asked} {why}", EventReason.SWITCHOVER_REFUSED, said), ClearSwitchover(asked)]

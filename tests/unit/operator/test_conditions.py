@@ -1,6 +1,7 @@
 """Bad input and bad luck: each gets one sentence that says what is wrong and what to do."""
 
 import pytest
+from understudy_contract.events import EventReason
 from understudy_contract.reports import Notice
 from understudy_operator.core.model import Claim, Terminated, Waiting
 
@@ -92,7 +93,7 @@ def test_training_is_false_and_says_why(what: str) -> None:
 )
 def test_an_event_says_it_too(what: str, key: str, reason: str) -> None:
     event = BAD[what][0].events()[key]
-    assert (event.warning, event.reason) == (True, reason)
+    assert event.reason == reason
     assert event.message == BAD[what][0].condition("Training")["message"]
 
 
@@ -117,10 +118,11 @@ def test_an_image_without_the_agent_is_named_and_backed_off_from() -> None:
     assert scene.lease(RANK, failures=1).decide().promotions == ()
 
 
-def test_a_workers_notice_becomes_an_event() -> None:
-    scene = Scene().lease(RANK, notice=Notice("CheckpointFailed", "no space left on the volume"))
+@pytest.mark.parametrize("reason", [EventReason.CHECKPOINT_FAILED, "WhatOnlyALaterWorkerKnows"])
+def test_a_workers_notice_becomes_an_event(reason: str) -> None:
+    scene = Scene().lease(RANK, notice=Notice(reason, "no space left on the volume"))
     (event,) = scene.events().values()
-    assert (event.reason, event.message) == ("CheckpointFailed", "digits-0-0: no space left on the volume")
+    assert (event.reason, event.message) == (reason, "digits-0-0: no space left on the volume")
 
 
 @pytest.mark.parametrize(

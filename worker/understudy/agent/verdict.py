@@ -4,6 +4,7 @@ import signal
 from dataclasses import dataclass
 from typing import Final
 
+from understudy_contract.events import EventReason
 from understudy_contract.exits import ExitCode, ReleaseReason, describe_exit
 from understudy_contract.reports import Notice
 
@@ -89,7 +90,7 @@ def stalled(patience: Patience, step: int, script: str, trainer: Progress) -> La
 def not_called_yet(script: str) -> Notice:
     """Say that the SDK has not been heard of, once, while the script may still be starting."""
     return Notice(
-        "NotIntegratedYet",
+        EventReason.NOT_INTEGRATED_YET,
         f"the script {script} has not called understudy yet, after {HELLO_WITHIN_S:g} s; "
         "unless it is slow to start, call understudy.keras.train or Session.steps in it",
     )
