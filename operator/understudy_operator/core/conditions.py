@@ -49,8 +49,8 @@ def assess(observation: Observation, ready: int, desired: int, now: Now) -> dict
     paused = _suspended(observation) if observation.job.policy.suspend and not complete else None
     return {
         "Training": paused or _training(observation, complete, now),
-        "Redundant": paused or _redundant(observation, ready, desired, complete),
-        "NodeFaultTolerant": paused or _node_fault_tolerant(observation, complete),
+        "Redundant": paused or _redundant(observation, ready, desired, complete, now),
+        "NodeFaultTolerant": paused or _node_fault_tolerant(observation, complete, now),
         "Complete": Finding(
             complete,
             "Completed" if complete else "NotYet",
@@ -142,7 +142,7 @@ def events(observation: Observation, now: Now) -> list[Action]:
         found.append(Emit("claim refused", EventReason.CLAIM_REFUSED, refused))
     claim = observation.claim
     if claim is not None and claim.bound and not claim.shared and not refused:
-        tolerance = _node_fault_tolerant(observation, False)
+        tolerance = _node_fault_tolerant(observation, False, now)
         found.append(Emit("one node", EventReason.NOT_NODE_FAULT_TOLERANT, tolerance.message))
     if observation.control_plane_degraded:
         said = _control_plane(observation)
@@ -263,7 +263,7 @@ def _trains(view: RankView) -> bool:
     return alive and view.lease.record.current_release is None and view.lease.phase in (Phase.TRAINING, Phase.FINISHING)
 
 
-def _redundant(observation: Observation, ready: int, desired: int, complete: bool) -> Finding:
+def _redundant(observation: Observation, ready: int, desired: int, complete: bool, now: Now) -> Finding:
     if complete:
         return Finding(False, "Completed", "The training is over")
     if observation.job.policy.redundancy == 0:
@@ -279,6 +279,9 @@ def _redundant(observation: Observation, ready: int, desired: int, complete: boo
             if stuck is not None:
                 return stuck
             lease = view.slots[slot]
+            if lease is not None and pod is not None and lease.phase is Phase.READY and lease.silent(now.at):
+                silent = f"Redundant pod {pod.name} has not renewed its Lease for {lease.record.patience_s} s"
+                return Finding(False, "Silent", silent)
             if lease is not None and lease.record.failures > 0:
                 return Finding(
                     False,
@@ -289,7 +292,7 @@ def _redundant(observation: Observation, ready: int, desired: int, complete: boo
     return Finding(False, "Starting", f"{ready} of {desired} redundant pods are warm")
 
 
-def _node_fault_tolerant(observation: Observation, complete: bool) -> Finding:
+def _node_fault_tolerant(observation: Observation, complete: bool, now: Now) -> Finding:
     claim = observation.claim
     if complete:
         return Finding(False, "Completed", "The training is over")
@@ -303,18 +306,13 @@ def _node_fault_tolerant(observation: Observation, complete: bool) -> Finding:
             "that node stops the training until it returns. Use a ReadWriteMany volume to survive it.",
         )
     for view in observation.ranks:
-        if not rank_complete(view) and not _spread(view):
+        if not rank_complete(view) and not _spread(view, now):
             return Finding(
                 False, "SameNode", f"Rank {view.rank} has no warm redundant pod on another node than its primary"
             )
     return Finding(True, "OtherNodes", "Every rank has a warm redundant pod on another node than its primary")
 
 
-def _spread(view: RankView) -> bool:
-    for slot, lease in enumerate(view.slots):
-        pod = view.slot_pod(slot)
-        if lease is None or pod is None or view.primary is None or pod.deleting_since is not None or pod.ended:
-            continue
-        if lease.phase is Phase.READY and pod.node != view.primary.node:
-            return True
-    return False
+def _spread(view: RankView, now: Now) -> bool:
+    warm = [view.slot_pod(slot) for slot in range(len(view.slots)) if view.warm(slot, now.at)]
+    return view.primary is not None and any(pod is not None and pod.node != view.primary.node for pod in warm)

@@ -111,7 +111,7 @@ def _prepare(observation: Observation, now: Now) -> list[Action]:
     uid = observation.job.uid.encode()
     every_s = PREPARE_EVERY_S * (1 + zlib.crc32(uid) / 2**32)
     leases = [view.lease for view in observation.ranks if view.lease is not None and not rank_complete(view)]
-    if any(lease.acknowledged and now.at >= lease.silent_since + lease.record.patience_s for lease in leases):
+    if any(lease.acknowledged and lease.silent(now.at) for lease in leases):
         every_s = PREPARE_SILENT_S
     stale = observation.prepared_generation != observation.job.generation
     if now.at < observation.prepared_at + every_s and not stale:

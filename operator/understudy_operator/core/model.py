@@ -129,6 +129,10 @@ class Lease:
         beat = self.record.current_heartbeat
         return beat.phase if beat else None
 
+    def silent(self, at: float) -> bool:
+        """Tell whether the holder was not heard for a whole lease."""
+        return at >= self.silent_since + self.record.patience_s
+
 
 @dataclass(frozen=True, slots=True)
 class RankView:
@@ -155,6 +159,13 @@ class RankView:
         """The pod that serves a redundant slot; None for a slot whose pod was promoted or is gone."""
         lease = self.slots[slot]
         return self.pods.get(lease.record.holder) if lease is not None and self.serves(lease.record.holder) else None
+
+    def warm(self, slot: int, at: float) -> bool:
+        """Tell whether a redundant slot's pod is ready to take over, as far as it was heard lately."""
+        lease, pod = self.slots[slot], self.slot_pod(slot)
+        if lease is None or pod is None or pod.deleting_since is not None or pod.ended:
+            return False
+        return lease.phase is Phase.READY and lease.record.current_release is None and not lease.silent(at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Status, conditions and Events of a job, derived from its Leases and pods.
 
 Guarantees that a status which was lost is rebuilt from the Leases (but for failovers older than the last of each
-rank), that a terminating pod counts as nothing, and that a change of mere progress is written at most every
-PROGRESS_S. Wall-clock times are for display.
+rank), that a pod which is terminating or silent counts as nothing, and that a change of mere progress is written at
+most every PROGRESS_S. Wall-clock times are for display.
 """
 
 import math
@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from understudy_contract.events import EventReason
-from understudy_contract.reports import Heartbeat, Phase, Promotion
+from understudy_contract.reports import Heartbeat, Promotion
 
 from understudy_operator.core import budget, conditions
 from understudy_operator.core.actions import Action, Emit, WriteStatus
@@ -58,7 +58,7 @@ def _notable(status: Mapping[str, Any]) -> Json:
 
 def _status(observation: Observation, now: Now) -> Json:
     job = observation.job
-    ranks = [_rank(observation, view) for view in observation.ranks]
+    ranks = [_rank(observation, view, now) for view in observation.ranks]
     failovers = _failovers(observation)
     promotions = [v.lease.record.promotion for v in observation.ranks if v.lease and v.lease.record.promotion]
     complete = job_complete(observation)
@@ -96,7 +96,7 @@ def _phase(observation: Observation, complete: bool, found: Mapping[str, conditi
     return "Running" if whole else "Degraded"
 
 
-def _rank(observation: Observation, view: RankView) -> Json:
+def _rank(observation: Observation, view: RankView, now: Now) -> Json:
     # A Lease may have been deleted by hand: what was known of the rank is what it is opened anew from.
     known: Json = next((e for e in observation.job.status.get("ranks", ()) if e.get("rank") == view.rank), {})
     if view.lease is None:
@@ -127,10 +127,7 @@ def _rank(observation: Observation, view: RankView) -> Json:
         if lease is None or pod is None or pod.deleting_since is not None or pod.ended:
             continue
         beat = lease.record.current_heartbeat
-        item: Json = {
-            "pod": pod.name,
-            "ready": beat is not None and beat.phase is Phase.READY and not lease.record.current_release,
-        }
+        item: Json = {"pod": pod.name, "ready": view.warm(slot, now.at)}
         if beat is not None and beat.loaded is not None:
             item["loadedStep"] = beat.loaded.step
         entry["redundant"].append(item)

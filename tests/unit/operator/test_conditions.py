@@ -131,6 +131,7 @@ def test_a_workers_notice_becomes_an_event(reason: str) -> None:
         (Scene(), "True", "OtherNodes"),
         (Scene().pod(UNDERSTUDY, node="node-a"), "False", "SameNode"),
         (Scene().pod(UNDERSTUDY, container=ended()), "False", "SameNode"),
+        (Scene().lease(SLOT, silent_s=LEASE_S), "False", "SameNode"),
         (Scene(access="ReadWriteOnce"), "False", "ReadWriteOnce"),
         (Scene().given(claim=None), "False", "ClaimPending"),
     ],
@@ -146,6 +147,7 @@ def test_node_fault_tolerant(scene: Scene, status: str, reason: str) -> None:
         (Scene(), "True", "Ready"),
         (Scene(redundancy=0), "False", "NotRequested"),
         (Scene().gone(UNDERSTUDY), "False", "Starting"),
+        (Scene().lease(SLOT, silent_s=LEASE_S), "False", "Silent"),
         (Scene().beat(SLOT, none=True).lease(SLOT, failures=2), "False", "Failing"),
         (
             Scene().beat(SLOT, none=True).pod(UNDERSTUDY, node=None, container=None, scheduling=NO_NODE),

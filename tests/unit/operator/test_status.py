@@ -9,6 +9,7 @@ from understudy_contract.reports import FirstStep, Phase
 from understudy_operator.core.actions import WriteStatus
 
 from tests.unit.operator.builders import (
+    LEASE_S,
     NOW,
     PRIMARY,
     RANK,
@@ -98,6 +99,7 @@ class TestCounts:
             ("all is well", Scene(ranks=2), "2/2"),
             ("one is starting", Scene(ranks=2).beat(SLOT, phase=Phase.STARTING), "1/2"),
             ("one is terminating, and counts as nothing", Scene(ranks=2).pod(UNDERSTUDY, deleting_since=ago(1)), "1/2"),
+            ("one is silent, whoever is cut off", Scene(ranks=2).lease(SLOT, silent_s=LEASE_S), "1/2"),
             ("one has ended", Scene(ranks=2).pod(UNDERSTUDY, container=ended()), "1/2"),
             ("one gave up", Scene(ranks=2).released(SLOT, "ProcessExited", 1), "1/2"),
             ("none is wanted", Scene(redundancy=0), "0/0"),
