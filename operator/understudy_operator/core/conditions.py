@@ -220,15 +220,10 @@ def _rank_training(observation: Observation, view: RankView, now: Now) -> Findin
     if rank_complete(view):
         return None
     if view.primary is not None and _trains(view):
-        if now.at < view.lease.silent_since + record.patience_s:
-            return None
-        return Finding(
-            False,
-            "Silent",
-            f"Pod {record.holder} has not renewed its Lease for {record.patience_s} s. Its node is Ready and no "
-            "redundant pod is warm, so it is not replaced: delete it if it hangs.",
-        )
+        return _silent(observation, view.primary, record.patience_s) if view.lease.silent(now.at) else None
     if view.primary is not None:
+        if view.primary.deleting_since is not None and not view.primary.ended:
+            return Finding(False, "HandingOver", f"Pod {record.holder} was deleted: it saves, and hands over")
         stuck = _stuck(observation, view.primary)
         if stuck is not None:
             return stuck
@@ -255,6 +250,18 @@ def _failing(view: RankView) -> Finding | None:
         mend = "Mend the volume; what was saved is left as it is, and it is tried again with growing pauses."
         return Finding(False, "VolumeTrouble", f"Rank {view.rank} cannot begin; {record.promotion.message}. {mend}")
     return None
+
+
+def _silent(observation: Observation, pod: Pod, silent_s: int) -> Finding:
+    if observation.control_plane_degraded:
+        why = "No worker is heard: it is taken for cut off, not for dead, and is not replaced."
+    elif pod.node is not None and observation.nodes.get(pod.node, False):
+        why = "Its node is Ready and no redundant pod is warm, so it is not replaced: delete it if it hangs."
+    elif observation.one_node:
+        why = f"Node {pod.node} is not Ready, and its volume can be mounted on no other: bring the node back."
+    else:
+        why = "It is being replaced."
+    return Finding(False, "Silent", f"Pod {pod.name} has not renewed its Lease for {silent_s} s. {why}")
 
 
 def _trains(view: RankView) -> bool:

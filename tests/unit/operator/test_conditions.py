@@ -5,7 +5,18 @@ from understudy_contract.events import EventReason
 from understudy_contract.reports import Notice
 from understudy_operator.core.model import Claim, Terminated, Waiting
 
-from tests.unit.operator.builders import LEASE_S, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, a_problem, a_promotion, ended
+from tests.unit.operator.builders import (
+    LEASE_S,
+    PRIMARY,
+    RANK,
+    SLOT,
+    UNDERSTUDY,
+    Scene,
+    a_problem,
+    a_promotion,
+    ago,
+    ended,
+)
 
 NO_NODE = "0/2 nodes are available: 2 Insufficient cpu."
 
@@ -65,6 +76,21 @@ BAD = {
         starting().pod(PRIMARY, container=None, phase="Failed", reason="OutOfcpu").lease(RANK, failures=5, silent_s=0),
         "Ended",
         "was ended by its node (OutOfcpu)",
+    ),
+    "a primary that was deleted and saves": (
+        Scene().pod(PRIMARY, deleting_since=ago(3)),
+        "HandingOver",
+        "Pod digits-0-0 was deleted: it saves, and hands over",
+    ),
+    "a primary that is cut off with all others": (
+        Scene().lease(RANK, silent_s=LEASE_S).lease(SLOT, silent_s=LEASE_S).given(hushed={"node-a": 1, "node-b": 1}),
+        "Silent",
+        "taken for cut off, not for dead",
+    ),
+    "a primary on the only node that could run it, which is lost": (
+        Scene(redundancy=0, access="ReadWriteOnce").lease(RANK, silent_s=LEASE_S).given(nodes={"node-a": False}),
+        "Silent",
+        "Node node-a is not Ready, and its volume can be mounted on no other",
     ),
     "a primary that hangs with nobody to replace it": (
         Scene(redundancy=0).lease(RANK, silent_s=LEASE_S),
