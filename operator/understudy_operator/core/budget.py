@@ -22,7 +22,10 @@ BACKOFF_MAX_S: Final = 60.0
 def progressed(record: LeaseRecord) -> bool:
     """Tell whether a checkpoint has been committed since the rank was passed on last."""
     since = record.promotion.checkpoint if record.promotion else None
-    return record.floor is not None and record.floor.step > 0 and (since is None or record.floor > since)
+    floor = record.floor
+    if floor is None or floor.step == 0:
+        return False
+    return since is None or (floor.term, floor.step) > (since.term, since.step)
 
 
 def standing(record: LeaseRecord) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from understudy_contract.names import Resume, Role, Term, pod_name
-from understudy_contract.reports import Promotion
+from understudy_contract.reports import CheckpointRef, Promotion
 
 from understudy_operator.core.actions import OpenRank, RaiseTerm
 from understudy_operator.core.model import Observation, RankView, incarnation_of
@@ -64,6 +64,7 @@ def raise_term(view: RankView) -> list[RaiseTerm]:
 def _remembered(failover: Mapping[str, Any], rank: Mapping[str, Any]) -> Promotion:
     """Rebuild the record of a promotion from the status, whose counts must not begin anew."""
     wall = str(failover.get("promotedAt", ""))
+    reached = rank.get("checkpointStep")
     return Promotion(
         term=int(failover["term"]),
         source=str(failover.get("from", "")),
@@ -75,6 +76,8 @@ def _remembered(failover: Mapping[str, Any], rank: Mapping[str, Any]) -> Promoti
         promoted_at=wall,
         known_step=int(rank.get("step", 0)),
         known_step_exact=False,
+        # As it was last told: a checkpoint that the failures had not passed must not look like a new one.
+        checkpoint=CheckpointRef(int(rank.get("term", 0)), int(reached), "") if reached is not None else None,
         cold=bool(failover.get("cold", False)),
         failovers=int(rank.get("failovers", 1)),
         restarts=int(rank.get("restarts", 0)),

@@ -1,7 +1,8 @@
 """A rank whose Lease is gone, or older than the volume."""
 
+import pytest
 from understudy_contract.names import Term
-from understudy_contract.reports import Phase
+from understudy_contract.reports import Heartbeat, Phase
 from understudy_operator.core.actions import AssignSlot, CreatePod, OpenRank, RaiseTerm
 
 from tests.unit.operator.builders import PRIMARY, RANK, UNDERSTUDY, Scene, a_promotion, checkpoint, ended, of
@@ -34,6 +35,17 @@ def test_failovers_and_failures_are_not_counted_anew() -> None:
     assert promotion is not None
     assert (promotion.failovers, promotion.restarts, promotion.failures) == (3, 1, 2)
     assert (promotion.term, promotion.cause) == (2, "PodDeleted")
+
+
+@pytest.mark.parametrize(("step", "failures"), [(100, 2), (150, 0)])
+def test_failures_are_forgotten_for_a_checkpoint_that_is_newer_than_the_last_one_that_was_told(
+    step: int, failures: int
+) -> None:
+    history = a_promotion(failures=2, checkpoint=checkpoint(100))
+    order = opened(lost(Scene().lease(RANK, term=Term(2), promotion=history)))
+    beat = Heartbeat(pod=PRIMARY, term=order.term, phase=Phase.TRAINING, step=160, checkpoint=checkpoint(step, 2))
+    again = Scene().lease(RANK, term=order.term, promotion=order.promotion, heartbeat=beat)
+    assert again.written()["ranks"][0]["failuresWithoutProgress"] == failures
 
 
 def test_a_complete_rank_stays_complete_and_nothing_is_made_for_it() -> None:
