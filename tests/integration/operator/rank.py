@@ -1,8 +1,11 @@
 """One rank of a job at work, and what tests wait for in it."""
 
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from understudy_kube.client import Api
+from understudy_kube.client import Api, Invalid
 
 from tests.integration.operator.stage import Stage, Worker
 
@@ -34,6 +37,25 @@ class Rank:
 def role(pod: dict[str, Any]) -> tuple[str | None, str | None]:
     meta = pod["metadata"]
     return meta["labels"].get(ROLE), meta.get("annotations", {}).get(TERM)
+
+
+@asynccontextmanager
+async def heard(renew: Callable[[], Awaitable[object]], every_s: float = 0.5) -> AsyncIterator[None]:
+    """Let a worker renew again and again, until its Lease is another's."""
+
+    async def repeat() -> None:
+        with suppress(Invalid):
+            while True:
+                await renew()
+                await asyncio.sleep(every_s)
+
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def promoted(rank: Rank) -> dict[str, Any]:

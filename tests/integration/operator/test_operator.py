@@ -59,24 +59,6 @@ async def test_a_hand_over_moves_lease_label_and_service_and_loses_no_step(rank:
     assert [p["metadata"]["name"] for p in chosen] == ["job-0-1"]
 
 
-async def test_the_old_primary_has_lost_its_label_before_the_new_one_gets_it(rank: Rank, stage: Stage) -> None:
-    await rank.primary.renew(
-        Phase.TRAINING, step=12, release=Release(Term(1), ReleaseReason.PROCESS_EXITED, 137, "signal 9 (SIGKILL)")
-    )
-    new = await promoted(rank)
-    old = await stage.until("pods", "job-0-0", lambda p: role(p) == (None, None), "the old primary's label to go")
-    assert int(old["metadata"]["resourceVersion"]) > 0
-    assert role(new) == ("primary", "2")
-
-
-async def test_a_release_of_an_older_term_is_ignored(rank: Rank, stage: Stage) -> None:
-    stale = Release(Term(0), ReleaseReason.PROCESS_EXITED, 1, "long ago")
-    await rank.primary.renew(Phase.TRAINING, step=20, release=stale)
-    await rank.primary.train(30, 20)
-    await stage.until("trainingjobs", "job", lambda j: j["status"]["ranks"][0].get("checkpointStep") == 20, "step 20")
-    assert (await stage.lease("job-0")).term == 1
-
-
 async def test_an_ended_container_is_a_failover_with_its_last_words(rank: Rank, stage: Stage) -> None:
     await stage.end_pod("job-0-0", 1, "ValueError: batch 7 is empty")
     await promoted(rank)

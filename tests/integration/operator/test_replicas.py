@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,8 +13,8 @@ from understudy_operator.app import LEASE
 from tests.integration.operator.conftest import MakeOperator
 from tests.integration.operator.control_plane import SYSTEM, ControlPlane
 from tests.integration.operator.process import Operator
-from tests.integration.operator.rank import Rank, failover, promoted, role
-from tests.integration.operator.stage import WAIT_S, Stage, Worker
+from tests.integration.operator.rank import Rank, failover, heard, promoted, role
+from tests.integration.operator.stage import WAIT_S, Stage
 
 pytestmark = pytest.mark.cluster
 
@@ -83,25 +83,6 @@ async def said(operator: Operator, words: str, *, times: int = 1) -> None:
 
 
 @asynccontextmanager
-async def renewing(worker: Worker, checkpoint_step: int, every_s: float = 0.5) -> AsyncIterator[None]:
-    """Let a redundant worker be heard, until its slot is another's: it was promoted."""
-
-    async def renew() -> None:
-        with suppress(Invalid):
-            while True:
-                await worker.stand_by(checkpoint_step)
-                await asyncio.sleep(every_s)
-
-    task = asyncio.create_task(renew())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-@asynccontextmanager
 async def roles_fixed(control_plane: ControlPlane, stage: Stage) -> AsyncIterator[None]:
     """Let the API server refuse to change the role label of any pod of the namespace."""
     label = f"object.metadata.labels[?'{Label.ROLE}'].orValue('')"
@@ -163,7 +144,7 @@ async def test_a_primary_and_the_leader_that_fall_silent_at_once_are_both_replac
     await stage.create_job("job", failover={"leaseDurationSeconds": 6})
     rank = Rank(stage, api, "job")
     await rank.begin()
-    async with renewing(rank.redundant, 0):
+    async with heard(lambda: rank.redundant.stand_by(0)):
         await rank.primary.train(11, 0)
         await replicas.kill_leader()
         await promoted(rank)
