@@ -38,6 +38,11 @@ NAMESPACE: Final = "bench-failover"
 JOB: Final = "digits"
 STEPS: Final = 1_000_000
 SAVE_EVERY: Final = 100
+PROGRESS_DEADLINE_S: Final = 5
+"""Short, so that a stall is noticed while somebody waits for the result; a step takes 10 ms."""
+BUSY_STEP_S: Final = 0.1
+BUSY_LEASE_S: Final = 10
+EVERY: Final = (*faults.ALL, *faults.MORE)
 FAILED_RUNS_MAX: Final = 3
 """A run that could not be measured is told and left out; more of them, and something is broken."""
 
@@ -47,7 +52,7 @@ Results = dict[str, list[Failover]]
 def main() -> int:
     """Run the benchmark."""
     arguments = _arguments()
-    causes = [fault for fault in faults.ALL if fault.name in arguments.causes]
+    causes = [fault for fault in EVERY if fault.name in arguments.causes]
     screen = console()
     results: Results = {fault.name: [] for fault in causes}
     facts: dict[str, Any] = {}
@@ -60,7 +65,14 @@ def main() -> int:
         with Testbed(cluster, NAMESPACE) as testbed, ExitStack() as cleaning:
             facts, began = machine.facts(testbed.kube), machine.cpu_ticks()
             cleaning.callback(testbed.delete_namespace)
-            job = testbed.apply(jobs.digits(JOB, steps=STEPS, save_every=SAVE_EVERY, log_every=1))
+            body = jobs.digits(JOB, steps=STEPS, save_every=SAVE_EVERY, log_every=1)
+            body["spec"].setdefault("failover", {})["progressDeadlineSeconds"] = PROGRESS_DEADLINE_S
+            job = testbed.apply(body)
+            for index in range(arguments.beside):
+                testbed.apply(
+                    jobs.counting(f"beside-{index}", step_s=BUSY_STEP_S, log_every=1000, lease_s=BUSY_LEASE_S)
+                )
+            facts["busy_jobs_beside"] = arguments.beside
             for fault, run in ((fault, run) for fault in causes for run in range(arguments.runs)):
                 try:
                     result = one(testbed, job, run % len(testbed.world.ranks(job)), fault)
@@ -176,7 +188,7 @@ def _write(path: Path, facts: dict[str, Any], results: Results, failed: list[str
             "p50_s": percentile([f.took_s for f in found], 0.5),
             "p95_s": percentile([f.took_s for f in found], 0.95),
             "worst_s": max(f.took_s for f in found),
-            "goal_p50_s": next(f.goal_s for f in faults.ALL if f.name == name),
+            "goal_p50_s": next(f.goal_s for f in EVERY if f.name == name),
             "lost_steps_p50": percentile([f.lost_steps for f in found], 0.5),
             "lost_steps_worst": max(f.lost_steps for f in found),
             "legs_p50_s": {leg: percentile(known, 0.5) for leg in LEGS if (known := _known(found, leg))},
@@ -190,13 +202,14 @@ def _write(path: Path, facts: dict[str, Any], results: Results, failed: list[str
 
 
 def _arguments() -> argparse.Namespace:
-    names = [fault.name for fault in faults.ALL]
+    names = [fault.name for fault in EVERY]
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.failover", description="Time failovers, cause by cause."
     )
     parser.add_argument("--runs", type=int, default=20, help="runs for each cause (default: 20)")
     parser.add_argument("--causes", default=",".join(names), help=f"which ones (default: {','.join(names)})")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write all runs and the machine")
+    parser.add_argument("--beside", type=int, default=0, metavar="JOBS", help="busy jobs that train beside it")
     parser.add_argument("--keep-operator", action="store_true", help="use the operator that runs, as it is")
     found = parser.parse_args()
     found.causes = found.causes.split(",")

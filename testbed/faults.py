@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from understudy_contract.names import Annotation, Label
 from understudy_contract.reports import Cause
 
 from localcluster import Process
 from localcluster.processes import Identity
+from testbed import operator
 from testbed.errors import TestbedError
-from testbed.kube import PODS, wall
+from testbed.kube import JOBS, PODS, wall
 from testbed.pods import Pod
 from testbed.testbed import Testbed
 
@@ -124,6 +126,49 @@ def _partition(testbed: Testbed, pod: Pod) -> Trigger:
     return fire
 
 
+def _switchover(testbed: Testbed, pod: Pod) -> Trigger:
+    path = f"{JOBS.format(testbed.namespace)}/{pod.job}"
+    testbed.kube.get(path)
+
+    def fire() -> float:
+        at = wall()
+        testbed.kube.patch(path, {"metadata": {"annotations": {Annotation.SWITCHOVER: str(pod.rank)}}})
+        return at
+
+    return fire
+
+
+def _drain(testbed: Testbed, pod: Pod) -> Trigger:
+    selector = f"--pod-selector={Label.JOB}={pod.job}"
+    command = testbed.kubectl("drain", pod.node, "--delete-emptydir-data", "--timeout=120s", selector)
+
+    def fire() -> float:
+        at = wall()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return at
+
+    return fire
+
+
+def _uncordon(testbed: Testbed, node: str) -> None:
+    subprocess.run(testbed.kubectl("uncordon", node), check=True, stdout=subprocess.DEVNULL)
+
+
+def _kill_leader(testbed: Testbed, pod: Pod) -> Trigger:
+    name, _, _ = operator.pod(testbed.kube)
+    process = testbed.cluster.processes(operator.NAMESPACE, name)[0]
+    leader = Identity.of(process.pid)
+    if leader is None:
+        raise TestbedError(f"operator {name}: its process has just ended by itself")
+    kill_trainer = _send(1, signal.SIGKILL)(testbed, pod)
+
+    def fire() -> float:
+        leader.send(signal.SIGKILL)
+        return kill_trainer()
+
+    return fire
+
+
 def _start(testbed: Testbed, node: str) -> None:
     testbed.cluster.node(node).start()
 
@@ -146,8 +191,16 @@ KILL_TRAINER: Final = Fault(
     "kill-trainer", "SIGKILL of the trainer", Cause.PROCESS_EXITED, _send(1, signal.SIGKILL), 0.4
 )
 KILL_AGENT: Final = Fault("kill-agent", "SIGKILL of the agent", Cause.CONTAINER_EXITED, _send(0, signal.SIGKILL), 1.2)
-FREEZE_TRAINER: Final = Fault("freeze-trainer", "SIGSTOP of the trainer", Cause.STALLED, _send(1, signal.SIGSTOP), 60.5)
-"""The goal holds for the default progressDeadlineSeconds."""
+FREEZE_TRAINER: Final = Fault("freeze-trainer", "SIGSTOP of the trainer", Cause.STALLED, _send(1, signal.SIGSTOP), 5.5)
+"""The goal holds for a progressDeadlineSeconds of 5."""
+SWITCHOVER: Final = Fault("switchover", "annotation switchover", Cause.SWITCHOVER, _switchover, 0.5, lossless=True)
+DRAIN: Final = Fault(
+    "drain", "kubectl drain of the node", Cause.POD_DELETED, _drain, 0.6, lossless=True, undo=_uncordon
+)
+KILL_LEADER: Final = Fault(
+    "kill-leader", "SIGKILL of the leading operator and the trainer", Cause.PROCESS_EXITED, _kill_leader, 6.0
+)
+"""The goal is the operators' lease, 5 s, and half a second, and a failover."""
 POWER_CUT: Final = Fault(
     "power-cut", "power cut of the node", Cause.LEASE_EXPIRED, _power_cut, 3.5, node=True, undo=_start
 )
@@ -156,6 +209,8 @@ PARTITION: Final = Fault(
 )
 
 ALL: Final = (DELETE, KUBECTL_DELETE, FORCE_DELETE, KILL_TRAINER, KILL_AGENT, POWER_CUT, PARTITION)
+MORE: Final = (FREEZE_TRAINER, SWITCHOVER, DRAIN, KILL_LEADER)
+"""Planned moves, and what needs a setting or the operator itself."""
 
 
 @contextmanager

@@ -190,10 +190,10 @@ def _signal(testbed: Testbed, fault: Fault, old: Pod, at: float) -> float | None
     """Say when the failure was first known to anybody: the old pod's agent, or the API server."""
     log, world = testbed.logs.of(old.name), testbed.world
     match fault.name:
-        case "delete" | "kubectl-delete":
+        case "delete" | "kubectl-delete" | "switchover" | "drain":
             line = log.find("SIGTERM", since=at, agent=True)
             return line.at if line else world.pod_change(old.uid, lambda pod: pod.deleting, since=at)
-        case "kill-trainer":
+        case "kill-trainer" | "kill-leader" | "freeze-trainer":
             line = log.find("the trainer ended", since=at, agent=True)
             return line.at if line else None
         case "kill-agent":
