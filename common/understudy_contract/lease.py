@@ -82,8 +82,8 @@ class LeaseRecord:
     @property
     def floor(self) -> CheckpointRef | None:
         """The durable floor: the newest checkpoint that is known to be committed, from whomever it is known."""
-        reported = self.heartbeat.checkpoint if self.heartbeat else None
-        return max((ref for ref in (self.operator_floor, reported) if ref is not None), default=None)
+        said = [report.checkpoint for report in (self.heartbeat, self.release) if report is not None]
+        return max((ref for ref in (self.operator_floor, *said) if ref is not None), default=None)
 
     @property
     def floor_step(self) -> Step:
@@ -141,7 +141,6 @@ class LeaseObject(msgspec.Struct):
         """Interpret the annotations."""
         meta, spec = self.metadata, self.spec
         notes = meta.annotations
-        released = notes.get(Annotation.RELEASED)
         return LeaseRecord(
             name=meta.name,
             namespace=meta.namespace,
@@ -159,7 +158,7 @@ class LeaseObject(msgspec.Struct):
             given_up=_decode(GivenUp, notes.get(Annotation.GIVEN_UP)),
             operator_floor=_decode(CheckpointRef, notes.get(Annotation.FLOOR)),
             heartbeat=_decode(Heartbeat, notes.get(Annotation.HEARTBEAT)),
-            release=Release.decode(released) if released else None,
+            release=_decode(Release, notes.get(Annotation.RELEASED)),
             notice=_decode(Notice, notes.get(Annotation.NOTICE)),
             owner_uid=meta.owner_references[0].uid if meta.owner_references else "",
             labels=meta.labels,

@@ -3,7 +3,6 @@
 Times are wall-clock, RFC 3339, for display; who writes what is said in lease.py.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -129,8 +128,7 @@ class GivenUp(msgspec.Struct, frozen=True):
     """How often it had failed by then."""
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """A holder's own statement that it gives the Lease up."""
 
     term: Term
@@ -138,17 +136,10 @@ class Release:
     """A ReleaseReason, or one that a later release knows."""
     exit_code: int
     message: str = ""
+    checkpoint: CheckpointRef | None = None
+    """Newest commit, once more: a renewal that was overtaken may arrive later, and put an older heartbeat in place."""
 
     def encode(self) -> str:
-        """Render `<term>:<reason>:<exit code>:<message>`."""
-        return f"{self.term}:{self.reason}:{self.exit_code}:{self.message[:LAST_WORDS_MAX_CHARS]}"
-
-    @classmethod
-    def decode(cls, text: str) -> "Release | None":
-        """Parse `encode`'s form; None for anything else."""
-        term, _, rest = text.partition(":")
-        reason, _, rest = rest.partition(":")
-        code, _, message = rest.partition(":")
-        if not (term.isdigit() and reason and code.lstrip("-").isdigit()):
-            return None
-        return cls(Term(int(term)), reason, int(code), message)
+        """Render the annotation, its message cut."""
+        cut = msgspec.structs.replace(self, message=self.message[:LAST_WORDS_MAX_CHARS])
+        return msgspec.json.encode(cut).decode()

@@ -34,6 +34,9 @@ FIRST = {
 """Annotations of a rank's Lease as the first release writes them."""
 
 
+LATER_RELEASE = '{"term":2,"reason":"Invented","exitCode":9,"message":"in a later release","invented":1}'
+
+
 def lease(annotations: dict[str, str]) -> bytes:
     meta = {"name": "digits-0", "namespace": "n", "uid": "u", "resourceVersion": "7", "annotations": annotations}
     spec = {"holderIdentity": "digits-0-1", "leaseTransitions": 2, "leaseDurationSeconds": 10}
@@ -65,7 +68,7 @@ def test_what_a_later_release_adds_is_passed_over() -> None:
 
 
 def test_a_reason_that_a_later_worker_gives_is_at_least_an_end() -> None:
-    record = decode_lease(lease({str(Annotation.RELEASED): "2:Invented:9:in a later release"}))
+    record = decode_lease(lease({str(Annotation.RELEASED): LATER_RELEASE}))
     release = record.current_release
     assert release is not None
     assert (release.reason, release.exit_code, release.message) == ("Invented", 9, "in a later release")

@@ -9,7 +9,7 @@ from typing import Final
 
 from understudy_contract.exits import ReleaseReason
 from understudy_contract.names import Term
-from understudy_contract.reports import Release
+from understudy_contract.reports import CheckpointRef, Release
 
 from understudy.agent.model import DEFAULT_DURATION_S, QUICK_RETRY_S, RELEASE_WAIT_S, RETRY_S
 from understudy.agent.verdict import LastWords
@@ -60,11 +60,10 @@ class Held:
         self._urgent = True
         self._overtake_at = now + RELEASE_WAIT_S
 
-    @property
-    def release(self) -> Release | None:
-        """The release to write, in the term that is held now."""
+    def release(self, checkpoint: CheckpointRef | None) -> Release | None:
+        """Compose the release to write, in the term that is held now."""
         words = self.words
-        return Release(self.term, words.reason, words.code, words.message) if words is not None else None
+        return Release(self.term, words.reason, words.code, words.message, checkpoint) if words is not None else None
 
     def wants(self, now: float) -> bool:
         """Say whether a renewal is to be sent now."""

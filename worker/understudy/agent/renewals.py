@@ -51,7 +51,7 @@ class Renewals:
         held.sent(self._number, now)
         beat = self.progress.beat(self.pod, held.term, step, primary=primary)
         beat = msgspec.structs.replace(beat, duration_s=held.duration_s)
-        return Renew(held.name, self._number, beat, held.timeout_s, held.release, notice)
+        return Renew(held.name, self._number, beat, held.timeout_s, held.release(self.progress.checkpoint), notice)
 
     def on_answer(self, answer: Renewed | RenewalFailed, now: float) -> str | None:
         """Take an answer in; give a line for the log when health changes."""
