@@ -28,6 +28,7 @@ STUCK_REASONS: Final = frozenset(
     }
 )
 """Reasons of a waiting container that do not pass by themselves (the kubelet's names)."""
+CONTROL_PLANE: Final = "ControlPlaneDegraded"
 UNSCHEDULED_S: Final = 10.0
 """A pod that finds no node for this long is worth an Event: until its volume is bound, every first pod finds none."""
 
@@ -57,7 +58,7 @@ def assess(observation: Observation, ready: int, desired: int, now: Now) -> dict
             "Every rank has completed its training" if complete else "Not every rank has completed its training",
         ),
         "Failed": Finding(False, "NotFailed", "No rank has been given up"),
-        "ControlPlaneDegraded": _control_plane(observation),
+        CONTROL_PLANE: _control_plane(observation),
     }
 
 
@@ -100,7 +101,7 @@ def _failed(observation: Observation) -> dict[str, Finding]:
         "NodeFaultTolerant": over,
         "Complete": Finding(False, "Failed", "Not every rank has completed its training"),
         "Failed": Finding(True, reason, message),
-        "ControlPlaneDegraded": _control_plane(observation),
+        CONTROL_PLANE: _control_plane(observation),
     }
 
 
@@ -144,9 +145,12 @@ def events(observation: Observation, now: Now) -> list[Action]:
     if claim is not None and claim.bound and not claim.shared and not refused:
         tolerance = _node_fault_tolerant(observation, False, now)
         found.append(Emit("one node", EventReason.NOT_NODE_FAULT_TOLERANT, tolerance.message))
-    if observation.control_plane_degraded:
-        said = _control_plane(observation)
-        found.append(Emit("control plane", EventReason.CONTROL_PLANE_DEGRADED, said.message))
+    degraded: Mapping[str, Any] = next(
+        (c for c in observation.job.status.get("conditions", ()) if c.get("type") == CONTROL_PLANE), {}
+    )
+    if degraded.get("status") == "True":  # each time anew, as told in the status
+        key = f"control plane {degraded.get('lastTransitionTime')}"
+        found.append(Emit(key, EventReason.CONTROL_PLANE_DEGRADED, str(degraded.get("message"))))
     for view in observation.ranks:
         for pod in view.pods.values():
             stuck = _stuck(observation, pod)
