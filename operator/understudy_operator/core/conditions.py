@@ -1,45 +1,23 @@
 """Conditions of a job: one finding each, with a sentence that says what is wrong and what to do."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from understudy_contract.events import EventReason
 from understudy_contract.lease import micro_time
-from understudy_contract.reports import Cause, Phase
+from understudy_contract.reports import Phase
 
-from understudy_operator.core import budget
 from understudy_operator.core.actions import Action, Emit
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.deadlines import DEADLINE_EXCEEDED
-from understudy_operator.core.model import Now, Observation, Pod, RankView, Running, Waiting
-from understudy_operator.core.opening import last_saves
+from understudy_operator.core.model import Now, Observation, RankView
+from understudy_operator.core.pending import Finding, claim_refused, problem, stuck
 from understudy_operator.core.suspension import suspended
+from understudy_operator.core.training import training
 
-STUCK_REASONS: Final = frozenset(
-    {
-        "ErrImagePull",
-        "ImagePullBackOff",
-        "InvalidImageName",
-        "ErrImageNeverPull",
-        "CreateContainerConfigError",
-        "CreateContainerError",
-        "RunContainerError",
-    }
-)
-"""Reasons of a waiting container that do not pass by themselves (the kubelet's names)."""
 CONTROL_PLANE: Final = "ControlPlaneDegraded"
 UNSCHEDULED_S: Final = 10.0
 """A pod that finds no node for this long is worth an Event: until its volume is bound, every first pod finds none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Whether a condition holds, and why."""
-
-    holds: bool
-    reason: str
-    message: str
 
 
 def assess(observation: Observation, ready: int, desired: int, now: Now) -> dict[str, Finding]:
@@ -49,7 +27,7 @@ def assess(observation: Observation, ready: int, desired: int, now: Now) -> dict
         return _failed(observation)
     paused = _suspended(observation) if observation.job.policy.suspend and not complete else None
     return {
-        "Training": paused or _training(observation, complete, now),
+        "Training": paused or training(observation, complete, now),
         "Redundant": paused or _redundant(observation, ready, desired, complete, now),
         "NodeFaultTolerant": paused or _node_fault_tolerant(observation, complete, now),
         "Complete": Finding(
@@ -134,11 +112,11 @@ def events(observation: Observation, now: Now) -> list[Action]:
         return []
     found: list[Action] = []
     told: set[tuple[str, str]] = set()
-    for (action, _), problem in observation.problems.items():
-        if (action, problem.reason) not in told:  # a quota refuses the pods of all ranks alike
-            told.add((action, problem.reason))
-            found.append(Emit(f"problem {action} {problem.reason} {problem.since}", problem.reason, problem.message))
-    refused = _claim_refused(observation)
+    for (action, _), refusal in observation.problems.items():
+        if (action, refusal.reason) not in told:  # a quota refuses the pods of all ranks alike
+            told.add((action, refusal.reason))
+            found.append(Emit(f"problem {action} {refusal.reason} {refusal.since}", refusal.reason, refusal.message))
+    refused = claim_refused(observation)
     if refused:
         found.append(Emit("claim refused", EventReason.CLAIM_REFUSED, refused))
     claim = observation.claim
@@ -153,125 +131,10 @@ def events(observation: Observation, now: Now) -> list[Action]:
         found.append(Emit(key, EventReason.CONTROL_PLANE_DEGRADED, str(degraded.get("message"))))
     for view in observation.ranks:
         for pod in view.pods.values():
-            stuck = _stuck(observation, pod)
-            if stuck is not None and now.at >= pod.seen_since + (UNSCHEDULED_S if pod.scheduling else 0):
-                found.append(Emit(f"stuck {pod.name} {stuck.reason}", EventReason.POD_PENDING, stuck.message))
+            held_up = stuck(observation, pod)
+            if held_up is not None and now.at >= pod.seen_since + (UNSCHEDULED_S if pod.scheduling else 0):
+                found.append(Emit(f"stuck {pod.name} {held_up.reason}", EventReason.POD_PENDING, held_up.message))
     return found
-
-
-def _stuck(observation: Observation, pod: Pod) -> Finding | None:
-    if pod.deleting_since is not None or pod.ended or isinstance(pod.container, Running):
-        return None
-    if isinstance(pod.container, Waiting) and pod.container.reason in STUCK_REASONS:
-        reason, said = pod.container.reason, pod.container.message
-        hint = (
-            "check the image's name and that the nodes can pull it" if "Image" in reason else "correct the pod template"
-        )
-        return Finding(False, reason, f"Pod {pod.name} cannot start ({reason}): {said or 'no details'}; {hint}.")
-    if pod.scheduling:
-        claim = observation.claim
-        if claim is not None and not claim.bound:
-            return Finding(
-                False,
-                "ClaimPending",
-                f"Claim {claim.name} is not bound, so that pod {pod.name} cannot be scheduled: check its StorageClass, "
-                f"size and access modes with `kubectl describe pvc {claim.name}`. The scheduler says: {pod.scheduling}",
-            )
-        return Finding(
-            False,
-            "Unschedulable",
-            f"Pod {pod.name} finds no node: {pod.scheduling} Free resources, or lower the template's requests.",
-        )
-    return None
-
-
-def _claim_refused(observation: Observation) -> str:
-    claim = observation.claim
-    if claim is None or not claim.single_pod:
-        return ""
-    return (
-        f"Claim {claim.name} is ReadWriteOncePod: only one pod could mount it, and a redundant pod must. Give a claim "
-        "that is ReadWriteOnce (all pods on one node) or ReadWriteMany."
-    )
-
-
-def _training(observation: Observation, complete: bool, now: Now) -> Finding:
-    if complete:
-        return Finding(False, "Completed", "The training is over")
-    if refused := _claim_refused(observation):
-        return Finding(False, str(EventReason.CLAIM_REFUSED), refused)
-    for view in observation.ranks:
-        finding = _rank_training(observation, view, now)
-        if finding is not None:
-            return _problem(observation) or finding
-    return Finding(True, "Training", "Every rank trains")
-
-
-def _problem(observation: Observation) -> Finding | None:
-    """Say what keeps pods from being made; those that exist go on."""
-    if observation.problem is None:
-        return None
-    return Finding(False, str(observation.problem.reason), observation.problem.message)
-
-
-def _rank_training(observation: Observation, view: RankView, now: Now) -> Finding | None:
-    if view.lease is None:
-        if saving := last_saves(observation):
-            who = ", ".join(saving)
-            return Finding(False, "Starting", f"Waiting for the last saves of an earlier job of this name: {who}")
-        return Finding(False, "Starting", f"Rank {view.rank} has no pod yet")
-    record = view.lease.record
-    if rank_complete(view):
-        return None
-    if view.primary is not None and _trains(view):
-        return _silent(observation, view.primary, record.patience_s) if view.lease.silent(now.at) else None
-    if view.primary is not None:
-        if view.primary.deleting_since is not None and not view.primary.ended:
-            return Finding(False, "HandingOver", f"Pod {record.holder} was deleted: it saves, and hands over")
-        stuck = _stuck(observation, view.primary)
-        if stuck is not None:
-            return stuck
-        if view.primary.ended and view.primary.reason:
-            ended = f"Pod {record.holder} was ended by its node ({view.primary.reason}): see `kubectl describe pod`"
-            return Finding(False, "Ended", f"{ended}. A new pod is made, with growing pauses.")
-    return _failing(view) or Finding(False, "Starting", f"Pod {record.holder} of rank {view.rank} is starting")
-
-
-def _failing(view: RankView) -> Finding | None:
-    """Say why a rank that does not train failed before."""
-    assert view.lease is not None
-    record = view.lease.record
-    failed = budget.application_failures(record)
-    if failed > 0 and record.promotion is not None:
-        times = "once" if failed == 1 else f"{failed} times"
-        return Finding(
-            False,
-            "Failing",
-            f"Rank {view.rank} has failed {times} without a new checkpoint; last: "
-            f"{record.promotion.message}. Correct the script or its image; it is tried again with growing pauses.",
-        )
-    if record.failures > 0 and record.promotion is not None and record.promotion.cause == Cause.VOLUME_TROUBLE:
-        mend = "Mend the volume; what was saved is left as it is, and it is tried again with growing pauses."
-        return Finding(False, "VolumeTrouble", f"Rank {view.rank} cannot begin; {record.promotion.message}. {mend}")
-    return None
-
-
-def _silent(observation: Observation, pod: Pod, silent_s: int) -> Finding:
-    if observation.control_plane_degraded:
-        why = "No worker is heard: it is taken for cut off, not for dead, and is not replaced."
-    elif pod.node is not None and observation.nodes.get(pod.node, False):
-        why = "Its node is Ready and no redundant pod is warm, so it is not replaced: delete it if it hangs."
-    elif observation.one_node:
-        why = f"Node {pod.node} is not Ready, and its volume can be mounted on no other: bring the node back."
-    else:
-        why = "It is being replaced."
-    return Finding(False, "Silent", f"Pod {pod.name} has not renewed its Lease for {silent_s} s. {why}")
-
-
-def _trains(view: RankView) -> bool:
-    assert view.lease is not None and view.primary is not None
-    alive = view.primary.deleting_since is None and not view.primary.ended
-    return alive and view.lease.record.current_release is None and view.lease.phase in (Phase.TRAINING, Phase.FINISHING)
 
 
 def _redundant(observation: Observation, ready: int, desired: int, complete: bool, now: Now) -> Finding:
@@ -281,14 +144,14 @@ def _redundant(observation: Observation, ready: int, desired: int, complete: boo
         return Finding(False, "NotRequested", "spec.redundancy is 0: a failure costs a cold start")
     if ready >= desired:
         return Finding(True, "Ready", f"All {desired} redundant pods are warm")
-    if problem := _problem(observation):
-        return problem
+    if refusal := problem(observation):
+        return refusal
     for view in observation.ranks:
         for slot in range(len(view.slots)):
             pod = view.slot_pod(slot)
-            stuck = _stuck(observation, pod) if pod is not None else None
-            if stuck is not None:
-                return stuck
+            held_up = stuck(observation, pod) if pod is not None else None
+            if held_up is not None:
+                return held_up
             lease = view.slots[slot]
             if lease is not None and pod is not None and lease.phase is Phase.READY and lease.silent(now.at):
                 silent = f"Redundant pod {pod.name} has not renewed its Lease for {lease.record.patience_s} s"

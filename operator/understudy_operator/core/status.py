@@ -18,6 +18,7 @@ from understudy_operator.core.actions import Action, Emit, WriteStatus
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.deadlines import active_since
 from understudy_operator.core.model import Now, Observation, RankView
+from understudy_operator.core.pending import Finding
 from understudy_operator.core.suspension import suspended
 
 PROGRESS_S: Final = 10.0
@@ -83,7 +84,7 @@ def _status(observation: Observation, now: Now) -> Json:
     }
 
 
-def _phase(observation: Observation, complete: bool, found: Mapping[str, conditions.Finding]) -> str:
+def _phase(observation: Observation, complete: bool, found: Mapping[str, Finding]) -> str:
     if complete:
         return "Succeeded"
     if job_failed(observation):

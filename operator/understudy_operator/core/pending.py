@@ -1,0 +1,73 @@
+"""Why something of a job does not come up: a pod, its claim, or what the API refuses to make. Looks at no clock."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from understudy_operator.core.model import Observation, Pod, Running, Waiting
+
+STUCK_REASONS: Final = frozenset(
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+    }
+)
+"""Reasons of a waiting container that do not pass by themselves (the kubelet's names)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Whether a condition holds, and why."""
+
+    holds: bool
+    reason: str
+    message: str
+
+
+def stuck(observation: Observation, pod: Pod) -> Finding | None:
+    """Say why a pod does not start, if it does not by itself."""
+    if pod.deleting_since is not None or pod.ended or isinstance(pod.container, Running):
+        return None
+    if isinstance(pod.container, Waiting) and pod.container.reason in STUCK_REASONS:
+        reason, said = pod.container.reason, pod.container.message
+        hint = (
+            "check the image's name and that the nodes can pull it" if "Image" in reason else "correct the pod template"
+        )
+        return Finding(False, reason, f"Pod {pod.name} cannot start ({reason}): {said or 'no details'}; {hint}.")
+    if pod.scheduling:
+        claim = observation.claim
+        if claim is not None and not claim.bound:
+            return Finding(
+                False,
+                "ClaimPending",
+                f"Claim {claim.name} is not bound, so that pod {pod.name} cannot be scheduled: check its StorageClass, "
+                f"size and access modes with `kubectl describe pvc {claim.name}`. The scheduler says: {pod.scheduling}",
+            )
+        return Finding(
+            False,
+            "Unschedulable",
+            f"Pod {pod.name} finds no node: {pod.scheduling} Free resources, or lower the template's requests.",
+        )
+    return None
+
+
+def claim_refused(observation: Observation) -> str:
+    """Say why the claim cannot be used; empty if it can."""
+    claim = observation.claim
+    if claim is None or not claim.single_pod:
+        return ""
+    return (
+        f"Claim {claim.name} is ReadWriteOncePod: only one pod could mount it, and a redundant pod must. Give a claim "
+        "that is ReadWriteOnce (all pods on one node) or ReadWriteMany."
+    )
+
+
+def problem(observation: Observation) -> Finding | None:
+    """Say what keeps pods from being made; those that exist go on."""
+    if observation.problem is None:
+        return None
+    return Finding(False, str(observation.problem.reason), observation.problem.message)

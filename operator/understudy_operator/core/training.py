@@ -1,0 +1,86 @@
+"""Condition Training: whether every rank has a primary that steps, else what is true of the first that does not.
+
+Trusts the monotonic clock of the operator for a silence.
+"""
+
+from understudy_contract.events import EventReason
+from understudy_contract.reports import Cause, Phase
+
+from understudy_operator.core import budget
+from understudy_operator.core.completion import rank_complete
+from understudy_operator.core.model import Now, Observation, Pod, RankView
+from understudy_operator.core.opening import last_saves
+from understudy_operator.core.pending import Finding, claim_refused, problem, stuck
+
+
+def training(observation: Observation, complete: bool, now: Now) -> Finding:
+    """Assess the condition Training."""
+    if complete:
+        return Finding(False, "Completed", "The training is over")
+    if refused := claim_refused(observation):
+        return Finding(False, str(EventReason.CLAIM_REFUSED), refused)
+    for view in observation.ranks:
+        finding = _rank_training(observation, view, now)
+        if finding is not None:
+            return problem(observation) or finding
+    return Finding(True, "Training", "Every rank trains")
+
+
+def _rank_training(observation: Observation, view: RankView, now: Now) -> Finding | None:
+    if view.lease is None:
+        if saving := last_saves(observation):
+            who = ", ".join(saving)
+            return Finding(False, "Starting", f"Waiting for the last saves of an earlier job of this name: {who}")
+        return Finding(False, "Starting", f"Rank {view.rank} has no pod yet")
+    record = view.lease.record
+    if rank_complete(view):
+        return None
+    if view.primary is not None and _trains(view):
+        return _silent(observation, view.primary, record.patience_s) if view.lease.silent(now.at) else None
+    if view.primary is not None:
+        if view.primary.deleting_since is not None and not view.primary.ended:
+            return Finding(False, "HandingOver", f"Pod {record.holder} was deleted: it saves, and hands over")
+        held_up = stuck(observation, view.primary)
+        if held_up is not None:
+            return held_up
+        if view.primary.ended and view.primary.reason:
+            ended = f"Pod {record.holder} was ended by its node ({view.primary.reason}): see `kubectl describe pod`"
+            return Finding(False, "Ended", f"{ended}. A new pod is made, with growing pauses.")
+    return _failing(view) or Finding(False, "Starting", f"Pod {record.holder} of rank {view.rank} is starting")
+
+
+def _failing(view: RankView) -> Finding | None:
+    """Say why a rank that does not train failed before."""
+    assert view.lease is not None
+    record = view.lease.record
+    failed = budget.application_failures(record)
+    if failed > 0 and record.promotion is not None:
+        times = "once" if failed == 1 else f"{failed} times"
+        return Finding(
+            False,
+            "Failing",
+            f"Rank {view.rank} has failed {times} without a new checkpoint; last: "
+            f"{record.promotion.message}. Correct the script or its image; it is tried again with growing pauses.",
+        )
+    if record.failures > 0 and record.promotion is not None and record.promotion.cause == Cause.VOLUME_TROUBLE:
+        mend = "Mend the volume; what was saved is left as it is, and it is tried again with growing pauses."
+        return Finding(False, "VolumeTrouble", f"Rank {view.rank} cannot begin; {record.promotion.message}. {mend}")
+    return None
+
+
+def _silent(observation: Observation, pod: Pod, silent_s: int) -> Finding:
+    if observation.control_plane_degraded:
+        why = "No worker is heard: it is taken for cut off, not for dead, and is not replaced."
+    elif pod.node is not None and observation.nodes.get(pod.node, False):
+        why = "Its node is Ready and no redundant pod is warm, so it is not replaced: delete it if it hangs."
+    elif observation.one_node:
+        why = f"Node {pod.node} is not Ready, and its volume can be mounted on no other: bring the node back."
+    else:
+        why = "It is being replaced."
+    return Finding(False, "Silent", f"Pod {pod.name} has not renewed its Lease for {silent_s} s. {why}")
+
+
+def _trains(view: RankView) -> bool:
+    assert view.lease is not None and view.primary is not None
+    alive = view.primary.deleting_since is None and not view.primary.ended
+    return alive and view.lease.record.current_release is None and view.lease.phase in (Phase.TRAINING, Phase.FINISHING)
