@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -23,6 +23,7 @@ class Relay:
     """What came through."""
 
     connections: int = 0
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def slow_api(testbed: Testbed, delay_s: float) -> Iterator[Relay]:
         yield relay
     finally:
         _rules(testbed, "-D", rules)
-        asyncio.run_coroutine_threadsafe(_close(opened), loop).result(STARTED_WITHIN_S)
+        asyncio.run_coroutine_threadsafe(_close(relay, opened), loop).result(STARTED_WITHIN_S)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
@@ -66,6 +67,7 @@ async def _listen(relay: Relay, here: str, server: tuple[str, int], delay_s: flo
         relay.connections += 1
         with suppress(OSError):
             far_reader, far_writer = await asyncio.open_connection(*server)
+            relay.writers += (writer, far_writer)
             await asyncio.gather(_pump(reader, far_writer, delay_s), _pump(far_reader, writer, 0.0))
 
     return await asyncio.start_server(serve, here, 0)
@@ -99,10 +101,13 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, dela
     await releasing
 
 
-async def _close(server: asyncio.Server) -> None:
+async def _close(relay: Relay, server: asyncio.Server) -> None:
     server.close()
+    for writer in relay.writers:
+        writer.transport.abort()
     current = asyncio.current_task()
     left = [task for task in asyncio.all_tasks() if task is not current]
     for task in left:
         task.cancel()
     await asyncio.gather(*left, return_exceptions=True)
+    await asyncio.sleep(0)  # the loop's turn in which transports say that they are closed

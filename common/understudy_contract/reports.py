@@ -75,7 +75,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     duration_s: int = 0
     """The Lease's duration as the reporter knows it; 0: it never learns of another (a release before this field)."""
     term_floor: int = 0
-    """Primary: a term of another pod, not below its own, is on the volume; it waits for a higher one. 0: none."""
+    """Primary: this term, not below its own, was held before, by itself or by another pod on the volume: it asks for a
+    higher one. 0: none."""
     volume: str | None = None
     """Random id of the volume, as read from the volume."""
     model: str | None = None

@@ -104,7 +104,7 @@ class App:
             if event["type"] == "DELETED":
                 world.job_deleted(event["object"])
             else:
-                world.job_changed(event["object"])
+                world.job_told(event["object"])
 
         return registry
 

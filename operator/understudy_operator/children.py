@@ -119,7 +119,7 @@ def rank_lease(job: Job, order: OpenRank, now: Now) -> Json:
     notes: dict[Any, str] = {
         Annotation.INCARNATION: str(order.incarnation),
         Annotation.FAILURES: "0",
-        Annotation.ACTIVE_SINCE: job.status.get("startTime") or micro_time(now.wall),
+        Annotation.ACTIVE_SINCE: _started(job) or micro_time(now.wall),
     }
     if order.floor is not None:
         notes[Annotation.FLOOR] = encode(order.floor)
@@ -129,6 +129,12 @@ def rank_lease(job: Job, order: OpenRank, now: Now) -> Json:
         notes[Annotation.RELEASED] = Release(order.term, ReleaseReason.COMPLETED, 0).encode()
     spec = {"holderIdentity": order.holder, "leaseTransitions": order.term, "renewTime": micro_time(now.wall)}
     return _lease(job, names.rank_lease_name(job.name, order.rank), {Label.RANK: str(order.rank)}, notes, spec)
+
+
+def _started(job: Job) -> str | None:
+    """Say since when the job is active, as far as its status tells; a suspension starts that anew."""
+    started = job.status.get("startTime")
+    return str(started) if started and job.status.get("phase") != "Suspended" else None
 
 
 def slot_lease(job: Job, rank: int, slot: int) -> Json:

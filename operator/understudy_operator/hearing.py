@@ -35,14 +35,15 @@ class Hearing:
         self._clock = clock
         self._changed_at: dict[Key, float] = {}
         self._steady_since: dict[Key, float] = {}
-        self.worker_at = -math.inf
-        """When any worker was heard to renew last, whatever it holds."""
+        self._workers = Contact(clock)
+        """Workers, all of them as one: what was heard of any."""
+        self._workers.opened()
 
     def changed(self, key: Key, duration_s: float, *, by_worker: bool) -> bool:
         """Note that a Lease was renewed or passed on; tell whether that was overdue, by half a lease."""
         now = self._clock()
         if by_worker:
-            self.worker_at = now
+            self._workers.heard()
         overdue = now >= self._changed_at.get(key, math.inf) + duration_s / 2
         if overdue or key not in self._changed_at:
             self._steady_since[key] = now
@@ -58,7 +59,8 @@ class Hearing:
         """Join what a Lease says with when it was heard."""
         changed_at = self._changed_at[key]
         silent_since = max(changed_at, self._contact.since(record.patience_s / 2))
-        return model.Lease(record, changed_at, silent_since, self._steady_since[key])
+        company_since = self._workers.since(record.patience_s / 2)
+        return model.Lease(record, changed_at, silent_since, company_since, self._steady_since[key])
 
     async def keep_contact(self, api: Api, shortest_lease_s: Callable[[], float]) -> None:
         """Ask the API server for a sign of life when the watch of the Leases gives none, for ever.

@@ -140,9 +140,19 @@ class World:
         ]
         return min(durations, default=math.inf)
 
+    def generation(self, key: Key) -> int:
+        """Return the generation of a job's spec, as known; 0 for none."""
+        body = self._bodies.get(key)
+        return int(body["metadata"].get("generation", 0)) if body is not None else 0
+
     def known(self, key: Key) -> Mapping[str, Any] | None:
         """Return a job as it is known."""
         return self._bodies.get(key)
+
+    def job_told(self, body: Mapping[str, Any]) -> None:
+        """Take in a TrainingJob as the watch tells it; one that was deleted has come back, from a backup."""
+        self._gone.discard(body["metadata"]["uid"])
+        self.job_changed(body)
 
     def job_changed(self, body: Mapping[str, Any], *, instead_of: Mapping[str, Any] | None = None) -> None:
         """Take in a TrainingJob, unless a newer state of it is known.
@@ -205,7 +215,6 @@ class World:
             ranks=ranks,
             claim=self.claims.records.get((job.namespace, job.policy.claim_name)),
             nodes=dict(self.nodes.records.values()),
-            heard_at=self._hearing.worker_at,
             hushed=self._hushed(at),
             suspect_nodes=frozenset(n for n, since in self._suspects.items() if at < since + SUSPICION_S),
             prepared_at=memo.prepared_at,

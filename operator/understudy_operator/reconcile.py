@@ -10,14 +10,14 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, get_args
 
 from understudy_kube.client import ApiError, Conflict
 from understudy_kube.informer import Key
 from understudy_kube.workqueue import WorkQueue
 
 from understudy_operator.act import Actor
-from understudy_operator.core.actions import Action, Creation, Emit, aim, rank_of
+from understudy_operator.core.actions import Action, Creation, DeleteJob, Emit, GiveUp, aim, rank_of
 from understudy_operator.core.decide import Decision, decide
 from understudy_operator.core.model import Job, Now, Observation
 from understudy_operator.observe import World
@@ -27,6 +27,8 @@ log: Final = logging.getLogger("understudy")
 CONFLICT_PAUSE_S: Final = 0.005
 CONFLICT_PAUSE_MAX_S: Final = 5.0
 """Before a compare-and-set is decided on anew, doubled each time: a renewal came between, and the next one is far."""
+ASKED: Final = (*get_args(Creation), GiveUp, DeleteJob)
+"""Actions before which the API is asked whether the job is still there and wants what was decided."""
 WORKERS: Final = 8
 """Jobs decided about at once; each cycle is short."""
 
@@ -136,14 +138,14 @@ class Reconciler:
         """
         failed = False
         try:
-            if self._world.is_doubtful(key) or any(isinstance(action, Creation) for action in actions):
+            if self._world.is_doubtful(key) or any(isinstance(action, ASKED) for action in actions):
                 try:
-                    if not await self._actor.still_there(job):
-                        return False
+                    if not await self._actor.still_there(job) or self._world.generation(key) != job.generation:
+                        return False  # decided on what is not wanted any more: it is looked at anew
                 except ApiError as error:
                     failed = True
                     log.warning("%s/%s: %s", *key, error.message)
-                    actions = [action for action in actions if not isinstance(action, Creation)]
+                    actions = [action for action in actions if not isinstance(action, ASKED)]
             failed |= await self._carry_out(key, job, actions)
         except Exception:
             failed = True

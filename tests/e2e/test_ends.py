@@ -55,8 +55,9 @@ def test_a_job_that_is_deleted_and_applied_again_at_once_goes_on_from_the_last_s
         timeout_s=see.WAIT_S,
         what="the sight of the second job",
     )
+    message = see.wait_event(bed, JOB, "Inherited")
     bed.wait_settled(JOB)
     saved = see.newest(first).step
     assert saved > 0
-    assert f"going on from step {saved} of an earlier job" in see.wait_event(bed, JOB, "Inherited")
+    assert f"going on from step {saved} of an earlier job" in message
     assert f"starting from step {saved} as primary of term 1" in bed.log_text(bed.primary(JOB, 0).name)

@@ -110,6 +110,7 @@ def test_the_events_and_conditions_of_a_complete_job_say_what_happened_and_nothi
         "NodeFaultTolerant": ("False", "Completed"),
         "Complete": ("True", "Completed"),
         "Failed": ("False", "NotFailed"),
+        "ControlPlaneDegraded": ("False", "Heard"),
     }
     assert "Every rank has completed its training" in see.kubectl(pair, "describe", "tj", "pair")
 

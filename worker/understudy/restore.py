@@ -85,6 +85,8 @@ class Restorer:
             left = RankStore(context.root, uid, context.rank, keep=context.keep)
             if context.resume == Resume.LATEST:
                 if (newest := left.newest()) is not None:
+                    for sentence in newest.damaged:
+                        self._notice(EventReason.CHECKPOINT_DAMAGED, sentence)
                     self._load(newest)
                     self.inherited = replace(newest, tensors={})
                     self._notice(

@@ -12,7 +12,7 @@ from understudy_operator.core.completion import job_complete, job_failed, job_ov
 from understudy_operator.core.deadlines import DEADLINE_EXCEEDED
 from understudy_operator.core.model import Now, Observation, RankView
 from understudy_operator.core.pending import Finding, claim_refused, problem, stuck
-from understudy_operator.core.suspension import suspended
+from understudy_operator.core.suspension import living, suspended
 from understudy_operator.core.training import training
 
 CONTROL_PLANE: Final = "ControlPlaneDegraded"
@@ -41,7 +41,8 @@ def assess(observation: Observation, ready: int, desired: int, now: Now) -> dict
 
 
 def _control_plane(observation: Observation) -> Finding:
-    if not observation.control_plane_degraded:
+    idle = job_over(observation) or observation.job.policy.suspend  # nobody looks at such a job again
+    if idle or not observation.control_plane_degraded:
         return Finding(False, "Heard", "Workers are heard, as far as there are any")
     return Finding(
         True,
@@ -55,9 +56,9 @@ def _control_plane(observation: Observation) -> Finding:
 def _suspended(observation: Observation) -> Finding:
     if suspended(observation):
         return Finding(False, "Suspended", "The job is suspended: set spec.suspend to false to go on")
-    living = sorted(pod.name for view in observation.ranks for pod in view.pods.values() if not pod.ended)
+    left = [name for view in observation.ranks for name in living(observation.job, view)]
     return Finding(
-        False, "Suspending", f"Pods save and end, since spec.suspend is true: {', '.join(living) or 'none left'}"
+        False, "Suspending", f"Pods save and end, since spec.suspend is true: {', '.join(left) or 'none left'}"
     )
 
 
@@ -71,7 +72,8 @@ def _failed(observation: Observation) -> dict[str, Finding]:
         reason = str(given_up[0].cause)
         late = given_up[0].cause == DEADLINE_EXCEEDED
         advice = "Give it more time" if late else "Correct the script or its image"
-        message = f"{given_up[0].message}. {advice} and apply the job anew, under another name."
+        anew = "delete it and apply it anew, with checkpoint.resume: Latest if it is to go on from its checkpoints"
+        message = f"{given_up[0].message}. {advice}, {anew}."
     over = Finding(False, "Failed", "The job has failed")
     return {
         "Training": over,

@@ -22,9 +22,13 @@ DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
 
 
 def active_since(observation: Observation) -> str | None:
-    """Say since when the job has been active: its first rank was opened, or resumed; None while it never was."""
-    known = [v.lease.record.active_since for v in observation.ranks if v.lease and v.lease.record.active_since]
-    return min(known, default=None)
+    """Say since when the job has been active: its ranks were opened, or resumed last; None while it never was.
+
+    A rank that is complete was not resumed with the others.
+    """
+    views = [view for view in observation.ranks if not rank_complete(view)] or observation.ranks
+    known = [v.lease.record.active_since for v in views if v.lease and v.lease.record.active_since]
+    return max(known, default=None)
 
 
 def overdue(observation: Observation, now: Now) -> tuple[list[Action], float]:

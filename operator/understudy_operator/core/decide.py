@@ -116,7 +116,8 @@ def _prepare(observation: Observation, now: Now) -> list[Action]:
     stale = observation.prepared_generation != observation.job.generation
     if now.at < observation.prepared_at + every_s and not stale:
         return []
-    return [Prepare(trial=not observation.prepared and not any(view.pods for view in observation.ranks))]
+    alone = all(pod.ended for view in observation.ranks for pod in view.pods.values())
+    return [Prepare(trial=alone and (stale or not observation.prepared))]
 
 
 def _keep_budgets(observation: Observation, now: Now) -> list[Action]:

@@ -55,8 +55,6 @@ class Scene:
     at: float
     nodes: Mapping[str, bool]
     """Readiness by node name."""
-    heard_at: float
-    """When a worker of any job was heard last."""
     cut_off: bool
     """Several workers are silent and none of any job is heard."""
     one_node: bool
@@ -66,7 +64,7 @@ class Scene:
 def scene(observation: Observation, now: Now) -> Scene:
     """Pick out what silences are judged by."""
     cut_off = observation.control_plane_degraded
-    return Scene(now.at, observation.nodes, observation.heard_at, cut_off, observation.one_node)
+    return Scene(now.at, observation.nodes, cut_off, observation.one_node)
 
 
 def judge_primary(
@@ -129,9 +127,10 @@ def judge_redundant(lease: Lease, pod: Pod | None, scene: Scene, *, unborn: bool
     due = _silence(lease, pod, scene, not stays, math.inf)
     if due > scene.at:
         return due
-    # If all are cut off at once, the first to be overdue is so while the others still could be heard.
-    half_s = lease.record.patience_s / 2
-    return _silent(lease, pod) if scene.heard_at >= lease.silent_since + half_s else scene.at + half_s
+    # Cut off all at once, one is overdue first, and one is heard again first: neither proves anything of the others.
+    patience_s = lease.record.patience_s
+    due = min(lease.company_since + patience_s, scene.at + patience_s / 2)
+    return due if due > scene.at else _silent(lease, pod)
 
 
 def _unstarted(lease: Lease, what: str) -> Failure:

@@ -115,6 +115,8 @@ class Lease:
     """When it changed last: back-offs count from here."""
     silent_since: float
     """Since when it could have been heard to change, and was not; infinite while nothing can be heard."""
+    company_since: float
+    """Since when some worker of any job was always heard, with no gap of half its duration; infinite in such a gap."""
     steady_since: float
     """Since when it has been renewed without a gap of more than half its duration."""
 
@@ -234,8 +236,6 @@ class Observation:
     claim: Claim | None
     nodes: Mapping[str, bool]
     """Readiness by node name."""
-    heard_at: float
-    """When a worker of any job was heard last."""
     hushed: Mapping[str, int]
     """Workers by node, when not one of any job is heard; empty while some are, or there are none."""
     suspect_nodes: frozenset[str]

@@ -38,7 +38,8 @@ def open_rank(observation: Observation, view: RankView) -> OpenRank:
     named += [str(pod.get("pod", "")) for entry in entries for pod in entry.get("redundant", ())]
     named += [str(entry.get(end, "")) for entry in failovers for end in ("from", "to")]
     incarnation = max(incarnation_of(name) for name in ("", *named)) + 1
-    living = [p for p in view.pods.values() if p.role is Role.PRIMARY and not p.ended and p.deleting_since is None]
+    ours = [pod for pod in view.pods.values() if pod.is_of(observation.job.name)]
+    living = [p for p in ours if p.role is Role.PRIMARY and not p.ended and p.deleting_since is None]
     complete = any(entry.get("complete") and entry.get("primary") for entry in entries)
     if complete:
         holder = str(entries[0]["primary"])

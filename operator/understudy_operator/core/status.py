@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from understudy_contract.events import EventReason
-from understudy_contract.reports import Heartbeat, Promotion
+from understudy_contract.lease import LeaseRecord
+from understudy_contract.reports import Heartbeat, Phase, Promotion
 
 from understudy_operator.core import budget, conditions
 from understudy_operator.core.actions import Action, Emit, WriteStatus
@@ -106,7 +107,7 @@ def _rank(observation: Observation, view: RankView, now: Now) -> Json:
     entry: Json = {
         "rank": int(view.rank),
         "term": int(record.term),
-        "step": record.heartbeat.step if record.heartbeat else int(known.get("step", record.floor_step)),
+        "step": _step(record) if record.heartbeat else int(known.get("step", record.floor_step)),
         "failovers": record.promotion.failovers if record.promotion else 0,
         "restarts": record.promotion.restarts if record.promotion else 0,
         "failuresWithoutProgress": budget.application_failures(record),
@@ -133,6 +134,14 @@ def _rank(observation: Observation, view: RankView, now: Now) -> Json:
             item["loadedStep"] = beat.loaded.step
         entry["redundant"].append(item)
     return entry
+
+
+def _step(record: LeaseRecord) -> int:
+    """Say what a rank has reached; a primary that has not restored yet reports nothing."""
+    beat = record.heartbeat
+    if beat is None or beat.phase is Phase.STARTING:
+        return max(int(record.floor_step), beat.step if beat else 0)
+    return beat.step
 
 
 def _failovers(observation: Observation) -> list[Json]:

@@ -18,7 +18,7 @@ from understudy_operator.core.provisioning import removals
 def suspend_rank(observation: Observation, view: RankView, now: Now) -> tuple[list[Action], float]:
     """List what is left to do until nothing of a rank runs, and when to look again."""
     actions, wake_at = removals(observation.job.name, view, now, over="the job is suspended")
-    if rank_complete(view) or any(not pod.ended for pod in view.pods.values()):
+    if rank_complete(view) or living(observation.job, view):
         return actions, wake_at
     held = [lease.record for lease in (view.lease, *view.slots) if lease is not None and lease.record.holder]
     return [*actions, *(Vacate(view.rank, record) for record in held)], wake_at
@@ -30,7 +30,12 @@ def suspended(observation: Observation) -> bool:
         return False
     views = [view for view in observation.ranks if not rank_complete(view)]
     held = any(lease is not None and lease.record.holder for v in views for lease in (v.lease, *v.slots))
-    return not held and all(pod.ended for view in views for pod in view.pods.values())
+    return not held and not any(living(observation.job, view) for view in views)
+
+
+def living(job: Job, view: RankView) -> list[str]:
+    """List the pods of a rank that may still run; a copy that somebody made of one is not the job's."""
+    return sorted(pod.name for pod in view.pods.values() if not pod.ended and pod.is_of(job.name))
 
 
 def resume_rank(job: Job, view: RankView) -> Promote:

@@ -33,3 +33,13 @@ def test_once_it_trains_a_term_that_was_raised_is_no_order_to_begin_again() -> N
     it = drive(slot_lease=None).primary(term=3)
     it.wait(1).fail(refused=True).see(lease(holder=POD, term=6, version=6))
     assert it.sent == []
+
+
+def test_named_as_the_holder_of_a_lower_term_by_a_backup_it_trains_on_and_asks_for_a_higher_one() -> None:
+    it = drive(slot_lease=None).primary(term=3)
+    it.wait(1).fail(refused=True).see(lease(holder=POD, term=1, version=2))
+    beat = it.renewals[-1].beat
+    assert (beat.term, beat.term_floor, it.sent) == (1, 3, [])
+    it.accept().wait(1).fail(refused=True).see(lease(holder=POD, term=4, version=9))
+    beat = it.renewals[-1].beat
+    assert (beat.term, beat.term_floor) == (4, 0)

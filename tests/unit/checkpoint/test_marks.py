@@ -32,6 +32,7 @@ def test_what_bears_no_whole_mark_is_nobodys(tmp_path: Path) -> None:
     (root / "torn" / MARK).write_bytes(whole[:-9])
     (root / "bare").mkdir()
     (root / "finish").touch()
+    (root / "odd" / MARK).mkdir(parents=True)
     assert earlier_jobs(root, "own", NOW) == []
     marked(root, torn=FIRST)
     assert earlier_jobs(root, "own", NOW) == ["torn"]

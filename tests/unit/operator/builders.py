@@ -127,6 +127,7 @@ class Scene:
         self.leases: dict[str, LeaseRecord] = {}
         self.silent_since: dict[str, float] = {}
         self.steady_since: dict[str, float] = {}
+        self.company_since = ago(500)
         self.pods: dict[str, Pod] = {}
         self.extra: dict[str, Any] = {}
         nodes = "abcdefgh"
@@ -220,11 +221,10 @@ class Scene:
             if name not in self.leases:
                 return None
             since = self.silent_since[name]
-            return Lease(self.leases[name], since, since, self.steady_since.get(name, ago(500)))
+            return Lease(self.leases[name], since, since, self.company_since, self.steady_since.get(name, ago(500)))
 
         policy = self.job.policy
         values: dict[str, Any] = {
-            "heard_at": ago(1),
             "hushed": {},
             "suspect_nodes": frozenset(),
             "prepared_at": ago(60),

@@ -10,7 +10,7 @@ from understudy_operator.core.actions import AssignSlot, DeletePod
 from understudy_operator.objects import PodObject
 from understudy_operator.observe import World
 
-from tests.unit.operator.builders import LEASE_S, NOW, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, of
+from tests.unit.operator.builders import LEASE_S, NOW, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, ago, of
 
 BOTH = {"node-a": 1, "node-b": 1}
 
@@ -70,13 +70,20 @@ def test_a_redundant_pod_that_froze_on_a_node_that_is_ready_is_replaced_all_the_
     assert len(of(scene.decide().rest, AssignSlot)) == 1
 
 
-def test_the_first_to_be_overdue_is_not_condemned_before_another_was_heard_that_could_not_be_cut_off_with_it() -> None:
+def test_the_first_to_be_overdue_is_not_condemned_while_nobody_else_is_heard_either() -> None:
     scene = Scene().lease(SLOT, silent_s=LEASE_S)
-    last_before_the_cut = scene.silent_since[SLOT] + LEASE_S / 3
-    decision = scene.given(heard_at=last_before_the_cut).decide()
+    scene.company_since = float("inf")
+    decision = scene.decide()
     assert of(decision.rest, AssignSlot) == []
     assert decision.wake_at <= NOW.at + LEASE_S / 2
-    assert len(of(scene.given(heard_at=last_before_the_cut + LEASE_S / 3).decide().rest, AssignSlot)) == 1
+
+
+def test_the_first_to_be_heard_again_proves_nothing_of_the_others_for_a_lease() -> None:
+    scene = Scene().lease(SLOT, silent_s=60)
+    scene.company_since = ago(LEASE_S - 1)
+    assert of(scene.decide().rest, AssignSlot) == []
+    scene.company_since = ago(LEASE_S)
+    assert len(of(scene.decide().rest, AssignSlot)) == 1
 
 
 def test_what_is_more_than_silence_counts_all_the_same() -> None:

@@ -42,8 +42,8 @@ def test_a_job_that_is_active_for_too_long_fails_and_says_what_to_do() -> None:
     failed = scene.condition("Failed")
     assert failed["reason"] == "DeadlineExceeded"
     assert failed["message"] == (
-        "The job was active for 3600 s, as long as spec.activeDeadlineSeconds lets it. Give it more time and apply the "
-        "job anew, under another name."
+        "The job was active for 3600 s, as long as spec.activeDeadlineSeconds lets it. Give it more time, delete it "
+        "and apply it anew, with checkpoint.resume: Latest if it is to go on from its checkpoints."
     )
 
 
@@ -53,8 +53,14 @@ def test_it_is_looked_at_when_its_time_comes() -> None:
 
 
 def test_a_rank_that_has_completed_is_not_the_one_that_fails() -> None:
-    scene = active(7200, ranks=2).released(RANK, "Completed").asked(active_deadline_s=3600)
+    scene = active(7200, ranks=2).released(RANK, "Completed").lease("digits-1", active_since=since(7200))
+    scene.asked(active_deadline_s=3600)
     assert [action.rank for action in of(scene.decide().rest, GiveUp)] == [1]
+
+
+def test_a_rank_that_completed_before_a_suspension_does_not_count_the_time_of_it() -> None:
+    scene = active(7200, ranks=2).released(RANK, "Completed").lease("digits-1", active_since=since(10))
+    assert of(scene.asked(active_deadline_s=3600).decide().rest, GiveUp) == []
 
 
 def test_a_suspended_job_is_not_active() -> None:

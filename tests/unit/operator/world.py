@@ -33,6 +33,7 @@ class Memory:
     deleting_since: Mapping[str, float] = field(default_factory=dict)
     contact_at: float = 0.0
     heard_at: float = -INFINITY
+    company_since: float = -INFINITY
     prepared_at: float = -INFINITY
     budgets: bool | None = None
     unborn: frozenset[str] = frozenset()
@@ -103,7 +104,8 @@ def _cache_lease(world: World, record: LeaseRecord) -> World:
             changes["steady_since"] = {**memory.steady_since, record.name: world.at}
         changes["renewed_at"] = {**memory.renewed_at, record.name: world.at}
         if old is not None and (old.holder, old.term) == (record.holder, record.term):
-            changes["heard_at"] = world.at
+            gap = world.at - memory.heard_at > record.duration_s / 2
+            changes |= {"heard_at": world.at, "company_since": world.at if gap else memory.company_since}
         holder = memory.pods.get(record.holder)
         if old is not None and holder is not None:
             changes["suspects"] = {n: at for n, at in memory.suspects.items() if n != holder.node}
@@ -155,7 +157,10 @@ def observe(world: World) -> Observation:
         if record is None:
             return None
         changed_at = memory.renewed_at[name]
-        return Lease(record, changed_at, max(changed_at, memory.contact_at), memory.steady_since[name])
+        silent_since = max(changed_at, memory.contact_at)
+        quiet = world.at - memory.heard_at > record.duration_s / 2
+        company_since = INFINITY if quiet else memory.company_since
+        return Lease(record, changed_at, silent_since, company_since, memory.steady_since[name])
 
     def pod(seen: Pod) -> Pod:
         container = seen.container
@@ -177,7 +182,6 @@ def observe(world: World) -> Observation:
         ),
         claim=world.claim,
         nodes=world.nodes,
-        heard_at=memory.heard_at,
         hushed={},
         suspect_nodes=frozenset(n for n, at in memory.suspects.items() if world.at < at + SUSPICION_S),
         prepared_at=memory.prepared_at,

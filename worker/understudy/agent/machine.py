@@ -151,7 +151,7 @@ class Machine:
 
     def _on_grant(self, record: LeaseRecord) -> None:
         if self.role is Role.PRIMARY:
-            if record.term > self._term:  # the Lease was lost and made anew; the volume fences any term between
+            if record.term != self._term:  # the Lease was lost, or is a backup's; the volume fences any other writer
                 self._log(f"the rank's Lease goes on as term {record.term} with this pod as its holder")
                 self._renewals.adopt(record)
                 if self._trainer.started is None:

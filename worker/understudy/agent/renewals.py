@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 from understudy_contract.lease import LeaseRecord
+from understudy_contract.names import Term
 
 from understudy.agent.held import Held
 from understudy.agent.model import Renew, RenewalFailed, Renewed
@@ -18,6 +19,8 @@ class Renewals:
     pod: str
     progress: Progress
     held: Held | None = None
+    _highest: Term = field(default=Term(0), init=False)
+    """Highest term in which the Lease was held."""
     _number: int = field(default=0, init=False)
     _notice_in: int = field(default=0, init=False)
 
@@ -26,8 +29,9 @@ class Renewals:
         self.held = Held(record.name, record.term, record.duration_s, due_at=now)
 
     def adopt(self, record: LeaseRecord) -> None:
-        """Go on in the term that the Lease has now."""
+        """Go on in the term that the Lease has now; where it is lower (of a backup of etcd), ask for a higher one."""
         if self.held is not None:
+            self._highest = max(self._highest, self.held.term)
             self.held.term = record.term
             self.held.hurry()
 
@@ -50,7 +54,8 @@ class Renewals:
         self._notice_in = self._number if notice is not None else 0
         held.sent(self._number, now)
         beat = self.progress.beat(self.pod, held.term, step, primary=primary)
-        beat = msgspec.structs.replace(beat, duration_s=held.duration_s)
+        floor = self._highest if primary and self._highest > held.term else 0
+        beat = msgspec.structs.replace(beat, duration_s=held.duration_s, term_floor=max(beat.term_floor, floor))
         return Renew(held.name, self._number, beat, held.timeout_s, held.release(self.progress.checkpoint), notice)
 
     def on_answer(self, answer: Renewed | RenewalFailed, now: float) -> str | None:

@@ -28,10 +28,11 @@ class Sight:
 
     def take(self, record: LeaseRecord, now: float, *, watched: bool, asked_at: float) -> bool:
         """Take a version in; say whether it is worth a thought, not older than what is known."""
-        known, self._heard_at, self.watch_missed = self.record, now, False
+        known, self.watch_missed = self.record, False
         late = watched or asked_at <= self._taken_at
         if known is not None and late and int(record.resource_version) < int(known.resource_version):
             return False
+        self._heard_at = now
         if self._suspicious and not watched:
             self._suspicious = False
             self.watch_missed = known is not None and record.resource_version != known.resource_version

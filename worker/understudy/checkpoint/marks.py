@@ -42,7 +42,12 @@ def earlier_jobs(root: Path, job_uid: str, mark: Mark, fs: FileSystem | None = N
     """List the uids of earlier jobs of this name, the newest first. Raises VolumeTrouble."""
     fs = fs or Disk()
     with volume_errors("look for an earlier job's checkpoints", root):
-        marks = [(found, uid) for uid in fs.names(root) if uid != job_uid and (found := _read(fs, root / uid))]
+        others = [name for name in fs.names(root) if name != job_uid]
+    marks = []
+    for uid in others:
+        with contextlib.suppress(OSError):  # what cannot be read is nobody's: lost+found, another user's folder
+            if (found := _read(fs, root / uid)) is not None:
+                marks.append((found, uid))
     return [uid for found, uid in sorted(marks, reverse=True) if found.name == mark.name and found < mark]
 
 
