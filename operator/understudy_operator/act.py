@@ -180,18 +180,18 @@ class Actor:
             notes[Annotation.PROMOTION] = encode(promoted)
         if action.cold:
             memo.unborn.add(action.target)  # before the request: the watch may tell of it before the answer does
-        await self._swap(
-            job,
-            lease.name,
-            lease.resource_version,
-            notes,
-            {
-                "holderIdentity": action.target,
-                "leaseTransitions": action.term,
-                "leaseDurationSeconds": job.policy.lease_duration_s,
-                "renewTime": micro_time(datetime.now(UTC)),
-            },
-        )
+        spec = {
+            "holderIdentity": action.target,
+            "leaseTransitions": action.term,
+            "leaseDurationSeconds": job.policy.lease_duration_s,
+            "renewTime": micro_time(datetime.now(UTC)),
+        }
+        try:
+            await self._swap(job, lease.name, lease.resource_version, notes, spec)
+        except Conflict:
+            if action.cold:
+                memo.unborn.discard(action.target)  # its number was not taken: another pod may get it
+            raise
         if action.suspect_node is not None:
             self._world.suspect(action.suspect_node)
         gone = f"{lease.holder} is gone and never was at work" if lease.holder else "the job is resumed"
