@@ -102,6 +102,16 @@ class Cluster:
         since = self._timeline.now
         self._timeline.after(NOT_READY_AFTER_S, self._suspect, node, since)
 
+    def look_everywhere(self) -> None:
+        """Let kubelets, scheduler and binder compare what is with what should be."""
+        for claim in self._server.all("persistentvolumeclaims"):
+            self._bind(claim["metadata"]["name"])
+        for node in self.nodes.values():
+            self._heard(node)
+        for pod in self._server.all("pods"):
+            if not pod["spec"].get("nodeName"):
+                self._timeline.after(0.1, self._schedule, pod["metadata"]["name"], pod["metadata"]["uid"])
+
     def _suspect(self, node: Node, since: float) -> None:
         if node.speaks or self._network.down:
             return
@@ -215,7 +225,7 @@ class Cluster:
         name = pod["metadata"]["name"]
         if pod["metadata"].get("deletionTimestamp"):
             self._server.remove(KUBELET, "pods", name)
-        elif pod["status"]["phase"] == "Pending":
+        elif pod["status"]["phase"] in ("Pending", "Running"):
             container = self._start(node, pod)
             node.containers[pod["metadata"]["uid"]] = container
             self._tell(name, "Running", {"running": {"startedAt": ""}})
@@ -225,7 +235,7 @@ class Cluster:
         if pod["metadata"].get("deletionTimestamp"):
             del node.containers[container.uid]
             self._server.remove(KUBELET, "pods", name)
-        elif pod["status"]["phase"] == "Running":
+        elif pod["status"]["phase"] in ("Pending", "Running"):
             end = {"exitCode": code, "reason": "Unknown" if code == 255 else "", "message": container.message}
             self._tell(name, "Failed" if code else "Succeeded", {"terminated": end})
 

@@ -17,7 +17,8 @@ from understudy_operator.core.model import Now
 from understudy_operator.observe import World
 from understudy_operator.reconcile import Reconciler
 
-from tests.simulation.network import Api, Link, Network
+from tests.simulation.client import Api
+from tests.simulation.network import Link, Network
 from tests.simulation.timeline import Process
 
 JOBS = "/apis/understudy.dev/v1alpha1/trainingjobs"
@@ -39,12 +40,10 @@ class Operator:
         reconciler = Reconciler(
             self._world, Actor(self._api, self._world), queue, lambda: Now(process.time(), process.wall())
         )
-        for informer in self._world.informers:
-            process.create_task(informer.run())
-        process.create_task(self._world.keep_contact())
-        process.create_task(reconciler.run())
-        process.create_task(reconciler.lead())  # without election: replicas that all act must be safe, too
-        process.create_task(self._kopf())
+        background = [informer.run() for informer in self._world.informers]
+        # Without election: replicas that all act must be safe, too.
+        for coroutine in (*background, self._world.keep_contact(), reconciler.run(), reconciler.lead(), self._kopf()):
+            process.create_task(coroutine).add_done_callback(process.must_not_fail)
 
     async def _kopf(self) -> None:
         while True:

@@ -7,72 +7,48 @@
  5. A primary starts from the line of the terms that count: never from what a superseded one committed afterwards.
  6. Complete stays complete; a job whose program never fails for good never fails.
  7. No primary is replaced that renewed within its lease, unless it let go, ended or was deleted; an outage of the API
-    server, which nobody can renew through, proves nothing. The operator deletes no pod that a Lease names.
+    server, which nobody can renew through, proves nothing. The operator deletes no pod that a Lease names,
+    unless the job is suspended.
  8. No two pods are labelled as primary of one term; at rest, the holder alone is labelled primary.
  9. A pod's name is used once.
 10. A worker takes itself for superseded only if somebody else was given the rank, or its slot.
 11. No part of the product meets an error that it should not.
+12. Who hands over loses no step, and who completes has taken all of them.
+13. A rank is not passed on without end.
 
-A Lease that somebody deletes takes along what only it knew: of the floor and of the terms that were granted, 1, 2 and 3
-then start anew, but no term is ever started twice, because the volume remembers. A checkpoint that is damaged behind
-everybody's back may be passed over, but only along its line.
+A Lease that somebody deletes, and an etcd that is restored, take along what only they knew: of the floor, the terms and
+the names that were given, 1, 2, 3 and 9 then start anew, but no term is ever started twice, because the volume
+remembers. A checkpoint that is damaged behind everybody's back may be passed over, but only along its line.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 from understudy import protocol
-from understudy.checkpoint.filesystem import FileSystem
-from understudy.checkpoint.folder import BASE
-from understudy.checkpoint.format import read, read_manifest
-from understudy.checkpoint.store import RankStore
-from understudy.errors import CheckpointDamaged, UnderstudyError, VolumeTrouble
+from understudy.errors import CheckpointDamaged, VolumeTrouble
 from understudy_contract.exits import ExitCode, ReleaseReason
 from understudy_contract.lease import LeaseRecord, decode_lease
 from understudy_contract.names import Annotation, Label, rank_lease_name
-from understudy_contract.reports import CheckpointRef
 
+from tests.simulation.ledger import Ledger, Rank
 from tests.simulation.server import Change
-from tests.simulation.volume import ROOT
 from tests.simulation.worker import Container
-from tests.simulation.workload import undisturbed
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
 
-Line = tuple[CheckpointRef, ...]
 PATIENCE = 0.85
 """Of a lease: what clocks that run a little fast leave of it."""
 SETTLED_S = 30.0
-
-
-class ViolationError(AssertionError):
-    """The product broke a promise; the message says which, and how."""
-
-
-class Rank:
-    """What is known of one rank."""
-
-    def __init__(self) -> None:
-        self.holders: dict[int, str] = {}
-        """Who was given each term, since the Lease was made."""
-        self.starters: dict[int, str] = {}
-        self.history: list[str] = []
-        """Every pod that the rank was given to, in order."""
-        self.granted_at: dict[int, float] = {}
-        self.floors: dict[int, CheckpointRef | None] = {}
-        """The floor when a term was granted."""
-        self.floor: CheckpointRef | None = None
-        self.renewed_at = 0.0
-        self.passed_on_at = 0.0
-        self.lines: dict[CheckpointRef, Line] = {}
-        """Every commit, and the line of its term."""
-        self.counting: dict[int, tuple[float, Line]] = {}
-        """Terms with a BASE: since when, and on what they are based."""
-        self.damaged = False
+PASSED_ON_MAX = 60
+"""Times that a rank may be passed on in one run: far more than faults can ask for."""
+LAGGING_OPERATORS = True
+"""Of two operators that act at once, one may see Leases and pods of different moments: it then deletes a pod before it
+sees the Lease that names it, or passes a rank on whose primary it cannot see yet. Nothing is lost by it, but 7 holds
+for one operator only. Election makes this rare, not impossible: a new leader can lag behind what the last one wrote.
+"""
+LATE_S = 20.0
+"""How long after a suspension has been taken back a deletion decided on before it may still be carried out."""
 
 
 class Invariants:
@@ -80,13 +56,12 @@ class Invariants:
 
     def __init__(self, sim: "Simulation") -> None:
         self._sim = sim
-        self.ranks = [Rank() for _ in range(sim.plan.ranks)]
+        self.ledger = Ledger(sim.plan, sim.volume, lambda: sim.timeline.now, self._require)
+        self.ranks = self.ledger.ranks
         self._names: set[str] = set()
-        self._stores: list[RankStore] = []
+        self._suspended_at = -LATE_S
+        self._restored = False
         sim.server.observers.append(self._on_change)
-        sim.volume.renamed.append(self._on_rename)
-
-    # What the API server takes in
 
     def _on_change(self, change: Change) -> None:
         match change.resource:
@@ -95,6 +70,8 @@ class Invariants:
             case "pods":
                 self._on_pod(change)
             case "trainingjobs" if change.old is not None and change.new is not None:
+                if change.old["spec"].get("suspend") or change.new["spec"].get("suspend"):
+                    self._suspended_at = self._sim.timeline.now
                 before, after = (body.get("status", {}).get("phase") for body in (change.old, change.new))
                 self._require(6, before != "Succeeded" or after == "Succeeded", f"the job was {before} and is {after}")
                 self._require(6, after != "Failed", "the job has failed")
@@ -107,10 +84,11 @@ class Invariants:
         if change.new is None:
             rank.floor = None
             rank.holders.clear()
+            self._names.clear()
             return
         new = decode_lease(self._sim.server.raw("leases", change.name))
         old = _decode(change.old)
-        passed_on = old is None or (old.holder, old.term) != (new.holder, new.term)
+        passed_on = bool(new.holder) and (old is None or (old.holder, old.term) != (new.holder, new.term))
         if passed_on:
             self._on_grant(rank, old, new)
         if passed_on or change.who == new.holder:
@@ -124,31 +102,35 @@ class Invariants:
         self._require(1, held == new.holder, f"{held} and {new.holder} both hold term {new.term}")
         self._require(1, new.term >= max(rank.holders), f"term {new.term} comes after {max(rank.holders)}")
         rank.history.append(new.holder)
+        self._require(13, len(rank.history) < PASSED_ON_MAX, f"{new.name} was passed on {len(rank.history)} times")
         if old is not None:
             self._require(1, new.term > old.term, f"{old.holder} -> {new.holder} without a new term")
             if old.holder != new.holder:
                 self._on_replacement(rank, old, new)
         rank.granted_at[new.term] = rank.passed_on_at = self._sim.timeline.now
         rank.floors[new.term] = new.floor
-        self.look_at_volume()
+        self.ledger.look_at_volume()
 
     def _on_replacement(self, rank: Rank, old: LeaseRecord, new: LeaseRecord) -> None:
         pod = self._sim.server.find("pods", old.holder)
-        if old.current_release is not None or old.current_heartbeat is None or pod is None:
+        if old.current_release is not None or old.current_heartbeat is None or pod is None or self._may_lag():
             return
-        if pod["metadata"].get("deletionTimestamp") or pod["status"]["phase"] != "Running":
+        if not old.holder or pod["metadata"].get("deletionTimestamp") or pod["status"]["phase"] != "Running":
             return
         now, outage = self._sim.timeline.now, self._sim.outage
-        silent_s, needed_s = now - rank.renewed_at, PATIENCE * old.duration_s
+        silent_s, needed_s = now - rank.renewed_at, PATIENCE * old.patience_s
         what = f"{old.holder} was replaced by {new.holder} in term {new.term}"
         self._require(7, silent_s >= needed_s, f"{what}, {silent_s:.2f} s after a renewal")
-        if outage.length_s > 0.7 * old.duration_s and rank.renewed_at < outage.ended_at:
+        if outage.length_s > 0.7 * old.patience_s and rank.renewed_at < outage.ended_at:
             since_s = now - outage.ended_at
             self._require(7, since_s >= needed_s, f"{what}, {since_s:.2f} s after the API server came back")
 
     def _on_floor(self, rank: Rank, new: LeaseRecord) -> None:
         floor = new.floor
         if floor == rank.floor:
+            return
+        if self._restored and rank.floor is not None and (floor is None or floor < rank.floor):
+            rank.floor = floor  # a pod that is started once more, as etcd has it, knows of no checkpoint at first
             return
         self._require(2, floor is not None, f"the floor {rank.floor} is forgotten")
         assert floor is not None
@@ -172,6 +154,11 @@ class Invariants:
                 self._require(8, not twice, f"{meta['name']} and {change.name} are labelled primary of term {term}")
 
     def _on_deletion(self, name: str) -> None:
+        job = self._sim.server.find("trainingjobs", self._sim.job)
+        if job is None or job["spec"].get("suspend") or self._sim.timeline.now < self._suspended_at + LATE_S:
+            return
+        if self._may_lag():
+            return
         for lease in self._sim.server.all("leases"):
             record = _decode(lease)
             if record is None or record.holder != name or self._sim.complete(int(record.labels[Label.RANK])):  # type: ignore[index]
@@ -180,85 +167,35 @@ class Invariants:
             if serves and not record.switches_over and record.current_release is None:
                 self._require(7, False, f"the operator deletes {name}, which {record.name} names")
 
+    def _may_lag(self) -> bool:
+        return LAGGING_OPERATORS and len(self._sim.operators) > 1
+
     def _serves(self, slot: LeaseRecord) -> bool:
         """Tell whether a slot's Lease counts: once primary, a pod never is redundant again."""
         rank = self.ranks[int(slot.labels[Label.RANK])]  # type: ignore[index]
         return slot.holder not in rank.history
 
-    # What happens on the volume
-
-    def _on_rename(self, path: Path) -> None:
-        folder = path.parent
-        if not folder.name.startswith("term-"):
-            return
-        number = int(folder.parent.name.removeprefix("rank-"))
-        rank, term = self.ranks[number], int(folder.name.split("-")[1])
-        fs: FileSystem = self._sim.volume
-        if path.name == BASE:
-            self._on_base(number, rank, term, folder)
-        elif path.name.startswith("step-"):
-            with self._no_error(4, f"{path.name} of term {term}"):
-                if read_manifest(fs, path)[0].term != term:
-                    return  # a copy of its base
-                found = read(fs, path)
-            ref = found.ref
-            value, steps = int(found.tensors["value"][0]), int(found.tensors["steps"])
-            right = (value, steps) == (undisturbed(number, ref.step), ref.step)
-            self._require(4, right, f"{path.name} of term {term} holds another state, after {steps} steps")
-            rank.lines[ref] = found.line
-
-    def _on_base(self, number: int, rank: Rank, term: int, folder: Path) -> None:
-        steps = [name for name in self._sim.volume.names(folder) if name.startswith("step-")]
-        self._require(3, bool(steps), f"term {term} of rank {number} counts and holds no checkpoint")
-        with self._no_error(4, f"BASE of term {term}"):
-            rank.counting[term] = (
-                self._sim.timeline.now,
-                self._store(number)._rank.line_of(
-                    self._store(number)._rank.term_folder(term, folder.name.split("-", 2)[2])
-                ),
-            )
-
-    def look_at_volume(self) -> None:
-        """Require that whoever would start now, on a node without caches, finds what was reported."""
-        for number, rank in enumerate(self.ranks):
-            if rank.floor is None or rank.damaged:
-                continue
-            with self._no_error(3, f"rank {number}: {rank.floor} was reported"):
-                found = self._store(number).newest(rank.floor, wait_s=0.0)
-            shown = found is not None and not found.damaged and self._descends(rank, found.ref, rank.floor)
-            self._require(3, shown, f"rank {number}: {rank.floor} was reported, the volume shows {found and found.ref}")
-
-    # What workers do
+    def forget_reports(self) -> None:
+        """Expect nothing of what was written since a backup that was restored."""
+        self._names.clear()
+        self._restored = True
+        for rank in self.ranks:
+            rank.floor = None
+            rank.holders.clear()
 
     def on_message(self, container: Container, message: protocol.FromTrainer) -> None:
         """Take in what a trainer tells its agent."""
-        if not isinstance(message, protocol.Started):
-            return
-        rank, term, start = self.ranks[container.context.rank], message.term, message.checkpoint
-        first = rank.starters.setdefault(term, container.name)
-        self._require(1, first == container.name, f"{first} and {container.name} both start term {term}")
-        self._require(4, start in rank.lines, f"{container.name} starts from {start}, which nobody committed")
-        floor = rank.floors.get(term)
-        what = f"{container.name} starts term {term} from {start}"
-        if floor is not None:
-            keeps = self._descends(rank, start, floor)
-            back = rank.damaged and self._leads_to(rank, floor, start)
-            self._require(3, keeps or back, f"{what}, the floor being {floor}")
-        if not rank.damaged:
-            self._on_start(rank, term, start, floor, what)
-
-    def _on_start(self, rank: Rank, term: int, start: CheckpointRef, floor: CheckpointRef | None, what: str) -> None:
-        """Require that the start is of the line of the highest term that every node can see to count."""
-        sure = rank.granted_at.get(term, 0.0) - self._sim.plan.cache_s
-        counting = [other for other, (since, _) in rank.counting.items() if start.term < other < term and since <= sure]
-        if not counting:
-            return
-        highest = max(counting)
-        line = rank.counting[highest][1]
-        if floor is not None and not any(b.term == floor.term and b.step >= floor.step for b in line):
-            return  # the floor goes before a line that does not hold it
-        of_line = any(base.term == start.term and start.step <= base.step for base in line)
-        self._require(5, of_line, f"{what}, but term {highest} counts, which is based on {line}")
+        match message:
+            case protocol.HandedOver(checkpoint):
+                taken = container.counters.step
+                self._require(
+                    12, checkpoint.step == taken, f"{container.name} hands step {checkpoint.step} of {taken} over"
+                )
+            case protocol.Completed(step):
+                self._require(12, step == self._sim.plan.script.steps, f"{container.name} is complete at step {step}")
+            case protocol.Started():
+                cache_s = container.around.mount.cache_s
+                self.ledger.on_started(container.name, container.context.rank, message, cache_s)
 
     def on_exit(self, container: Container) -> None:
         """Take in the end of a container."""
@@ -267,12 +204,14 @@ class Invariants:
         if container.code == ExitCode.SUPERSEDED:
             what = f"{container.name} takes itself for superseded, and nobody else was given its Lease"
             self._require(10, self._has_successor(container), what)
-        self.look_at_volume()
+        self.ledger.look_at_volume()
 
     def _has_successor(self, container: Container) -> bool:
         history = self.ranks[container.context.rank].history
         if container.name in history:
             return history[-1] != container.name
+        if self._restored:
+            return True  # names are given again: its slot was another's for a moment
         slot = self._sim.server.find("leases", container.settings.slot_lease or "")
         return slot is None or slot["spec"].get("holderIdentity") != container.name
 
@@ -281,8 +220,6 @@ class Invariants:
         rank = self.ranks[container.context.rank]
         expected = isinstance(error, VolumeTrouble) or (rank.damaged and isinstance(error, CheckpointDamaged))
         self._require(11, expected, f"the script of {container.name} fails: {type(error).__name__}: {error}")
-
-    # At rest
 
     def at_rest(self) -> None:
         """Check what holds when nothing has happened for a while."""
@@ -301,54 +238,9 @@ class Invariants:
             ]
             self._require(8, set(labelled) <= {holder}, f"rank {number}: {labelled} are primary, {holder} holds it")
 
-    def at_end(self) -> None:
-        """Compare what was reached with a run without faults."""
-        self.look_at_volume()
-        last = self._sim.plan.script.steps
-        for number, rank in enumerate(self.ranks):
-            if rank.damaged:
-                continue
-            with self._no_error(4, f"the end of rank {number}"):
-                found = self._store(number).newest(rank.floor, wait_s=0.0)
-            value = int(found.tensors["value"][0]) if found is not None else None
-            right = found is not None and found.ref.step == last and value == undisturbed(number, last)
-            self._require(4, right, f"rank {number} ends with {found and found.ref}, not with step {last}")
-
-    # Means
-
-    def store(self, number: int) -> RankStore:
-        """Open a rank's store on the volume itself."""
-        return self._store(number)
-
-    def _store(self, number: int) -> RankStore:
-        if not self._stores:
-            uid = self._sim.job_uid
-            self._stores = [RankStore(ROOT, uid, n, keep=1, fs=self._sim.volume) for n in range(len(self.ranks))]
-        return self._stores[number]
-
-    def _descends(self, rank: Rank, ref: CheckpointRef, floor: CheckpointRef) -> bool:
-        if ref.term == floor.term:
-            return ref.step >= floor.step
-        return any(base.term == floor.term and base.step >= floor.step for base in rank.lines.get(ref, ()))
-
-    def _leads_to(self, rank: Rank, floor: CheckpointRef, ref: CheckpointRef) -> bool:
-        line = (floor, *rank.lines.get(floor, ()))
-        return any(base.term == ref.term and ref.step <= base.step for base in line)
-
-    def require(self, number: int, holds: bool, what: str) -> None:
-        """Raise a ViolationError unless the invariant holds."""
-        self._require(number, holds, what)
-
     def _require(self, number: int, holds: bool, what: str) -> None:
         if not holds:
             self._sim.violate(f"invariant {number}: {what}")
-
-    @contextmanager
-    def _no_error(self, number: int, what: str) -> Iterator[None]:
-        try:
-            yield
-        except (UnderstudyError, OSError) as error:
-            self._require(number, False, f"{what}: {error}")
 
 
 def _decode(body: object) -> LeaseRecord | None:

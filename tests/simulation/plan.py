@@ -1,6 +1,6 @@
 """What a seed decides before anything happens: the job, the machines, and which faults come when."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from tests.simulation.worker import Script
@@ -29,7 +29,7 @@ class Plan:
     links: bool
     """The volume makes hard links."""
     cache_s: float
-    """How long a node believes what it read of a folder."""
+    """How long a node believes what it read of a folder, at most."""
     operators: int
     faults: tuple[tuple[float, str], ...]
     """When, and the name of one in faults.py."""
@@ -39,12 +39,11 @@ def draw(seed: int, faults: dict[str, int]) -> Plan:
     """Draw a plan; `faults` are names with weights. One in sixteen is left undisturbed."""
     random = Random(seed)
     shared = random.random() < 0.85
-    names, weights = list(faults), list(faults.values())
+    names, weights = list(faults) or ["none"], list(faults.values()) or [1]
     count = 0 if random.random() < 1 / 16 else random.choice((1, 1, 2, 2, 2, 3, 3, 4, 6))
-    steps = random.randint(5, 14)
     # Most faults come while the job trains; some while it starts or after it should have ended.
     span_s = random.choice((10.0, 20.0, 20.0, FAULTS_UNTIL_S))
-    return Plan(
+    plan = Plan(
         seed=seed,
         ranks=2 if random.random() < 0.15 else 1,
         redundancy=random.choice((0, 1, 1, 1, 1, 1, 2)),
@@ -53,7 +52,7 @@ def draw(seed: int, faults: dict[str, int]) -> Plan:
         hand_over_s=random.choice((2, 6)),
         progress_s=random.choice((15, 40)),
         script=Script(
-            steps=steps,
+            steps=random.randint(5, 14),
             save_every=random.choice((1, 2, 2, 3)),
             step_s=random.choice((0.5, 1.0, 2.0)),
             import_s=random.choice((0.5, 2.0, 5.0)),
@@ -62,6 +61,25 @@ def draw(seed: int, faults: dict[str, int]) -> Plan:
         shared=shared,
         links=random.random() < 0.7,
         cache_s=random.choice((0.0, 0.0, 3.0, 30.0, 55.0)) if shared else 0.0,
-        operators=1 if random.random() < 0.8 else 2,
+        operators=1 if random.random() < 0.9 else 2,
         faults=tuple(sorted((random.uniform(0.5, span_s), random.choices(names, weights)[0]) for _ in range(count))),
+    )
+    if not faults:
+        return replace(plan, faults=())
+    return _long(plan, random) if count and random.random() < 1 / 16 else plan
+
+
+def _long(plan: Plan, random: Random) -> Plan:
+    """Make it a job on which a superseded primary goes on for long: slow, often saved, with caches, without links."""
+    return replace(
+        plan,
+        ranks=1,
+        redundancy=1,
+        keep=3,
+        lease_s=4,
+        script=Script(steps=14, save_every=1, step_s=2.0, import_s=0.5),
+        shared=True,
+        links=False,
+        cache_s=55.0,
+        faults=((random.uniform(3.0, 8.0), "superseded_primary_goes_on"), *plan.faults[:1]),
     )

@@ -60,8 +60,7 @@ def search(first: int, count: int, *, brief: bool) -> int:
 
 def show(simulation: Simulation) -> None:
     """Print a transcript, what was broken, and how to see it again."""
-    for at, who, text in simulation.transcript:
-        print(f"{at:9.3f}  {who:<12} {text}")
+    print(simulation.transcript, end="")
     print(f"plan: {simulation.plan}")
     if simulation.violation:
         print(f"seed {simulation.plan.seed} fails at {simulation.timeline.now:.3f} s: {simulation.violation}")

@@ -14,18 +14,20 @@ from typing import Any
 import msgspec
 from understudy import protocol
 from understudy.checkpoint.format import STATE
+from understudy.errors import CheckpointDamaged
 from understudy_contract.lease import decode_lease
 from understudy_contract.names import Env, rank_lease_name
 
 from tests.simulation.cluster import Cluster, Node
 from tests.simulation.controller import Operator
 from tests.simulation.faults import BY_NAME, WEIGHTS, heal
-from tests.simulation.invariants import Invariants, ViolationError
+from tests.simulation.invariants import Invariants
 from tests.simulation.network import Link, Network
 from tests.simulation.plan import CALM_AFTER_S, Plan, draw
 from tests.simulation.seams import installed
-from tests.simulation.server import Change, Json, Server
-from tests.simulation.timeline import SpinError, Timeline
+from tests.simulation.server import Json, Server, merged
+from tests.simulation.timeline import Timeline, ViolationError
+from tests.simulation.transcript import Transcript, brief
 from tests.simulation.volume import Mount, Volume
 from tests.simulation.worker import Container, Machinery
 
@@ -59,7 +61,7 @@ class Simulation:
         self.plan = plan
         self.random = Random(plan.seed)
         self.timeline = Timeline()
-        self.transcript: list[tuple[float, str, str]] = []
+        self.transcript = Transcript(self.timeline)
         self.violation = ""
         self.outage = Outage()
         self.sent_twice_until = 0.0
@@ -71,8 +73,7 @@ class Simulation:
         self.cluster = Cluster(self.network, self.random, self.nodes, modes, self._start)
         self.operators: dict[str, Operator | None] = {}
         self.operator_links: dict[str, Link] = {}
-        self._phase = ""
-        self.server.observers.append(self._note)
+        self.server.observers.append(self.transcript.note)
         self.invariants = Invariants(self)
 
     def run(self) -> None:
@@ -82,25 +83,24 @@ class Simulation:
                 self._begin()
                 while not self.is_over():
                     if self.timeline.now > CALM_AFTER_S + REACHED_WITHIN_S:
-                        self.violate(
-                            f"the job is {self._phase or 'not begun'}, {REACHED_WITHIN_S:.0f} s after the last fault"
-                        )
+                        phase = self.transcript.phase or "not begun"
+                        self.violate(f"the job is {phase}, {REACHED_WITHIN_S:.0f} s after the last fault")
                     self.timeline.next()
                     if self.violation:
                         raise ViolationError(self.violation)
-                self.invariants.at_end()
-            except SpinError as error:
-                self.violate(str(error))
+                for name in list(self.operators):
+                    self.stop_operator(name)
+                self.invariants.ledger.at_end()
             finally:
                 self._end()
 
     def is_over(self) -> bool:
         """Tell whether the job has succeeded."""
-        return self._phase == "Succeeded"
+        return self.transcript.phase == "Succeeded"
 
     def say(self, who: str, text: str) -> None:
         """Write a line of the transcript."""
-        self.transcript.append((self.timeline.now, who, text))
+        self.transcript.say(who, text)
 
     def violate(self, what: str) -> None:
         """Take note of a promise that was broken, and stop here."""
@@ -129,11 +129,21 @@ class Simulation:
         return release is not None and release.reason == "Completed"
 
     def start_operator(self, name: str) -> None:
-        """Start a replica of the operator."""
+        """Start a replica of the operator, unless it runs."""
+        if self.operators.get(name) is not None:
+            return
         link = self.operator_links.setdefault(name, Link(self.timeline))
         rate, error_s = self._clock()
         self.operators[name] = Operator(self.network, link, name, rate, error_s)
         self.say(name, "starts")
+
+    def stop_operator(self, name: str) -> None:
+        """Kill a replica of the operator."""
+        operator, self.operators[name] = self.operators[name], None
+        if operator is not None:
+            operator.process.kill()
+            for text in operator.process.trouble:
+                self.violate(f"invariant 11: {name}: {text}")
 
     def set_down(self, down: bool) -> None:
         """Let the API server answer nobody, or again."""
@@ -146,21 +156,48 @@ class Simulation:
     def cut_volume_power(self) -> None:
         """Let the volume keep what is durable, and of the rest what chance keeps."""
         self.volume.power_cut(self.random)
-        self.invariants.look_at_volume()
+        self.invariants.ledger.look_at_volume()
 
-    def damage_newest(self, rank: int) -> None:
-        """Change a byte of the newest checkpoint of a rank, if enough are kept that a whole one is left."""
-        found = self.invariants.store(rank).newest(None, wait_s=0.0)
-        if found is None or self.plan.keep < 3 or found.location.name == "step-0":
+    def change_spec(self, change: Json) -> None:
+        """Change the job, as a person does."""
+        job = self.server.find("trainingjobs", self.job)
+        assert job is not None
+        patch = {"metadata": {"generation": job["metadata"]["generation"] + 1}, "spec": change}
+        if merged(job["spec"], change) != job["spec"]:
+            self.server.update("user", "trainingjobs", self.job, patch)
+
+    def forget_reports(self) -> None:
+        """Take note that the API server has lost what was reported to it since a backup."""
+        self.transcript.phase = (self.server.find("trainingjobs", self.job) or {}).get("status", {}).get("phase", "")
+        self.invariants.forget_reports()
+
+    def damage(self, rank: int, *, whole_term: bool) -> None:
+        """Change a byte of the newest checkpoint of a rank, or of all in its folder, if a whole one is left then."""
+        store = self.invariants.ledger.store(rank)
+        newest = store.newest(None, wait_s=0.0)
+        if newest is None or newest.location.name == "step-0":
             return
-        self.say("fault", f"step {found.ref.step} of term {found.ref.term} of rank {rank} is damaged")
-        self.volume.damage(found.location / STATE, _flip)
-        self.invariants.ranks[rank].damaged = True
+        folder = newest.location.parent
+        steps = self.volume.names(folder) if whole_term else [newest.location.name]
+        hit = [folder / s / STATE for s in steps if s.startswith("step-") and STATE in self.volume.names(folder / s)]
+        for path in hit:
+            self.volume.damage(path, _flip)
+        try:
+            store.newest(None, wait_s=0.0)
+        except CheckpointDamaged:
+            for path in hit:
+                self.volume.damage(path, _flip)
+        else:
+            self.say(
+                "fault", f"rank {rank}: {', '.join(f'{p.parent.parent.name}/{p.parent.name}' for p in hit)} damaged"
+            )
+            self.invariants.ranks[rank].damaged = True
 
     # Making, and the end
 
     def _begin(self) -> None:
         self.server.post("user", JOBS, _job(self.job, self.plan))
+        self.invariants.ledger.open(self.job_uid)
         for number in range(self.plan.operators):
             self.start_operator(f"operator-{number}")
         for at, name in self.plan.faults:
@@ -177,7 +214,8 @@ class Simulation:
             container.kill()
 
     def _node(self, number: int) -> Node:
-        mount = Mount(self.volume, lambda: self.timeline.now, self.plan.cache_s, self._sent_twice)
+        cache_s = self.plan.cache_s * self.random.choice((0.0, 0.5, 1.0, 1.0))
+        mount = Mount(self.volume, lambda: self.timeline.now, cache_s, self._sent_twice)
         return Node(f"node-{number}", Link(self.timeline), mount, *self._clock())
 
     def _clock(self) -> tuple[float, float]:
@@ -208,7 +246,7 @@ class Simulation:
     # What is heard
 
     def _heard(self, container: Container, message: protocol.FromTrainer) -> None:
-        self.say(container.name, f"trainer: {_brief(message)}")
+        self.say(container.name, f"trainer: {brief(message)}")
         self.invariants.on_message(container, message)
 
     def _exited(self, node: Node, container: Container) -> None:
@@ -222,40 +260,15 @@ class Simulation:
             self.violate(f"invariant 11: {text} {record.exc_info[1]!r}")
         self.say("operator", text)
 
-    def _note(self, change: Change) -> None:
-        if change.resource == "trainingjobs" and change.new is not None:
-            self._phase = change.new.get("status", {}).get("phase", "")
-        if change.resource == "events" or (change.resource == "leases" and not change.who.startswith("operator")):
-            return
-        verb = "makes" if change.old is None else "removes" if change.new is None else "changes"
-        text = f"{verb} {change.resource}/{change.name}"
-        match change.resource:
-            case "leases" if change.new is not None:
-                spec = change.new["spec"]
-                text += f": {spec.get('holderIdentity')} in term {spec.get('leaseTransitions')}"
-            case "pods" if change.new is not None:
-                meta, phase = change.new["metadata"], change.new["status"]["phase"]
-                role = meta["labels"].get("understudy.dev/role", "without a role")
-                text += f": {phase}, {role}{', is to end' if meta.get('deletionTimestamp') else ''}"
-            case "trainingjobs" if change.new is not None:
-                text += f": {self._phase}"
-        self.say(change.who, text)
-
 
 def simulate(seed: int, faults: Mapping[Callable[..., None], int] = WEIGHTS) -> Simulation:
-    """Run a seed to its end; raises ViolationError, whose `simulation` has the transcript."""
+    """Run a seed to its end; its `violation` says which promise was broken, if one was."""
     simulation = Simulation(draw(seed, {fault.__name__: weight for fault, weight in faults.items()}))
     try:
         simulation.run()
     except ViolationError as violation:
-        violation.add_note(f"seed {seed}")
         simulation.violation = simulation.violation or str(violation)
     return simulation
-
-
-def _brief(message: protocol.FromTrainer) -> str:
-    text = str(message)
-    return text.partition("digest=")[0] + text[text.find("digest=") + 8 :][:6] if "digest=" in text else text
 
 
 def _flip(data: bytearray) -> None:

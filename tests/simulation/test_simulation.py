@@ -60,4 +60,4 @@ def print_transcripts(seeds: list[int]) -> None:
 
 
 def _transcript(simulation: Simulation) -> str:
-    return "".join(f"{at!r} {who} {text}\n" for at, who, text in simulation.transcript)
+    return "".join(f"{at!r} {who} {text}\n" for at, who, text in simulation.transcript.lines)

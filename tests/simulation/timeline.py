@@ -19,7 +19,11 @@ SPIN_MAX = 20_000
 """Callbacks that a process may run at one moment: more are a loop that time does not end."""
 
 
-class SpinError(AssertionError):
+class ViolationError(AssertionError):
+    """The product broke a promise; the message says which, and how."""
+
+
+class SpinError(ViolationError):
     """A process never comes to rest."""
 
 
@@ -174,6 +178,11 @@ class Process(asyncio.AbstractEventLoop):
         if self.alive:
             self.trouble.append(f"{context.get('message')}: {context.get('exception')!r}")
 
+    def must_not_fail(self, task: asyncio.Task[Any]) -> None:
+        """Take note of the exception that ends a task, if one does; a callback of tasks on which nobody waits."""
+        if not task.cancelled() and (error := task.exception()) is not None and self.alive:
+            self.trouble.append(f"a task ended with {error!r}")
+
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         pass
 
@@ -219,5 +228,3 @@ class Process(asyncio.AbstractEventLoop):
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.pop(task, None)
-        if not task.cancelled() and (error := task.exception()) is not None and self.alive:
-            self.trouble.append(f"a task ended with {error!r}")

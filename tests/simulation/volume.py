@@ -45,7 +45,7 @@ class Mount(MemoryFileSystem):
         self._volume = volume
         self._root = volume._root
         self._now = now
-        self._cache_s = cache_s
+        self.cache_s = cache_s
         self._sent_twice = sent_twice
         self._believed: dict[_Folder, tuple[float, dict[str, _File | _Folder]]] = {}
 
@@ -98,14 +98,14 @@ class Mount(MemoryFileSystem):
         self._believed.pop(self._folder(path.parent), None)
 
     def _entries(self, folder: _Folder) -> dict[str, _File | _Folder]:
-        if not self._cache_s:
+        if not self.cache_s:
             return folder.entries
         until, entries = self._believed.get(folder, (0.0, {}))
         if self._now() >= until:
             if folder.removed:
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             entries = dict(folder.entries)
-            self._believed[folder] = self._now() + self._cache_s, entries
+            self._believed[folder] = self._now() + self.cache_s, entries
         return entries
 
     def _find(self, path: Path) -> _File | _Folder:

@@ -14,7 +14,6 @@ from understudy.agent import model
 from understudy.agent.leases import Leases
 from understudy.agent.machine import Machine
 from understudy.agent.settings import read_settings
-from understudy.checkpoint.filesystem import FileSystem
 from understudy.context import read_context
 from understudy.counters import Counters
 from understudy.failures import sentence
@@ -23,9 +22,11 @@ from understudy.session import Session
 from understudy_contract.names import Env
 
 from tests.memory_volume import InterruptedFileSystem
+from tests.simulation.client import Api
 from tests.simulation.lockstep import Clock, Inbox, Program, Thread, quiet_exit
-from tests.simulation.network import Api, Network
-from tests.simulation.timeline import Process
+from tests.simulation.network import Network
+from tests.simulation.timeline import Process, ViolationError
+from tests.simulation.volume import Mount
 from tests.simulation.workload import Chain
 
 
@@ -45,7 +46,7 @@ class Machinery:
 
     network: Network
     link: Any
-    mount: FileSystem
+    mount: Mount
     rate: float
     wall_error_s: float
     script: Script
@@ -227,6 +228,8 @@ class Container:
                 pass
         except SystemExit as end:
             code = quiet_exit(end)
+        except ViolationError:
+            raise
         except Exception as error:  # noqa: BLE001 - as the process's excepthook
             code = 1
             self.around.say(self.name, f"the script fails: {type(error).__name__}: {error}")
@@ -236,6 +239,10 @@ class Container:
         self._over(code)
 
     def _thread_ended(self, error: BaseException) -> None:
+        if isinstance(error, ViolationError):
+            return  # the simulation stops here
+        if not isinstance(error, SystemExit):
+            self.around.failed(self, error)
         self._over(quiet_exit(error))
 
     def _over(self, code: int) -> None:

@@ -1,0 +1,280 @@
+"""The product with one of its protections taken out, to see whether the simulation notices.
+
+Each mutant names what is broken and edits the source of the functions that protect from it. An edit whose text is not
+found exactly once fails: a mutant that has lost its target says so instead of passing. The edited code is put under the
+very same function objects, so that it holds wherever they were imported. The last ones take out what was put in since a
+seed had failed.
+
+    python -m tests.simulation.mutants          tells which seed finds each, for `found_by`
+"""
+
+import inspect
+import itertools
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from understudy.agent.machine import Machine
+from understudy.checkpoint import format as checkpoint_format
+from understudy.checkpoint import lineage
+from understudy.checkpoint.folder import RankFolder
+from understudy.checkpoint.store import RankStore
+from understudy.checkpoint.writer import TermWriter
+from understudy.restore import Restorer
+from understudy.session import Session
+from understudy_contract import lease as lease_contract
+from understudy_contract.lease import LeaseRecord
+from understudy_operator.act import Actor
+from understudy_operator.core import decide, detection, provisioning
+from understudy_operator.core.actions import Promote
+from understudy_operator.hearing import Hearing
+
+from tests.simulation.simulation import simulate
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One change of a function's source."""
+
+    function: Callable[..., Any]
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A protection taken out."""
+
+    name: str
+    found_by: int
+    """A seed that finds it: tried first."""
+    edits: tuple[Edit, ...]
+
+
+def _property(owner: type, name: str) -> Callable[..., Any]:
+    getter: Callable[..., Any] = inspect.getattr_static(owner, name).fget
+    return getter
+
+
+@contextmanager
+def applied(mutant: Mutant) -> Iterator[None]:
+    """Run the product with this mutant's edits."""
+    with ExitStack() as stack:
+        for function in {edit.function: None for edit in mutant.edits}:
+            stack.enter_context(_edited(function, [edit for edit in mutant.edits if edit.function is function]))
+        yield
+
+
+@contextmanager
+def _edited(function: Any, edits: list[Edit]) -> Iterator[None]:
+    source = textwrap.dedent(inspect.getsource(function))
+    for edit in edits:
+        assert source.count(edit.old) == 1, f"{function.__qualname__} holds {source.count(edit.old)} times: {edit.old}"
+        source = source.replace(edit.old, edit.new)
+    lines = source.splitlines(keepends=True)
+    while lines[0].startswith("@"):
+        del lines[0]
+    made: dict[str, Any] = {}
+    exec(compile("".join(lines), f"<mutant of {function.__qualname__}>", "exec"), function.__globals__, made)
+    before = function.__code__
+    function.__code__ = made[function.__name__].__code__
+    try:
+        yield
+    finally:
+        function.__code__ = before
+
+
+MUTANTS: tuple[Mutant, ...] = (
+    # The operator
+    Mutant(
+        "a Lease is written without compare-and-set",
+        38,
+        (Edit(Actor._swap, '"resourceVersion": version, ', ""),),
+    ),
+    Mutant(
+        "a promotion keeps the term",
+        0,
+        (Edit(_property(Promote, "term"), "self.lease.term + 1", "self.lease.term"),),
+    ),
+    Mutant(
+        "silence is read off renewTime",
+        11,
+        (
+            Edit(
+                Hearing.lease,
+                "max(changed_at, self._contact.since(record.patience_s / 2))",
+                "self._clock() - (__import__('asyncio').get_running_loop().wall()"
+                " - __import__('datetime').datetime.fromisoformat(record.renew_time)).total_seconds()"
+                " if record.renew_time else changed_at",
+            ),
+        ),
+    ),
+    Mutant(
+        "silence counts while nobody could be heard",
+        14,
+        (
+            Edit(Hearing.lease, "max(changed_at, self._contact.since(record.patience_s / 2))", "changed_at"),
+            Edit(decide._promotion, " and c.steady_at <= now.at", ""),
+        ),
+    ),
+    Mutant(
+        "a release counts in every term",
+        24,
+        (
+            Edit(_property(LeaseRecord, "current_release"), " and self.release.term == self.term", ""),
+            Edit(Actor._promote, "Annotation.RELEASED: None,", ""),
+        ),
+    ),
+    Mutant(
+        "complete is an end like any other",
+        1,
+        (
+            Edit(detection.judge_primary, "math.inf if release.reason == ReleaseReason.COMPLETED else ", ""),
+            Edit(decide._promotion, " or rank_complete(view)", ""),
+        ),
+    ),
+    Mutant(
+        "a pod's number is not taken before the pod is made",
+        0,
+        (Edit(Actor._assign, "str(rank.incarnation + 1)", "str(rank.incarnation)"),),
+    ),
+    Mutant(
+        "the holder's pod is spared by nobody",
+        0,
+        (Edit(provisioning.removals, "pod.finished or (pod.name == holder and not over)", "pod.finished"),),
+    ),
+    # The agent
+    Mutant(
+        "a renewal does not ask who holds the Lease",
+        2,
+        (
+            Edit(
+                lease_contract.renewal_patch,
+                """        {"op": "test", "path": "/spec/holderIdentity", "value": beat.pod},
+        {"op": "test", "path": "/spec/leaseTransitions", "value": beat.term},
+""",
+                "",
+            ),
+        ),
+    ),
+    Mutant(
+        "a renewal that fails proves that another holds the Lease",
+        2,
+        (
+            Edit(
+                Machine._on_answer,
+                "if isinstance(event, model.RenewalFailed) and event.refused:\n"
+                "        self._asking.ask(event.lease, self._now)",
+                "if isinstance(event, model.RenewalFailed) and not self._ending.has_begun:\n"
+                "        self._end(ExitCode.SUPERSEDED, grace_s=0.0)",
+            ),
+        ),
+    ),
+    Mutant(
+        "a hand-over saves nothing",
+        0,
+        (Edit(Session.poll, "self._saves.commit(self._completed)", "self._saves.newest"),),
+    ),
+    # The checkpoints
+    Mutant(
+        "the path has no term",
+        0,
+        (Edit(RankFolder.term_path, 'f"term-{term}-{pod_uid}"', 'f"term-1-{pod_uid}"'),),
+    ),
+    Mutant(
+        "every term counts, with a BASE or without",
+        651,
+        (Edit(RankFolder.term_folder, "BASE in names", "True"),),
+    ),
+    Mutant(
+        "BASE is a pointer",
+        0,
+        (
+            Edit(TermWriter._open, "self._link_base(self._base_path)", "False"),
+            Edit(
+                TermWriter._settle_base,
+                """    if not self._linked and not self._copy_base(source, target):
+        return
+    self._fs.sync(target)
+    self._declare()
+    self._kept[base.step] = base
+""",
+                "    self._declare()\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a commit's files are renamed before they are durable",
+        10,
+        (Edit(TermWriter._commit, "    self._fs.sync(temporary)\n", ""),),
+    ),
+    Mutant(
+        "a commit's name is not made durable",
+        70,
+        (Edit(TermWriter._commit, "    self._fs.sync(self.path)\n", ""),),
+    ),
+    Mutant(
+        "a stale redundant pod goes on from what it has loaded",
+        17,
+        (Edit(Restorer._catch_up, " and loaded == self._store.peek(floor)", ""),),
+    ),
+    Mutant(
+        "the floor is ignored",
+        17,
+        (
+            Edit(Restorer._catch_up, "self._store.peek(floor)", "self._store.peek(None)"),
+            Edit(Restorer._catch_up, "self._store.newest(floor)", "self._store.newest(None)"),
+        ),
+    ),
+    Mutant(
+        "the floor is not waited for",
+        17,
+        (Edit(RankStore._await, "self._until(shown, deadline)", "True"),),
+    ),
+    Mutant(
+        "a writer removes older terms before its own counts",
+        139,
+        (
+            Edit(
+                TermWriter._commit,
+                "    self._prune(max(self._keep - 1, 1))\n",
+                "    remove_older_terms(self._rank, self.term, spare=None)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a fallback leaves the line",
+        268,
+        (Edit(lineage._walk, "if step <= base.step:", "if True:"),),
+    ),
+    Mutant(
+        "checksums are not compared",
+        0,
+        (Edit(checkpoint_format._verified, "(crc := zlib.crc32(part)) != entry.crc32", "crc := 0"),),
+    ),
+    # What the simulation has found, undone
+    Mutant(
+        "an id that cannot be seen yet is another volume's",
+        648,
+        (Edit(Restorer.begin, "wait_s=FLOOR_WAIT_S if order.volume is not None else 0.0", ""),),
+    ),
+    Mutant(
+        "a list of pruned names is believed",
+        96,
+        (Edit(RankStore.newest, "if hollow and looked_at < deadline:", "if False:"),),
+    ),
+)
+
+
+def main() -> None:
+    """Tell the first seed that finds each mutant."""
+    for mutant in MUTANTS:
+        with applied(mutant):
+            seed = next(seed for seed in itertools.count() if simulate(seed).violation)
+        print(f"{seed:>5}  {mutant.name}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
