@@ -7,6 +7,7 @@ watch is late, breaks, or falls silent.
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 
+import msgspec
 from understudy_kube.errors import Gone
 
 from tests.simulation.network import Link, Network
@@ -58,7 +59,17 @@ class Api:
 
     async def list_pages(self, path: str, *, params: Mapping[str, str] | None = None) -> AsyncGenerator[bytes, None]:
         """See understudy_kube.client; one page."""
-        yield await self.get(path)
+        page = await self.get(path)
+        if selector := (params or {}).get("fieldSelector"):
+            found = msgspec.json.decode(page)
+            name = selector.removeprefix("metadata.name=")
+            found["items"] = [item for item in found["items"] if item["metadata"]["name"] == name]
+            page = msgspec.json.encode(found)
+        yield page
+
+    async def request(self, verb: str, path: str, *, body: bytes, content_type: str = "") -> bytes:
+        """See understudy_kube.client: one try."""
+        return await (self.post(path, body) if verb == "POST" else self.merge_patch(path, body))
 
     async def watch(
         self,

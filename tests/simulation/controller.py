@@ -11,8 +11,10 @@ from typing import Any
 import msgspec
 from understudy_kube.errors import ApiError
 from understudy_kube.informer import Key
+from understudy_kube.leadership import Leadership
 from understudy_kube.workqueue import WorkQueue
 from understudy_operator.act import Actor
+from understudy_operator.app import LEASE
 from understudy_operator.core.model import Now
 from understudy_operator.observe import World
 from understudy_operator.reconcile import Reconciler
@@ -21,6 +23,7 @@ from tests.simulation.client import Api
 from tests.simulation.network import Link, Network
 from tests.simulation.timeline import Process
 
+NAMESPACE = "default"
 JOBS = "/apis/understudy.dev/v1alpha1/trainingjobs"
 
 
@@ -41,9 +44,14 @@ class Operator:
             self._world, Actor(self._api, self._world), queue, lambda: Now(process.time(), process.wall())
         )
         background = [informer.run() for informer in self._world.informers]
-        # Without election: replicas that all act must be safe, too.
-        for coroutine in (*background, self._world.keep_contact(), reconciler.run(), reconciler.lead(), self._kopf()):
+        leadership = Leadership(self._api, NAMESPACE, LEASE, process.name, clock=process.time, wall=process.wall)
+        election = self._stand(leadership, reconciler)
+        for coroutine in (*background, self._world.keep_contact(), reconciler.run(), election, self._kopf()):
             process.create_task(coroutine).add_done_callback(process.must_not_fail)
+
+    async def _stand(self, leadership: Leadership, reconciler: Reconciler) -> None:
+        await self._world.synced()
+        await leadership.run(reconciler.lead)
 
     async def _kopf(self) -> None:
         while True:

@@ -9,9 +9,8 @@ from understudy_kube.errors import ApiError, Forbidden, ServerError, TooManyRequ
 from tests.simulation.network import CALM, Link, Network
 from tests.simulation.timeline import Process
 
-LATE_WRITES = False
-"""Whether a request that its sender has given up may still arrive. Off: a renewal that a release has overtaken would
-then take the reported floor back, since a renewal does not say which one it follows."""
+LATE_WRITES = True
+"""Whether a request that its sender has given up may still arrive."""
 
 
 class Request:
