@@ -122,6 +122,10 @@ class Cluster(ABC):
         """Go back to a backup of etcd under whatever runs; returns when the API server is ready."""
 
     @abstractmethod
+    def killed(self, program: str) -> AbstractContextManager[None]:
+        """SIGKILL etcd or kube-apiserver, and start it again after a block; returns when the API server is ready."""
+
+    @abstractmethod
     def processes(self, namespace: str, pod: str) -> list[Process]:
         """Return the processes of a pod's containers, oldest first, with this machine's pids."""
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from localcluster import network, paths, pki, processes
 from localcluster.api import Api
-from localcluster.shell import Argv, wait_until
+from localcluster.shell import Argv, ClusterError, wait_until
 
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "provisioner")
+STORE = PROGRAMS[:2]  # what all the rest finds again when it comes back
 ETCD = "http://127.0.0.1:2379"
 START_TIMEOUT_S = 120  # 5 s on an idle machine with two cores
 
@@ -21,42 +22,8 @@ START_TIMEOUT_S = 120  # 5 s on an idle machine with two cores
 def start(state: paths.State) -> None:
     """Start the control plane and return when the API server is ready."""
     keys = state.pki
-    _start(
-        state,
-        "etcd",
-        {
-            "data-dir": etcd_folder(state),
-            "unsafe-no-fsync": "true",
-            "listen-client-urls": ETCD,
-            "advertise-client-urls": ETCD,
-            "listen-peer-urls": "http://127.0.0.1:2380",
-            "log-level": "warn",
-        },
-    )
-    _start(
-        state,
-        "kube-apiserver",
-        {
-            "etcd-servers": ETCD,
-            "advertise-address": network.CONTROL_ADDRESS,
-            "bind-address": network.CONTROL_ADDRESS,
-            "secure-port": pki.API_PORT,
-            "tls-cert-file": keys / "apiserver.crt",
-            "tls-private-key-file": keys / "apiserver.key",
-            "client-ca-file": keys / "ca.crt",
-            "service-cluster-ip-range": network.SERVICES,
-            "service-account-issuer": "https://kubernetes.default.svc.cluster.local",
-            "service-account-key-file": keys / "service-accounts.pub",
-            "service-account-signing-key-file": keys / "service-accounts.key",
-            "kubelet-certificate-authority": keys / "ca.crt",
-            "kubelet-client-certificate": keys / "admin.crt",
-            "kubelet-client-key": keys / "admin.key",
-            "kubelet-preferred-address-types": "InternalIP",
-            "authorization-mode": "Node,RBAC",
-            "enable-admission-plugins": "NodeRestriction",
-            "allow-privileged": "true",
-        },
-    )
+    for name in STORE:
+        _start(state, name, _flags(state, name))
     # The others give up when they come before the roles that the API server makes at its first start.
     api = Api.from_kubeconfig(keys / "admin.kubeconfig")
     log = state.logs / "kube-apiserver.log"
@@ -84,6 +51,54 @@ def start(state: paths.State) -> None:
 def etcd_folder(state: paths.State) -> Path:
     """Return the folder in which etcd keeps its data."""
     return Path(state.home) / "etcd"
+
+
+def kill(name: str) -> None:
+    """SIGKILL etcd or the API server; its connections are closed by the kernel."""
+    identity = processes.recorded(name)
+    if name not in STORE or identity is None:
+        raise ClusterError(f"{name} cannot be killed: choose one of {', '.join(STORE)}, which a cluster runs")
+    processes.end([identity])
+
+
+def revive(state: paths.State, name: str) -> None:
+    """Start again what was killed; what it had stored is there. Does not wait until it is ready."""
+    if not processes.is_running(name):
+        _start(state, name, _flags(state, name))
+
+
+def _flags(state: paths.State, name: str) -> Mapping[str, object]:
+    """Return the flags of etcd or the API server."""
+    keys = state.pki
+    if name == "etcd":
+        return {
+            "data-dir": etcd_folder(state),
+            "unsafe-no-fsync": "true",
+            "listen-client-urls": ETCD,
+            "advertise-client-urls": ETCD,
+            "listen-peer-urls": "http://127.0.0.1:2380",
+            "log-level": "warn",
+        }
+    return {
+        "etcd-servers": ETCD,
+        "advertise-address": network.CONTROL_ADDRESS,
+        "bind-address": network.CONTROL_ADDRESS,
+        "secure-port": pki.API_PORT,
+        "tls-cert-file": keys / "apiserver.crt",
+        "tls-private-key-file": keys / "apiserver.key",
+        "client-ca-file": keys / "ca.crt",
+        "service-cluster-ip-range": network.SERVICES,
+        "service-account-issuer": "https://kubernetes.default.svc.cluster.local",
+        "service-account-key-file": keys / "service-accounts.pub",
+        "service-account-signing-key-file": keys / "service-accounts.key",
+        "kubelet-certificate-authority": keys / "ca.crt",
+        "kubelet-client-certificate": keys / "admin.crt",
+        "kubelet-client-key": keys / "admin.key",
+        "kubelet-preferred-address-types": "InternalIP",
+        "authorization-mode": "Node,RBAC",
+        "enable-admission-plugins": "NodeRestriction",
+        "allow-privileged": "true",
+    }
 
 
 def is_running() -> bool:

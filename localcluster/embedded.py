@@ -122,6 +122,16 @@ class EmbeddedCluster(Cluster):
     def restore(self, file: Path) -> None:
         etcd.restore(self.state, file)
 
+    @contextmanager
+    def killed(self, program: str) -> Iterator[None]:
+        """SIGKILL etcd or kube-apiserver, and start it again after a block; returns when the API server is ready."""
+        controlplane.kill(program)
+        try:
+            yield
+        finally:
+            controlplane.revive(self.state, program)
+            wait_until(self.api.is_ready, timeout_s=API_TIMEOUT_S, what=f"the API server after the end of {program}")
+
     def processes(self, namespace: str, pod: str) -> list[pods.Process]:
         """Return the processes of a pod's containers, oldest first, with this machine's pids."""
         found = self.api.get(f"/api/v1/namespaces/{namespace}/pods/{pod}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,6 +124,9 @@ class KindCluster(Cluster):
             yield
         finally:
             run(["docker", "unpause", CONTROL_PLANE])
+
+    def killed(self, program: str) -> AbstractContextManager[None]:
+        raise ClusterError(f"{program} cannot be killed on kind: {_EMBEDDED}")
 
     def processes(self, namespace: str, pod: str) -> list[pods.Process]:
         raise ClusterError(f"the processes of {namespace}/{pod} cannot be found on kind: {_EMBEDDED}")

@@ -94,7 +94,7 @@ def failover(testbed: Testbed, job: str, rank: int, fault: Fault) -> Failover:
     record = _promotion(testbed, job, rank, step.term)
     entry = _status_entry(testbed, job, rank, step.term)
     if fault.node:
-        _read_disk(testbed, old, log)
+        read_disk(testbed, old, log)
     elif not fault.runs_on:
         testbed.wait_until(lambda: log.ended, timeout_s=LOG_ENDS_WITHIN_S, what=f"the end of the log of {old.name}")
     last = log.last_step(term, until=at if fault.runs_on else None)
@@ -154,8 +154,8 @@ def _status_entry(testbed: Testbed, job: str, rank: int, term: int) -> Object:
     return testbed.wait_until(look, timeout_s=STATUS_WITHIN_S, what=what)
 
 
-def _read_disk(testbed: Testbed, pod: Pod, log: PodLog) -> None:
-    """Read what the lost node wrote before the fault and could not send; do without where its disk is out of reach."""
+def read_disk(testbed: Testbed, pod: Pod, log: PodLog) -> None:
+    """Read what a lost node wrote before the fault and could not send; do without where its disk is out of reach."""
     node = testbed.cluster.node(pod.node)
     if isinstance(node, EmbeddedNode):
         folder = node.store / "var/log/pods" / f"{testbed.namespace}_{pod.name}_{pod.uid}" / TRAINER_CONTAINER
