@@ -1,0 +1,148 @@
+"""What came of one fault: which primaries were lost, when that was noticed, when training went on, what it cost.
+
+Read off the workers' logs and the ranks' Leases, not off the status, which is compared with them. `wrong` holds a
+sentence for whatever should not have happened; nothing is raised, since the verdict comes at the end of the run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from chaos.account import Seen
+from chaos.strike import Strike, Target
+from chaos.ward import Ward
+from testbed import TestbedError
+from testbed.pods import Pod
+
+STATUS_WITHIN_S: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """One primary that was lost."""
+
+    target: str
+    term: int
+    old: str
+    new: str
+    cause: str
+    cold: bool
+    decided_s: float
+    """Fault to the operator's decision."""
+    recovered_s: float | None
+    """Fault to the rank's first step in that term or a later one."""
+    lost_steps: int | None
+    """Steps taken that have to be taken again; None where the logs do not tell."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """One fault and what came of it."""
+
+    number: int
+    kind: str
+    what: str
+    after: int | None = None
+    """Number of the fault upon which it came before that was over."""
+    at: float = 0.0
+    void: str = ""
+    """Why there was nothing to strike any more."""
+    losses: list[Loss] = field(default_factory=list)
+    whole_s: float | None = None
+    """Fault to full redundancy of all jobs."""
+    wrong: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A fault that was sent, and what there was at that moment."""
+
+    strike: Strike
+    outcome: Outcome
+    primaries: dict[Target, Pod]
+    committed: dict[Target, int]
+    """Newest step on the volume at the fault, by rank: nobody may go on from less."""
+
+
+def attribute(ward: Ward, sent: Sequence[Sent], failovers: Sequence[Seen]) -> None:
+    """Give each failover to the fault that explains it, and note what is wrong with it."""
+    for seen in failovers:
+        owner = next((s for s in reversed(sent) if s.outcome.at <= seen.promoted_at and _explains(s, seen, sent)), None)
+        if owner is None:
+            sent[-1].outcome.wrong.append(
+                f"{seen.target} passed from {seen.old} to {seen.new} (term {seen.term}, {seen.cause}), "
+                f"which is no consequence of: {' and '.join(s.strike.what for s in sent)}"
+            )
+            owner = sent[-1]
+        loss = _loss(ward, owner, seen)
+        owner.outcome.losses.append(loss)
+        owner.outcome.wrong += _wrong(ward, owner, seen, loss, alone=len(sent) == 1)
+    for one in sent:
+        for target in one.strike.touched:
+            most = sum((target in s.strike.must) + (target in s.strike.may) for s in sent)
+            count = sum(seen.target == target for seen in failovers)
+            if count > most and not any(target in s.strike.blurs for s in sent):
+                one.outcome.wrong.append(f"{target} was passed on {count} times, where {most} would do")
+
+
+def _explains(one: Sent, seen: Seen, sent: Sequence[Sent]) -> bool:
+    target, strike = seen.target, one.strike
+    if any(target in other.strike.blurs for other in sent if other is not one):
+        return target in strike.touched
+    return any(seen.cause in causes.get(target, ()) for causes in (strike.must, strike.may))
+
+
+def _loss(ward: Ward, sent: Sent, seen: Seen) -> Loss:
+    logs, at = ward.testbed.logs, sent.outcome.at
+    old, new = logs.of(seen.old), logs.of(seen.new)
+    firsts = [
+        step
+        for log in logs.all()
+        if log.rank == seen.target.rank and log.pod.startswith(f"{seen.target.job}-")
+        if (step := log.first_step(above_term=seen.old_term))
+    ]
+    first = min((step.at for step in firsts), default=None)
+    last = old.last_step(seen.old_term, until=at if sent.strike.runs_on else None)
+    resumed = new.resumed_at(seen.term)
+    lost = max(0, last.step - resumed[1]) if last is not None and resumed is not None else None
+    return Loss(
+        target=str(seen.target),
+        term=seen.term,
+        old=seen.old,
+        new=seen.new,
+        cause=seen.cause,
+        cold=seen.cold,
+        decided_s=seen.promoted_at - at,
+        recovered_s=first - at if first is not None else None,
+        lost_steps=lost,
+    )
+
+
+def _wrong(ward: Ward, sent: Sent, seen: Seen, loss: Loss, *, alone: bool) -> list[str]:
+    wrong = []
+    resumed = ward.testbed.logs.of(seen.new).resumed_at(seen.term)
+    committed = sent.committed.get(seen.target, 0)
+    if resumed is not None and resumed[1] < committed:
+        wrong.append(f"{seen.new} went on from step {resumed[1]} of {seen.target}, where {committed} was on the volume")
+    if sent.strike.lossless and alone and loss.lost_steps:
+        wrong.append(f"{seen.target} lost {loss.lost_steps} steps in a hand-over")
+    return wrong + _status(ward, seen)
+
+
+def _status(ward: Ward, seen: Seen) -> list[str]:
+    """Compare the status with what was seen, if this is the rank's last failover: an older one may be forgotten."""
+    rank = ward.world.rank(seen.target.job, seen.target.rank)
+    if rank.term != seen.term:
+        return []
+
+    def told() -> bool:
+        listed = ward.testbed.status(seen.target.job).get("failovers", [])
+        same = [e for e in listed if (e["rank"], e["term"]) == (seen.target.rank, seen.term)]
+        return any((e["from"], e["to"], e["cause"]) == (seen.old, seen.new, seen.cause) for e in same)
+
+    what = f"the failover of {seen.target} to {seen.new} at term {seen.term} ({seen.cause}) in the status"
+    try:
+        ward.testbed.wait_until(told, timeout_s=STATUS_WITHIN_S, what=what)
+    except TestbedError as error:
+        return [str(error)]
+    return []

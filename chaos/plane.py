@@ -1,0 +1,152 @@
+"""Faults of what nobody trains on: API server, etcd, operators, and records deleted by hand. None costs a primary."""
+
+import signal
+import subprocess
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from typing import Final
+
+from understudy_contract.names import rank_lease_name, slot_lease_name
+
+from chaos.draw import Draw, between, pick
+from chaos.strike import Kind, Strike, Thing
+from chaos.ward import LEASE_S, SHAPES, Ward
+from localcluster.processes import Identity
+from testbed import TestbedError, operator
+from testbed.kube import JOBS, LEASES, PODS, wall
+
+ROLLED_OUT_WITHIN_S: Final = 180
+
+
+def outage(what: str, cause: Callable[[Ward], AbstractContextManager[None]], most_s: float) -> Callable[..., Strike]:
+    """Aim at something that is away for the length of a block."""
+
+    def aim(ward: Ward, draw: Draw) -> Strike:
+        stack = ExitStack()
+        lasts_s = between(draw.amount, 0.1, most_s)
+
+        def fire() -> float:
+            at = wall()
+            stack.enter_context(cause(ward))
+            return at
+
+        return Strike(f"{what} for {lasts_s:.1f} s", fire, undo=stack.close, lasts_s=lasts_s)
+
+    return aim
+
+
+def kill_leader(ward: Ward, draw: Draw) -> Strike:
+    """SIGKILL the operator that leads, which releases nothing; then its pod goes, to be spared a kubelet's back-off."""
+    name = operator.pod(ward.kube)[0]
+    found = ward.cluster.processes(operator.NAMESPACE, name)
+    victim = Identity.of(found[0].pid) if found else None
+    if victim is None:
+        raise TestbedError(f"the operator {name} has just ended")
+
+    def fire() -> float:
+        at = wall()
+        victim.send(signal.SIGKILL)
+        return at
+
+    return Strike(f"SIGKILL of the operator that leads, {name}", fire, undo=lambda: _end(ward, [name]))
+
+
+def end_operators(ward: Ward, draw: Draw) -> Strike:
+    """Delete all operators at once, without a grace period."""
+    names = [pod["metadata"]["name"] for pod in operator.pods(ward.kube)]
+
+    def fire() -> float:
+        at = wall()
+        _end(ward, names)
+        return at
+
+    return Strike(f"all {len(names)} operators deleted at once", fire)
+
+
+def _end(ward: Ward, names: list[str]) -> None:
+    for name in names:
+        ward.kube.delete(f"{PODS.format(operator.NAMESPACE)}/{name}", gracePeriodSeconds=0)
+
+
+def roll_out(ward: Ward, draw: Draw) -> Strike:
+    """Roll the operators over, as an upgrade does."""
+    words = [*ward.testbed.kubectl(f"--namespace={operator.NAMESPACE}", "rollout")]
+    what = "deployment/understudy-operator"
+
+    def fire() -> float:
+        at = wall()
+        subprocess.run([*words, "restart", what], check=True, capture_output=True)
+        return at
+
+    def undo() -> None:
+        command = [*words, "status", what, f"--timeout={ROLLED_OUT_WITHIN_S}s"]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise TestbedError(f"the operators were not rolled over in {ROLLED_OUT_WITHIN_S} s: {done.stderr.strip()}")
+
+    return Strike("the operators are rolled over", fire, undo=undo)
+
+
+def delete_rank_lease(ward: Ward, draw: Draw) -> Strike:
+    """Delete the Lease that is the authority on a rank."""
+    target = ward.target(draw.where)
+    strike = _delete_lease(ward, rank_lease_name(target.job, target.rank), f"the Lease of {target}")
+    return replace(strike, blurs=frozenset({target}))
+
+
+def delete_slot_lease(ward: Ward, draw: Draw) -> Strike:
+    """Delete the heartbeat of a redundant pod."""
+    target = ward.target(draw.where)
+    slot = pick(draw.amount, SHAPES[target.job][2])
+    return _delete_lease(ward, slot_lease_name(target.job, target.rank, slot), f"the Lease of slot {slot} of {target}")
+
+
+def _delete_lease(ward: Ward, name: str, what: str) -> Strike:
+    def fire() -> float:
+        at = wall()
+        ward.kube.delete(f"{LEASES.format(ward.testbed.namespace)}/{name}")
+        return at
+
+    return Strike(f"{what} deleted by hand", fire)
+
+
+def delete_status(ward: Ward, draw: Draw) -> Strike:
+    """Delete a job's whole status."""
+    job = ward.target(draw.where).job
+
+    def fire() -> float:
+        at = wall()
+        ward.kube.patch(f"{JOBS.format(ward.testbed.namespace)}/{job}/status", {"status": None})
+        return at
+
+    return Strike(f"the status of {job} deleted by hand", fire)
+
+
+PLANE, OPERATOR, RECORD = (frozenset({thing}) for thing in (Thing.CONTROL_PLANE, Thing.OPERATOR, Thing.RECORD))
+KINDS: Final = (
+    Kind(
+        "api-outage",
+        "API server unreachable",
+        outage("the API server is unreachable", lambda ward: ward.cluster.api_outage(), 3 * LEASE_S),
+        PLANE,
+    ),
+    Kind(
+        "api-server-killed",
+        "API server killed",
+        outage("the API server is killed", lambda ward: ward.cluster.killed("kube-apiserver"), 2 * LEASE_S),
+        PLANE,
+    ),
+    Kind(
+        "etcd-killed",
+        "etcd killed",
+        outage("etcd is killed", lambda ward: ward.cluster.killed("etcd"), 2 * LEASE_S),
+        PLANE,
+    ),
+    Kind("operator-killed", "the operator that leads killed", kill_leader, OPERATOR, asks=True),
+    Kind("operators-gone", "all operators deleted at once", end_operators, OPERATOR, asks=True),
+    Kind("operators-rolled", "operators rolled over", roll_out, OPERATOR, asks=True),
+    Kind("lease-deleted", "a rank's Lease deleted by hand", delete_rank_lease, RECORD, asks=True),
+    Kind("slot-lease-deleted", "a slot's Lease deleted by hand", delete_slot_lease, RECORD, asks=True),
+    Kind("status-deleted", "the status deleted by hand", delete_status, RECORD, asks=True),
+)

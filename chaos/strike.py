@@ -1,0 +1,89 @@
+"""A fault that has been aimed: what it will hit, how to send it, how to end it, and what must come of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from understudy_contract.reports import Cause
+
+from chaos.draw import Draw
+
+if TYPE_CHECKING:
+    from chaos.ward import Ward
+
+Causes = frozenset[Cause]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Target:
+    """A rank of a job."""
+
+    job: str
+    rank: int
+
+    def __str__(self) -> str:
+        return f"{self.job}/{self.rank}"
+
+
+class Thing(Enum):
+    """What two faults at once must not both break: one would end what the other still needs, or has to put right."""
+
+    CONTROL_PLANE = "control plane"
+    NODE = "node"
+    VOLUME = "volume"
+    RECORD = "record"
+    OPERATOR = "operator"
+    SUSPENSION = "suspension"
+
+
+def nothing() -> None:
+    """There is nothing to put right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """One fault, ready to be sent."""
+
+    what: str
+    """One line: which fault, upon what."""
+    fire: Callable[[], float]
+    """Sends it; returns the wall-clock time just before."""
+    must: Mapping[Target, Causes] = field(default_factory=dict)
+    """Ranks that lose their primary by it, and what the status may call that."""
+    may: Mapping[Target, Causes] = field(default_factory=dict)
+    """Ranks that may lose a primary, or one more: a redundant pod may turn out to be lost after its promotion."""
+    undo: Callable[[], None] = nothing
+    lasts_s: float = 0.0
+    """From the fault to its undoing."""
+    lossless: bool = False
+    """The primary hands over."""
+    runs_on: bool = False
+    """The old primary may take further steps, and save them: those are not lost."""
+
+    blurs: frozenset[Target] = frozenset()
+    """Ranks whose records it takes away: what else befalls them then may be called otherwise, or be forgotten."""
+
+    @property
+    def touched(self) -> frozenset[Target]:
+        """Ranks that it may disturb."""
+        return frozenset(self.must) | frozenset(self.may) | self.blurs
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of fault."""
+
+    name: str
+    title: str
+    aim: Callable[["Ward", Draw], Strike]
+    """Looks up all that the fault needs. TestbedError: another fault has left nothing to aim at."""
+    touches: frozenset[Thing] = frozenset()
+    asks: bool = False
+    """Sending it needs the API server."""
+
+
+def combinable(first: Kind, second: Kind) -> bool:
+    """Tell whether the second may strike while the first lasts."""
+    unreachable = Thing.CONTROL_PLANE in first.touches and second.asks
+    return not (first.touches & second.touches) and not unreachable
