@@ -50,6 +50,12 @@ bench-failover: cluster images ## time the failover for every cause
 bench-overhead: cluster images ## measure what Understudy costs a training that loses nothing
 	$(RUN) -m benchmarks.overhead $(ARGS)
 
+.PHONY: chaos
+chaos: venv ## break four trainings for 30 minutes on three nodes, then say what was lost (SEED=, MINUTES=)
+	$(RUN) -m localcluster up --nodes 3
+	$(RUN) -m localcluster images
+	$(RUN) -m chaos --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 .PHONY: test
 test: venv ## everything: lint, unit, integration and end-to-end tests on the local cluster
 	$(RUN) tests/stages.py $(STAGES)

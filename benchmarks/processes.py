@@ -42,6 +42,14 @@ def usage(pids: Sequence[int], seconds: float) -> list[Usage]:
     ]
 
 
+def resident_mb(pid: int) -> float:
+    """Return what a process holds in memory now; 0 once it has ended."""
+    try:
+        return _memory_mb(pid, "VmRSS")
+    except FileNotFoundError:
+        return 0.0
+
+
 def pin(pid: int, core: int) -> None:
     """Let all threads of a process, and those that it starts later, run on one core only."""
     for task in Path(f"/proc/{pid}/task").iterdir():

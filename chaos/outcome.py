@@ -102,9 +102,10 @@ def _loss(ward: Ward, sent: Sent, seen: Seen) -> Loss:
         if (step := log.first_step(above_term=seen.old_term))
     ]
     first = min((step.at for step in firsts), default=None)
-    last = old.last_step(seen.old_term, until=at if sent.strike.runs_on else None)
+    # Not by its term: a rank whose Lease was made anew has another one than its trainer goes by.
+    steps = [step.step for step in old.steps if not sent.strike.runs_on or step.at <= at]
     resumed = new.resumed_at(seen.term)
-    lost = max(0, last.step - resumed[1]) if last is not None and resumed is not None else None
+    lost = max(0, steps[-1] - resumed[1]) if steps and resumed is not None else None
     return Loss(
         target=str(seen.target),
         term=seen.term,

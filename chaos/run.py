@@ -5,11 +5,13 @@ Sleeps only where a fault lasts for a while, and between two that overlap.
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from chaos.account import Account
 from chaos.draw import Draw
 from chaos.kinds import KINDS
+from chaos.memory import Memory
 from chaos.outcome import Outcome, Sent, attribute
 from chaos.strike import Kind, Strike, Target, Thing
 from chaos.volume_audit import Audit, newest_step
@@ -25,11 +27,11 @@ class Run:
     ward: Ward
     say: Callable[[Outcome], None]
     """Told of each fault when all is whole again."""
-    look: Callable[[], None]
-    """Called then, too: something else that is to be watched."""
     account: Account = field(default_factory=Account)
     audit: Audit = field(default_factory=Audit)
+    memory: Memory = field(default_factory=Memory)
     outcomes: list[Outcome] = field(default_factory=list)
+    events_worst_minute: int = 0
 
     def strike_until(self, deadline: float, sequence: Iterable[tuple[Draw, ...]]) -> None:
         """Send faults until the monotonic clock says `deadline`. TestbedError: a job has not become whole again."""
@@ -40,6 +42,23 @@ class Run:
 
     def _strike(self, group: tuple[Draw, ...]) -> None:
         sent: list[Sent] = []
+        try:
+            self._send(group, sent)
+            self._undo(sent)
+        except BaseException:
+            for one in sent:
+                with suppress(Exception):  # the run is over; nothing may stay broken
+                    one.strike.undo()
+            raise
+        try:
+            if sent:
+                self._recover(sent)
+        finally:
+            for outcome in self.outcomes[-len(group) :]:
+                self.say(outcome)
+        self.memory.sample(self.ward)
+
+    def _send(self, group: tuple[Draw, ...], sent: list[Sent]) -> None:
         aimed: list[Strike | None] = [None] * len(group)
         kinds = [KINDS[draw.kind] for draw in group]
         if len(group) > 1 and Thing.CONTROL_PLANE in kinds[0].touches:
@@ -55,12 +74,6 @@ class Run:
                 sent.append(self._fire(strike, outcome))
             except TestbedError as error:
                 outcome.void = str(error)
-        self._undo(sent, kinds)
-        if sent:
-            self._recover(sent)
-        for outcome in self.outcomes[-len(group) :]:
-            self.say(outcome)
-        self.look()
 
     def _aim(self, kind: Kind, draw: Draw) -> Strike | None:
         try:
@@ -74,7 +87,7 @@ class Run:
         outcome.at = strike.fire()
         return Sent(strike, outcome, primaries, committed)
 
-    def _undo(self, sent: list[Sent], kinds: list[Kind]) -> None:
+    def _undo(self, sent: list[Sent]) -> None:
         # The API server first: whatever else is to be put right may need it.
         plane = [Thing.CONTROL_PLANE in KINDS[one.outcome.kind].touches for one in sent]
         ordered = sorted(zip(plane, sent, strict=True), key=lambda p: (not p[0], p[1].outcome.at + p[1].strike.lasts_s))
@@ -96,7 +109,7 @@ class Run:
             sent[-1].outcome.wrong.append(missing)
         self.ward.wait_whole(ended)
         whole_at = wall()
-        self.ward.wait_logs()
+        self.ward.wait_logs(ended)
         self._read()
         attribute(self.ward, sent, [seen for seen in self.account.failovers if seen.promoted_at >= began])
         for one in sent:

@@ -58,7 +58,7 @@ def full(ward: Ward, draw: Draw) -> Strike:
         return at
 
     def undo() -> None:
-        filler.unlink()
+        filler.unlink(missing_ok=True)
 
     return Strike(f"the volume of {job} is full", fire, undo=undo, lasts_s=between(draw.amount, 1, LONGEST_S))
 

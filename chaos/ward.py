@@ -29,8 +29,12 @@ LEASE_S: Final = 6
 PROGRESS_S: Final = 10
 SAVE_EVERY: Final = 50
 PACE_S: Final = 0.04
+FINISH_STEPS: Final = 200
+"""Eight seconds: a rank's step is as old as its last renewal."""
 PRIORITY: Final = "chaos-training"
 GUEST_PRIORITY: Final = "chaos-guest"
+PRIORITIES: Final = {PRIORITY: -10, GUEST_PRIORITY: 10}
+PRIORITY_CLASSES: Final = "/apis/scheduling.k8s.io/v1/priorityclasses"
 SHAPES: Final[dict[str, tuple[str, int, int]]] = {
     "solo": ("net.py", 1, 1),
     "pair": ("net.py", 2, 1),
@@ -105,10 +109,15 @@ class Ward:
         scripts = {path.name: path.read_text() for path in sorted(TRAINERS.glob("*.py"))}
         path = f"/api/v1/namespaces/{self.testbed.namespace}/configmaps"
         self.kube.create(path, {"metadata": {"name": CONFIG_MAP}, "data": scripts})
-        for name, value in ((PRIORITY, -10), (GUEST_PRIORITY, 10)):
-            classes = "/apis/scheduling.k8s.io/v1/priorityclasses"
-            if self.kube.find(f"{classes}/{name}") is None:
-                self.kube.create(classes, {"metadata": {"name": name}, "value": value})
+        for name, value in PRIORITIES.items():
+            if self.kube.find(f"{PRIORITY_CLASSES}/{name}") is None:
+                self.kube.create(PRIORITY_CLASSES, {"metadata": {"name": name}, "value": value})
+
+    def remove(self) -> None:
+        """Delete everything that was made; does not wait for it."""
+        self.testbed.delete_namespace()
+        for name in PRIORITIES:
+            self.kube.delete(f"{PRIORITY_CLASSES}/{name}")
 
     def start(self, name: str, shape: str, *, redundancy: int, **arguments: int | float) -> None:
         """Start a job on a new volume."""
@@ -126,8 +135,12 @@ class Ward:
         self.wait_whole(0.0)
 
     def finish(self, name: str) -> None:
-        """Tell a job to end its training soon."""
-        (self.volume(name) / "finish").touch()
+        """Tell all ranks of a job to end their training after the same step, which none has reached yet."""
+        reached = max(self.world.rank(name, rank).step for rank in range(SHAPES[name][1]))
+        last = -(-reached // SAVE_EVERY) * SAVE_EVERY + FINISH_STEPS
+        file = self.volume(name) / "finish"
+        file.with_suffix(".new").write_text(str(last))
+        file.with_suffix(".new").rename(file)
 
     def volume(self, name: str) -> Path:
         """Return the folder of a job's volume, on this machine; the API server is asked for it once."""
@@ -173,18 +186,19 @@ class Ward:
             return f"{error}: still without are {', '.join(map(str, missing()))}"
         return ""
 
-    def wait_logs(self) -> None:
-        """Wait until the logs tell of each rank's present term, and those of pods that have ended are complete."""
+    def wait_logs(self, since: float) -> None:
+        """Wait until the logs tell that each rank steps, and those of pods that have ended are complete."""
 
         def told() -> bool:
-            ranks = [self.world.rank(target.job, target.rank) for target in TARGETS]
-            return all(r.primary and self.testbed.logs.of(r.primary.name).last_step(r.term) for r in ranks)
+            primaries = [self.world.rank(target.job, target.rank).primary for target in TARGETS]
+            logs = [self.testbed.logs.of(pod.name) for pod in primaries if pod is not None]
+            return len(logs) == len(TARGETS) and all(log.steps and log.steps[-1].at > since for log in logs)
 
         def ended() -> bool:
             running = {pod.uid for pod in self.world.pods.values() if not pod.terminated}
             return all(log.ended or log.uid in running for log in self.testbed.logs.all())
 
-        self.testbed.wait_until(told, timeout_s=LOGS_WITHIN_S, what="a step of each rank's present term in the logs")
+        self.testbed.wait_until(told, timeout_s=LOGS_WITHIN_S, what="a new step of each rank in the logs")
         with suppress(TestbedError):  # what is missing then counts as not known
             self.testbed.wait_until(ended, timeout_s=LOGS_WITHIN_S, what="the end of the logs of lost pods")
 

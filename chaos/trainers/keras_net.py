@@ -31,7 +31,8 @@ class Finish(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no ty
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:
         time.sleep(self._pace_s)
-        if batch % LOOK_EVERY == 0 and FINISH.exists():
+        done = batch + 1
+        if done % LOOK_EVERY == 0 and FINISH.exists() and done >= int(FINISH.read_text()):
             self.model.stop_training = True
 
 

@@ -1,4 +1,5 @@
-"""A training in numpy whose state after step s is a pure function of (rank, s). A file `finish` on the volume ends it.
+"""A training in numpy whose state after step s is a pure function of (rank, s). A file `finish` on the volume ends it
+after the step whose number it holds.
 
 Only additions, multiplications and divisions, each of which IEEE 754 defines to the last bit.
 """
@@ -13,7 +14,7 @@ from understudy.state import State
 
 SIZE = 6_000
 LOOK_EVERY = 10
-"""Steps between two looks for `finish`."""
+"""Steps between two looks for `finish`, which holds a multiple of it."""
 
 
 class Net(State):
@@ -51,7 +52,7 @@ def main() -> None:
     session = Session(net, step)
     finish = session.context.root / "finish"
     for done in session.steps(args.steps, save_every=args.save_every, log_every=args.log_every):
-        if done % LOOK_EVERY == 0 and finish.exists():
+        if done % LOOK_EVERY == 0 and finish.exists() and done >= int(finish.read_text()):
             session.stop()
 
 

@@ -1,0 +1,104 @@
+"""What a run came to: a table by kind of fault, the verdict, and every fault as JSON."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.stats import percentile
+from chaos.kinds import KINDS
+from chaos.outcome import Loss, Outcome
+from chaos.run import Run
+
+Verdict = Mapping[str, Sequence[str]]
+
+HEAD: Final = (
+    "fault",
+    "sent",
+    "upon another",
+    "primaries lost",
+    "cold starts",
+    "decided p50 / p95 / worst, s",
+    "first step p50 / p95 / worst, s",
+    "steps lost p50 / worst",
+    "whole again p50 / worst, s",
+    "wrong",
+)
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Render the table as Markdown; times count from the fault."""
+    rows = [_row(kind.title, [o for o in outcomes if o.kind == name]) for name, kind in KINDS.items()]
+    lines = [HEAD, tuple("---" for _ in HEAD), *rows, _row("all", outcomes)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines if line) + "\n"
+
+
+def _row(title: str, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    sent = [outcome for outcome in outcomes if not outcome.void]
+    if not sent:
+        return ()
+    losses = [loss for outcome in sent for loss in outcome.losses]
+    steps = [loss.lost_steps for loss in losses if loss.lost_steps is not None]
+    whole = [outcome.whole_s for outcome in sent if outcome.whole_s is not None]
+    return (
+        title,
+        str(len(sent)),
+        str(sum(outcome.after is not None for outcome in sent)),
+        str(len(losses)),
+        str(sum(loss.cold for loss in losses)),
+        _times([loss.decided_s for loss in losses]),
+        _times([loss.recovered_s for loss in losses if loss.recovered_s is not None]),
+        f"{percentile(steps, 0.5)} / {max(steps)}" if steps else "",
+        f"{percentile(whole, 0.5):.1f} / {max(whole):.1f}" if whole else "",
+        str(sum(len(outcome.wrong) for outcome in sent)),
+    )
+
+
+def _times(seconds: Sequence[float]) -> str:
+    return " / ".join(f"{percentile(seconds, share):.2f}" for share in (0.5, 0.95, 1)) if seconds else ""
+
+
+def line(outcome: Outcome) -> str:
+    """Tell one fault in words."""
+    upon = f" (upon {outcome.after})" if outcome.after else ""
+    lines = [f"{outcome.number:4} {outcome.kind}{upon}: {outcome.what}"]
+    lines += [f"void: {outcome.void}"] if outcome.void else []
+    lines += map(_loss, outcome.losses)
+    lines += [f"whole again after {outcome.whole_s:.1f} s"] if outcome.whole_s is not None else []
+    lines += [f"WRONG: {wrong}" for wrong in outcome.wrong]
+    return "\n       ".join(lines)
+
+
+def _loss(loss: Loss) -> str:
+    took = "none" if loss.recovered_s is None else f"{loss.recovered_s:.2f} s"
+    steps = "?" if loss.lost_steps is None else loss.lost_steps
+    how = f"term {loss.term}, {loss.cause}{', cold' if loss.cold else ''}"
+    decided = f"decided {loss.decided_s:.2f} s, first step {took}"
+    return f"{loss.target} {loss.old} → {loss.new} ({how}): {decided}, {steps} steps lost"
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """Say what was checked, and what is wrong."""
+    lines = []
+    for check, wrong in verdict.items():
+        lines.append(f"{'WRONG' if wrong else 'ok   '} {check}")
+        lines += [f"      {sentence}" for sentence in wrong]
+    return "\n".join(lines) + "\n"
+
+
+def write(folder: Path, name: str, run: Run, facts: Mapping[str, Any], verdict: Verdict) -> None:
+    """Write table and verdict as Markdown, and everything as JSON."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = f"{table(run.outcomes)}\n```\n{verdict_text(verdict)}```\n"
+    (folder / f"{name}.md").write_text(text)
+    found = {
+        "facts": facts,
+        "verdict": verdict,
+        "events_worst_minute": run.events_worst_minute,
+        "operator_peak_mb": round(run.memory.peak_mb(), 1),
+        "operator_growth_mb": run.memory.judged(),
+        "checkpoints_compared": len(run.audit.checksums),
+        "faults": [asdict(outcome) for outcome in run.outcomes],
+    }
+    (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")

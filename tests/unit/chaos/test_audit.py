@@ -1,0 +1,61 @@
+"""The audit of a volume, on folders as workers leave them."""
+
+from pathlib import Path
+
+import numpy as np
+from understudy.checkpoint import RankStore
+
+from chaos.strike import Target
+from chaos.volume_audit import Audit, newest_step, readable
+
+SOLO = Target("solo", 0)
+
+
+def commit(root: Path, term: int, steps: dict[int, float], *, base: bool = False) -> RankStore:
+    """Let a term commit states that are told apart by one number."""
+    store = RankStore(root, "job", 0, keep=10)
+    writer = store.begin(term, f"pod-{term}", store.newest(wait_s=0) if base else None)
+    for step, value in steps.items():
+        writer.commit(step, {"value": np.full(4, value)}, {})
+    return store
+
+
+def test_equal_states_of_one_step_in_two_terms_are_sound(tmp_path: Path) -> None:
+    store = commit(tmp_path, 1, {10: 1.0, 20: 2.0})
+    audit = Audit()
+    audit.look(SOLO, store.path)
+    commit(tmp_path, 2, {30: 3.0}, base=True)
+    audit.look(SOLO, store.path)
+    assert audit.wrong == []
+    assert newest_step(store.path) == 30
+    assert readable(SOLO, tmp_path, "job", 30) == []
+
+
+def test_a_step_that_is_found_again_with_other_tensors_is_told(tmp_path: Path) -> None:
+    audit = Audit()
+    for term, value in ((1, 1.0), (2, 1.0), (3, 1.5)):
+        audit.look(SOLO, commit(tmp_path / f"as-found-{term}", term, {10: value}).path)
+    assert audit.wrong == ["step 10 of solo/0 has other tensors in term-3-pod-3/step-10 than in term-1-pod-1/step-10"]
+
+
+def test_a_newest_checkpoint_that_is_not_the_wanted_one_is_told(tmp_path: Path) -> None:
+    commit(tmp_path, 1, {10: 1.0})
+    assert readable(SOLO, tmp_path, "job", 20) == ["the newest checkpoint of solo/0 is step 10 instead of 20"]
+    assert readable(SOLO, tmp_path, "other", 20) == [f"no checkpoint of solo/0 is left below {tmp_path}"]
+
+
+def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
+    store = commit(tmp_path, 1, {10: 1.0})
+    (damaged,) = store.path.glob("term-1-*/step-10/state.safetensors")
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    (sentence,) = readable(SOLO, tmp_path, "job", 10)
+    assert "cannot be read" in sentence
+    assert "is whole (1 tried)" in sentence
+
+
+def test_the_newest_step_is_that_of_the_highest_term_that_counts(tmp_path: Path) -> None:
+    store = commit(tmp_path, 1, {10: 1.0, 50: 1.0})
+    store.begin(2, "pod-2", store.newest(wait_s=0))
+    assert newest_step(store.path) == 50, "term 2 has committed nothing yet"

@@ -1,0 +1,58 @@
+"""The sequence of faults: the same for the same seed, fair, and never more than two at once."""
+
+from itertools import islice
+
+from chaos.draw import OVERLAP_WITHIN_S, Draw, between, draws, groups, pick
+from chaos.kinds import KINDS
+from chaos.strike import Thing, combinable
+
+NAMES = tuple(KINDS)
+
+
+def sequence(seed: int, count: int) -> list[Draw]:
+    return list(islice(draws(seed, NAMES, lambda first, second: combinable(KINDS[first], KINDS[second])), count))
+
+
+def test_a_seed_gives_the_same_faults_each_time_and_another_seed_others() -> None:
+    assert sequence(7, 200) == sequence(7, 200)
+    assert sequence(7, 200) != sequence(8, 200)
+
+
+def test_every_kind_comes_up_once_before_any_comes_up_again() -> None:
+    found = [draw.kind for draw in sequence(3, 3 * len(NAMES))]
+    for start in range(0, len(found), len(NAMES)):
+        assert sorted(found[start : start + len(NAMES)]) == sorted(NAMES)
+
+
+def test_faults_overlap_in_pairs_of_kinds_that_can_be_combined() -> None:
+    pairs = [group for group in islice(groups(iter(sequence(5, 1000))), 500) if len(group) > 1]
+    assert len(pairs) > 100, "a good share of them"
+    for first, second in pairs:
+        assert combinable(KINDS[first.kind], KINDS[second.kind])
+        assert second.after_s is not None
+        assert 0 <= second.after_s <= OVERLAP_WITHIN_S
+
+
+def test_groups_lose_no_fault_and_keep_their_order() -> None:
+    drawn = sequence(11, 300)
+    assert [draw for group in groups(iter(drawn)) for draw in group] == drawn
+    assert {len(group) for group in groups(iter(drawn))} == {1, 2}
+
+
+def test_two_nodes_are_never_broken_at_once() -> None:
+    for group in groups(iter(sequence(13, 2000))):
+        broken = [draw for draw in group if Thing.NODE in KINDS[draw.kind].touches]
+        assert len(broken) <= 1
+
+
+def test_nothing_is_asked_of_an_api_server_that_is_away() -> None:
+    for first in KINDS.values():
+        for second in KINDS.values():
+            if Thing.CONTROL_PLANE in first.touches and second.asks:
+                assert not combinable(first, second)
+    assert combinable(KINDS["delete"], KINDS["api-outage"]), "the other way round is a case of interest"
+
+
+def test_shares_reach_both_ends_of_what_they_choose_from() -> None:
+    assert [pick(share, 3) for share in (0.0, 0.34, 0.999)] == [0, 1, 2]
+    assert (between(0.0, 2, 6), between(0.5, 2, 6)) == (2, 4)

@@ -1,0 +1,69 @@
+"""The table and the judgement of memory, on made-up runs."""
+
+from chaos.memory import GROWTH_MAX_MB, PEAK_MAX_MB, Life, Memory
+from chaos.outcome import Loss, Outcome
+from chaos.report import line, table, verdict_text
+from localcluster.processes import Identity
+
+
+def loss(decided_s: float, recovered_s: float | None, lost_steps: int | None) -> Loss:
+    return Loss("solo/0", 2, "solo-0-0", "solo-0-1", "ProcessExited", False, decided_s, recovered_s, lost_steps)
+
+
+def test_the_table_has_a_row_for_each_kind_that_was_sent_and_one_for_all() -> None:
+    outcomes = [
+        Outcome(1, "kill-trainer", "one", losses=[loss(0.1, 0.2, 10)], whole_s=4.0),
+        Outcome(2, "kill-trainer", "two", after=1, losses=[loss(0.3, 0.4, 30)], whole_s=8.0, wrong=["bad"]),
+        Outcome(3, "api-outage", "three", whole_s=9.0),
+        Outcome(4, "delete", "four", void="its pod is ending"),
+    ]
+    head, _, killed, outage, everything = table(outcomes).splitlines()
+    assert head.count("|") == killed.count("|") == everything.count("|")
+    assert [word.strip() for word in killed.split("|")[1:-1]] == [
+        "SIGKILL of the trainer",
+        "2",
+        "1",
+        "2",
+        "0",
+        "0.10 / 0.30 / 0.30",
+        "0.20 / 0.40 / 0.40",
+        "10 / 30",
+        "4.0 / 8.0",
+        "1",
+    ]
+    assert "unreachable | 1 | 0 | 0 | 0 |  |  |  | 9.0 / 9.0 | 0" in outage
+    assert everything.startswith("| all | 3 | 1 | 2 |"), "what struck nothing does not count"
+
+
+def test_a_line_tells_what_was_lost_and_what_is_not_known() -> None:
+    told = line(Outcome(7, "power-cut", "power cut of node-1", after=6, losses=[loss(5.0, None, None)], wrong=["bad"]))
+    assert told.splitlines() == [
+        "   7 power-cut (upon 6): power cut of node-1",
+        "       solo/0 solo-0-0 → solo-0-1 (term 2, ProcessExited): decided 5.00 s, first step none, ? steps lost",
+        "       WRONG: bad",
+    ]
+
+
+def test_the_verdict_names_each_check_and_what_is_wrong() -> None:
+    assert verdict_text({"all is well": [], "nothing is lost": ["this is"]}) == (
+        "ok    all is well\nWRONG nothing is lost\n      this is\n"
+    )
+
+
+def watched(*megabytes: float) -> Memory:
+    """A process that was looked at every 30 seconds."""
+    return Memory({Identity(1, 1): Life("operator", [(30.0 * at, mb) for at, mb in enumerate(megabytes)])})
+
+
+def test_a_process_that_grows_without_end_is_found() -> None:
+    assert watched(*(50 + GROWTH_MAX_MB * at / 6 for at in range(20))).wrong() != []
+
+
+def test_a_process_that_warms_up_and_stays_is_not() -> None:
+    assert watched(30, 50, 60, *[62] * 20).wrong() == []
+
+
+def test_a_process_that_lived_too_short_is_judged_by_its_peak_alone() -> None:
+    assert watched(50, 80, 110).judged() == {}
+    assert watched(50, 80, 110).wrong() == []
+    assert watched(50, PEAK_MAX_MB + 1).wrong() != []
