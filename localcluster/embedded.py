@@ -150,6 +150,8 @@ class EmbeddedCluster(Cluster):
                 f"{storage.TMPFS_SIZE} to give it a file system of its own"
             )
         run(["mount", "-o", f"remount,{'ro' if read_only else 'rw'}", folder])
+        # That marked this machine's own mount as well, and a node that starts meanwhile would keep a copy of the mark.
+        run(["mount", "-o", "remount,bind,rw", folder])
 
     def load_image(self, name: str) -> None:
         """Make every node have an image that `localcluster.images` built, as it is now."""

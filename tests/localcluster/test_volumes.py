@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,27 @@ def test_such_a_volume_can_be_turned_read_only_under_a_running_pod(cluster: Embe
         inside.touch()
     cluster.set_volume_read_only(namespace, "tiny", read_only=False)
     inside.touch()
+
+
+def test_whoever_mounts_a_volume_while_it_is_read_only_can_write_to_it_afterwards(
+    cluster: EmbeddedCluster, namespace: str
+) -> None:
+    tiny = claim("tiny", "standard", annotations={TMPFS_SIZE: "1Mi"})
+    create(cluster, namespace, "persistentvolumeclaims", tiny)
+    until(lambda: is_bound(cluster, namespace, "tiny"), "the claim to be bound")
+    word = cluster.volume_folder(namespace, "tiny") / "word"
+    cluster.set_volume_read_only(namespace, "tiny", read_only=True)
+    # A node that is switched on now would see the mounts as this namespace does.
+    like_a_node = ["unshare", "--mount", "--propagation=slave", "sh", "-c", f"read _; touch {word}"]
+    with subprocess.Popen(like_a_node, stdin=subprocess.PIPE) as process:
+        until(
+            lambda: Path(f"/proc/{process.pid}/ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink(), "its mounts"
+        )
+        assert not word.exists()
+        cluster.set_volume_read_only(namespace, "tiny", read_only=False)
+        process.communicate(b"now\n", timeout=60)
+    assert process.returncode == 0
+    assert word.exists()
 
 
 def test_a_volume_goes_with_its_claim(cluster: EmbeddedCluster, namespace: str) -> None:
