@@ -11,6 +11,8 @@ from typing import Final
 
 OVERLAP_SHARE: Final = 0.35
 """How many faults are followed by another before they are over, where the two kinds can be combined."""
+SAME_SHARE: Final = 0.5
+"""How many of these come upon the very rank that the first one hit."""
 OVERLAP_WITHIN_S: Final = 5.0
 
 
@@ -36,11 +38,13 @@ def draws(seed: int, kinds: Sequence[str], combinable: Callable[[str, str], bool
     while True:
         for kind in chance.sample(kinds, len(kinds)):
             number += 1
-            where, amount, wish = chance.random(), chance.random(), chance.random()
+            where, amount, wish, same = (chance.random() for _ in range(4))
             after_s = OVERLAP_WITHIN_S * chance.random()
             # Three at once are not drawn: nobody could say any more which of them a failover belongs to.
             overlaps = before is not None and before.after_s is None and wish < OVERLAP_SHARE
             alone = not (overlaps and before is not None and combinable(before.kind, kind))
+            if not alone and before is not None and same < SAME_SHARE:
+                where = before.where
             before = Draw(number, kind, where, amount, None if alone else after_s)
             yield before
 

@@ -27,8 +27,11 @@ BLIP_S: Final = 2.0
 
 
 def node_of(ward: Ward, draw: Draw) -> Node:
-    """Choose a node."""
-    return ward.cluster.nodes[pick(draw.where, len(ward.cluster.nodes))]
+    """Choose a node by one of the workers on it: an empty one is not worth breaking."""
+    there = sorted(ward.all_pods(), key=lambda pod: pod.name)
+    if not there:
+        raise TestbedError("no worker runs on any node")
+    return ward.cluster.node(there[pick(draw.where, len(there))].node)
 
 
 def power_cut(ward: Ward, draw: Draw) -> Strike:

@@ -33,6 +33,12 @@ def test_faults_overlap_in_pairs_of_kinds_that_can_be_combined() -> None:
         assert 0 <= second.after_s <= OVERLAP_WITHIN_S
 
 
+def test_some_of_the_pairs_hit_the_same_place_and_some_do_not() -> None:
+    pairs = [group for group in groups(iter(sequence(5, 1000))) if len(group) > 1]
+    same = sum(first.where == second.where for first, second in pairs)
+    assert len(pairs) / 4 < same < 3 * len(pairs) / 4
+
+
 def test_groups_lose_no_fault_and_keep_their_order() -> None:
     drawn = sequence(11, 300)
     assert [draw for group in groups(iter(drawn)) for draw in group] == drawn
