@@ -44,6 +44,8 @@ class Outcome:
     what: str
     after: int | None = None
     """Number of the fault upon which it came before that was over."""
+    paired: bool = False
+    """It came upon another, or another upon it."""
     at: float = 0.0
     void: str = ""
     """Why there was nothing to strike any more."""

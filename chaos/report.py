@@ -16,7 +16,6 @@ Verdict = Mapping[str, Sequence[str]]
 HEAD: Final = (
     "fault",
     "sent",
-    "upon another",
     "primaries lost",
     "cold starts",
     "decided p50 / p95 / worst, s",
@@ -28,9 +27,13 @@ HEAD: Final = (
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """Render the table as Markdown; times count from the fault."""
-    rows = [_row(kind.title, [o for o in outcomes if o.kind == name]) for name, kind in KINDS.items()]
-    lines = [HEAD, tuple("---" for _ in HEAD), *rows, _row("all", outcomes)]
+    """Render the table as Markdown; times count from the fault.
+
+    Faults of which two came at once have rows of their own: each is slowed down by the other.
+    """
+    alone, paired = ([o for o in outcomes if o.paired is wanted] for wanted in (False, True))
+    rows = [_row(kind.title, [o for o in alone if o.kind == name]) for name, kind in KINDS.items()]
+    lines = [HEAD, tuple("---" for _ in HEAD), *rows, _row("two faults at once", paired), _row("all", outcomes)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines if line) + "\n"
 
 
@@ -44,7 +47,6 @@ def _row(title: str, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
     return (
         title,
         str(len(sent)),
-        str(sum(outcome.after is not None for outcome in sent)),
         str(len(losses)),
         str(sum(loss.cold for loss in losses)),
         _times([loss.decided_s for loss in losses]),

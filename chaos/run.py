@@ -66,7 +66,8 @@ class Run:
         for place, (draw, kind) in enumerate(zip(group, kinds, strict=True)):
             if draw.after_s is not None:
                 time.sleep(draw.after_s)  # so long is the overlap
-            outcome = Outcome(draw.number, draw.kind, kind.title, after=group[0].number if place else None)
+            upon = group[0].number if place else None
+            outcome = Outcome(draw.number, draw.kind, kind.title, after=upon, paired=len(group) > 1)
             self.outcomes.append(outcome)
             try:
                 strike = aimed[place] or kind.aim(self.ward, draw)

@@ -10,19 +10,20 @@ def loss(decided_s: float, recovered_s: float | None, lost_steps: int | None) ->
     return Loss("solo/0", 2, "solo-0-0", "solo-0-1", "ProcessExited", False, decided_s, recovered_s, lost_steps)
 
 
-def test_the_table_has_a_row_for_each_kind_that_was_sent_and_one_for_all() -> None:
+def test_the_table_has_a_row_for_each_kind_that_was_sent_and_one_for_those_that_came_two_at_once() -> None:
     outcomes = [
         Outcome(1, "kill-trainer", "one", losses=[loss(0.1, 0.2, 10)], whole_s=4.0),
-        Outcome(2, "kill-trainer", "two", after=1, losses=[loss(0.3, 0.4, 30)], whole_s=8.0, wrong=["bad"]),
+        Outcome(2, "kill-trainer", "two", losses=[loss(0.3, 0.4, 30)], whole_s=8.0, wrong=["bad"]),
         Outcome(3, "api-outage", "three", whole_s=9.0),
         Outcome(4, "delete", "four", void="its pod is ending"),
+        Outcome(5, "kill-trainer", "five", paired=True, losses=[loss(9.0, 9.5, 1)], whole_s=20.0),
+        Outcome(6, "api-outage", "six", after=5, paired=True, whole_s=19.0),
     ]
-    head, _, killed, outage, everything = table(outcomes).splitlines()
+    head, _, killed, outage, paired, everything = table(outcomes).splitlines()
     assert head.count("|") == killed.count("|") == everything.count("|")
     assert [word.strip() for word in killed.split("|")[1:-1]] == [
         "SIGKILL of the trainer",
         "2",
-        "1",
         "2",
         "0",
         "0.10 / 0.30 / 0.30",
@@ -31,8 +32,9 @@ def test_the_table_has_a_row_for_each_kind_that_was_sent_and_one_for_all() -> No
         "4.0 / 8.0",
         "1",
     ]
-    assert "unreachable | 1 | 0 | 0 | 0 |  |  |  | 9.0 / 9.0 | 0" in outage
-    assert everything.startswith("| all | 3 | 1 | 2 |"), "what struck nothing does not count"
+    assert "unreachable | 1 | 0 | 0 |  |  |  | 9.0 / 9.0 | 0" in outage
+    assert paired.startswith("| two faults at once | 2 | 1 | 0 | 9.00 /")
+    assert everything.startswith("| all | 5 | 3 | 0 |"), "what struck nothing does not count"
 
 
 def test_a_line_tells_what_was_lost_and_what_is_not_known() -> None:
