@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from chaos import places, plane, volumes, workers
+from chaos import network, nodes, plane, volumes, workers
 from chaos.strike import Kind
 
 KINDS: Final[dict[str, Kind]] = {
-    kind.name: kind for kind in (*workers.KINDS, *places.KINDS, *plane.KINDS, *volumes.KINDS)
+    kind.name: kind for kind in (*workers.KINDS, *nodes.KINDS, *network.KINDS, *plane.KINDS, *volumes.KINDS)
 }

@@ -10,11 +10,11 @@ from typing import Final
 from understudy_contract.names import rank_lease_name, slot_lease_name
 
 from chaos.draw import Draw, between, pick
-from chaos.strike import Kind, Strike, Thing
+from chaos.strike import Kind, Strike, Thing, timed
 from chaos.ward import LEASE_S, SHAPES, Ward
 from localcluster.processes import Identity
 from testbed import TestbedError, operator
-from testbed.kube import JOBS, LEASES, PODS, wall
+from testbed.kube import JOBS, LEASES, PODS
 
 ROLLED_OUT_WITHIN_S: Final = 180
 
@@ -25,12 +25,7 @@ def outage(what: str, cause: Callable[[Ward], AbstractContextManager[None]], mos
     def aim(ward: Ward, draw: Draw) -> Strike:
         stack = ExitStack()
         lasts_s = between(draw.amount, 0.1, most_s)
-
-        def fire() -> float:
-            at = wall()
-            stack.enter_context(cause(ward))
-            return at
-
+        fire = timed(lambda: stack.enter_context(cause(ward)))
         return Strike(f"{what} for {lasts_s:.1f} s", fire, undo=stack.close, lasts_s=lasts_s)
 
     return aim
@@ -43,25 +38,14 @@ def kill_leader(ward: Ward, draw: Draw) -> Strike:
     victim = Identity.of(found[0].pid) if found else None
     if victim is None:
         raise TestbedError(f"the operator {name} has just ended")
-
-    def fire() -> float:
-        at = wall()
-        victim.send(signal.SIGKILL)
-        return at
-
+    fire = timed(lambda: victim.send(signal.SIGKILL))
     return Strike(f"SIGKILL of the operator that leads, {name}", fire, undo=lambda: _end(ward, [name]))
 
 
 def end_operators(ward: Ward, draw: Draw) -> Strike:
     """Delete all operators at once, without a grace period."""
     names = [pod["metadata"]["name"] for pod in operator.pods(ward.kube)]
-
-    def fire() -> float:
-        at = wall()
-        _end(ward, names)
-        return at
-
-    return Strike(f"all {len(names)} operators deleted at once", fire)
+    return Strike(f"all {len(names)} operators deleted at once", timed(lambda: _end(ward, names)))
 
 
 def _end(ward: Ward, names: list[str]) -> None:
@@ -74,10 +58,8 @@ def roll_out(ward: Ward, draw: Draw) -> Strike:
     words = [*ward.testbed.kubectl(f"--namespace={operator.NAMESPACE}", "rollout")]
     what = "deployment/understudy-operator"
 
-    def fire() -> float:
-        at = wall()
+    def send() -> None:
         subprocess.run([*words, "restart", what], check=True, capture_output=True)
-        return at
 
     def undo() -> None:
         command = [*words, "status", what, f"--timeout={ROLLED_OUT_WITHIN_S}s"]
@@ -85,7 +67,7 @@ def roll_out(ward: Ward, draw: Draw) -> Strike:
         if done.returncode:
             raise TestbedError(f"the operators were not rolled over in {ROLLED_OUT_WITHIN_S} s: {done.stderr.strip()}")
 
-    return Strike("the operators are rolled over", fire, undo=undo)
+    return Strike("the operators are rolled over", timed(send), undo=undo)
 
 
 def delete_rank_lease(ward: Ward, draw: Draw) -> Strike:
@@ -103,24 +85,15 @@ def delete_slot_lease(ward: Ward, draw: Draw) -> Strike:
 
 
 def _delete_lease(ward: Ward, name: str, what: str) -> Strike:
-    def fire() -> float:
-        at = wall()
-        ward.kube.delete(f"{LEASES.format(ward.testbed.namespace)}/{name}")
-        return at
-
-    return Strike(f"{what} deleted by hand", fire)
+    path = f"{LEASES.format(ward.testbed.namespace)}/{name}"
+    return Strike(f"{what} deleted by hand", timed(lambda: ward.kube.delete(path)))
 
 
 def delete_status(ward: Ward, draw: Draw) -> Strike:
     """Delete a job's whole status."""
     job = ward.target(draw.where).job
-
-    def fire() -> float:
-        at = wall()
-        ward.kube.patch(f"{JOBS.format(ward.testbed.namespace)}/{job}/status", {"status": None})
-        return at
-
-    return Strike(f"the status of {job} deleted by hand", fire)
+    path = f"{JOBS.format(ward.testbed.namespace)}/{job}/status"
+    return Strike(f"the status of {job} deleted by hand", timed(lambda: ward.kube.patch(path, {"status": None})))
 
 
 PLANE, OPERATOR, RECORD = (frozenset({thing}) for thing in (Thing.CONTROL_PLANE, Thing.OPERATOR, Thing.RECORD))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from understudy_contract.reports import Cause
 
 from chaos.draw import Draw
+from testbed.kube import wall
 
 if TYPE_CHECKING:
     from chaos.ward import Ward
@@ -39,6 +40,17 @@ class Thing(Enum):
 
 def nothing() -> None:
     """There is nothing to put right."""
+
+
+def timed(send: Callable[[], object]) -> Callable[[], float]:
+    """Make a trigger of whatever sends a fault: it tells the wall-clock time just before."""
+
+    def fire() -> float:
+        at = wall()
+        send()
+        return at
+
+    return fire
 
 
 @dataclass(frozen=True, slots=True)

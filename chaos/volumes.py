@@ -9,7 +9,7 @@ from typing import Final
 from understudy_contract.reports import Cause
 
 from chaos.draw import Draw, between
-from chaos.strike import Kind, Strike, Thing
+from chaos.strike import Kind, Strike, Thing, timed
 from chaos.ward import TARGETS, Ward
 from localcluster import ClusterError
 from testbed import TestbedError
@@ -51,16 +51,12 @@ def full(ward: Ward, draw: Draw) -> Strike:
     """Fill a job's volume up for a while."""
     job = ward.target(draw.where).job
     filler = ward.volume(job) / "filler"
-
-    def fire() -> float:
-        at = wall()
-        fill(filler)
-        return at
-
-    def undo() -> None:
-        filler.unlink(missing_ok=True)
-
-    return Strike(f"the volume of {job} is full", fire, undo=undo, lasts_s=between(draw.amount, 1, LONGEST_S))
+    return Strike(
+        what=f"the volume of {job} is full",
+        fire=timed(lambda: fill(filler)),
+        undo=lambda: filler.unlink(missing_ok=True),
+        lasts_s=between(draw.amount, 1, LONGEST_S),
+    )
 
 
 def fill(file: Path) -> None:
@@ -83,11 +79,6 @@ def suspend(*, wait: bool) -> Callable[[Ward, Draw], Strike]:
         job = ward.target(draw.where).job
         path = f"{JOBS.format(ward.testbed.namespace)}/{job}"
 
-        def fire() -> float:
-            at = wall()
-            ward.kube.patch(path, {"spec": {"suspend": True}})
-            return at
-
         def undo() -> None:
             if wait:
                 ward.testbed.wait_until(
@@ -100,7 +91,7 @@ def suspend(*, wait: bool) -> Callable[[Ward, Draw], Strike]:
         ranks = [target for target in TARGETS if target.job == job]
         return Strike(
             what=f"{job} is suspended and {'resumed' if wait else 'resumed at once'}",
-            fire=fire,
+            fire=timed(lambda: ward.kube.patch(path, {"spec": {"suspend": True}})),
             # Taken back while its pods end, it is a hand-over like any other.
             may=dict.fromkeys(ranks, frozenset({Cause.POD_DELETED})),
             undo=undo,

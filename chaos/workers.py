@@ -6,15 +6,16 @@ from http import HTTPStatus
 from typing import Final
 
 from kubernetes.client.exceptions import ApiException
+from understudy_contract.names import Annotation
 from understudy_contract.reports import Cause
 
 from chaos.draw import Draw, between, pick
-from chaos.strike import Causes, Kind, Strike, Target
+from chaos.strike import Causes, Kind, Strike, Target, timed
 from chaos.ward import LEASE_S, TARGETS, Ward
 from localcluster.processes import Identity
 from testbed import TestbedError, faults
 from testbed.faults import Fault, Trigger
-from testbed.kube import JOBS, PODS, wall
+from testbed.kube import JOBS, PODS
 from testbed.pods import Pod
 
 RANK_VARIANTS: Final = (faults.DELETE, faults.FORCE_DELETE, faults.KILL_TRAINER, faults.KILL_AGENT)
@@ -50,15 +51,9 @@ def pause_agent(ward: Ward, draw: Draw) -> Strike:
     agent = Identity.of(faults.agent_and_trainer(ward.testbed, pod)[0].pid)
     if agent is None:
         raise TestbedError(f"the agent of {pod.name} has just ended")
-
-    def fire() -> float:
-        at = wall()
-        agent.send(signal.SIGSTOP)
-        return at
-
     return Strike(
         what=f"SIGSTOP of the agent: {pod.name}, primary of {target}",
-        fire=fire,
+        fire=timed(lambda: agent.send(signal.SIGSTOP)),
         must={target: frozenset({Cause.LEASE_EXPIRED})},
         undo=lambda: agent.send(signal.SIGCONT),
         lasts_s=between(draw.amount, LEASE_S + 4, 2 * LEASE_S + 4),
@@ -72,8 +67,7 @@ def evict(ward: Ward, draw: Draw) -> Strike:
     pod = ward.primary(target)
     meta = {"name": pod.name, "namespace": ward.testbed.namespace}
 
-    def fire() -> float:
-        at = wall()
+    def send() -> None:
         body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": meta}
         try:
             ward.kube.create(f"{PODS.format(ward.testbed.namespace)}/{pod.name}/eviction", body)
@@ -81,23 +75,18 @@ def evict(ward: Ward, draw: Draw) -> Strike:
             if error.status == HTTPStatus.TOO_MANY_REQUESTS:
                 raise TestbedError(f"the budget of {target} lets nobody evict {pod.name} now") from None
             raise
-        return at
 
     must = {target: frozenset({Cause.POD_DELETED})}
-    return Strike(f"eviction: {pod.name}, primary of {target}", fire, must=must, lossless=True)
+    return Strike(f"eviction: {pod.name}, primary of {target}", timed(send), must=must, lossless=True)
 
 
 def switch_over(ward: Ward, draw: Draw) -> Strike:
     """Ask for a switchover by annotation."""
     target = ward.target(draw.where)
     ward.primary(target)
-
-    def fire() -> float:
-        at = wall()
-        asked = {"metadata": {"annotations": {"understudy.dev/switchover": str(target.rank)}}}
-        ward.kube.patch(f"{JOBS.format(ward.testbed.namespace)}/{target.job}", asked)
-        return at
-
+    path = f"{JOBS.format(ward.testbed.namespace)}/{target.job}"
+    asked = {"metadata": {"annotations": {Annotation.SWITCHOVER: str(target.rank)}}}
+    fire = timed(lambda: ward.kube.patch(path, asked))
     must = {target: frozenset({Cause.SWITCHOVER})}
     return Strike(f"switchover by annotation: {target}", fire, must=must, lossless=True)
 

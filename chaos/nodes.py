@@ -1,29 +1,26 @@
-"""Faults of nodes and of their network: power, partition, workers cut off from the API, drain, preemption."""
+"""Faults of nodes: power of one or two, drain, preemption by a guest."""
 
 import subprocess
 from collections.abc import Iterable
-from contextlib import ExitStack
 from typing import Final
 
 from understudy_contract.names import TRAINER_CONTAINER, Label
 from understudy_contract.reports import Cause
 
 from chaos.draw import Draw, between, pick
-from chaos.strike import Causes, Kind, Strike, Target, Thing
+from chaos.strike import Causes, Kind, Strike, Target, Thing, timed
 from chaos.ward import GUEST_PRIORITY, LEASE_S, SHAPES, Ward
 from localcluster import Node
-from testbed import TestbedError, faults
+from testbed import TestbedError
 from testbed.jobs import WORKER_IMAGE
-from testbed.kube import PODS, Object, wall
+from testbed.kube import PODS, Object
 from testbed.pods import Pod
 
 LOST: Final[Causes] = frozenset({Cause.LEASE_EXPIRED, Cause.CONTAINER_EXITED, Cause.POD_DELETED})
 """What a dead node may be called: its silence, or, when it is back soon, what its kubelet finds of its containers."""
-SILENT: Final[Causes] = frozenset({Cause.LEASE_EXPIRED})
 DELETED: Final[Causes] = frozenset({Cause.POD_DELETED})
 DRAINED_WITHIN_S: Final = 240
-BLIP_S: Final = 2.0
-"""A third of a lease: one renewal is lost and the next is not."""
+THREE_NODES: Final = 3
 
 
 def node_of(ward: Ward, draw: Draw) -> Node:
@@ -38,15 +35,9 @@ def power_cut(ward: Ward, draw: Draw) -> Strike:
     """Cut a node's power for some seconds."""
     node = node_of(ward, draw)
     hit, there = ward.primaries_on(node.name), on(ward, node.name)
-
-    def fire() -> float:
-        at = wall()
-        node.power_cut()
-        return at
-
     return Strike(
         what=f"power cut of {node.name}, with {named(there)}",
-        fire=fire,
+        fire=timed(node.power_cut),
         must=dict.fromkeys(hit, LOST),
         may=dict.fromkeys(targets(there), LOST),
         undo=node.start,
@@ -54,65 +45,32 @@ def power_cut(ward: Ward, draw: Draw) -> Strike:
     )
 
 
-def partition(ward: Ward, draw: Draw) -> Strike:
-    """Cut a node off for longer than a lease."""
-    node = node_of(ward, draw)
-    hit, there = ward.primaries_on(node.name), on(ward, node.name)
-    # A rank all of whose pods are there is not given up while its node counts as Ready, which is 40 s.
-    relieved = {t for t in hit if any(pod.node != node.name for pod in ward.pods(t))}
+def two_nodes(ward: Ward, draw: Draw) -> Strike:
+    """Cut the power of two nodes at once, where a third is left: ranks may have no pod any more."""
+    nodes = ward.cluster.nodes
+    if len(nodes) < THREE_NODES:
+        raise TestbedError(f"there are {len(nodes)} nodes, and one of them must stay")
+    spared = nodes[pick(draw.where, len(nodes))]
+    dark = [node for node in nodes if node is not spared][:2]
+    hit = {target: pod for node in dark for target, pod in ward.primaries_on(node.name).items()}
+    there = [pod for node in dark for pod in on(ward, node.name)]
+
+    def send() -> None:
+        for node in dark:
+            node.power_cut()
+
+    def undo() -> None:
+        for node in dark:
+            node.start()
+
     return Strike(
-        what=f"partition of {node.name}, with {named(there)}",
-        fire=cut(node),
-        must=dict.fromkeys(relieved, SILENT),
+        what=f"power cut of {' and '.join(node.name for node in dark)}, with {named(there)}",
+        fire=timed(send),
+        must=dict.fromkeys(hit, LOST),
         may=dict.fromkeys(targets(there), LOST),
-        undo=node.heal,
-        lasts_s=between(draw.amount, LEASE_S + 6, 3 * LEASE_S),
-        runs_on=True,
+        undo=undo,
+        lasts_s=between(draw.amount, 1, 2 * LEASE_S),
     )
-
-
-def blip(ward: Ward, draw: Draw) -> Strike:
-    """Cut a node off for less than a lease: nothing may come of it."""
-    node = node_of(ward, draw)
-    what = f"partition of {node.name} for less than a lease, with {named(on(ward, node.name))}"
-    return Strike(what, cut(node), undo=node.heal, lasts_s=between(draw.amount, 0.1, BLIP_S))
-
-
-def cut(node: Node) -> faults.Trigger:
-    """Make a partition to be sent."""
-
-    def fire() -> float:
-        at = wall()
-        node.partition()
-        return at
-
-    return fire
-
-
-def cut_off_all(ward: Ward, draw: Draw) -> Strike:
-    """Let no worker reach the API server for longer than a lease: none may be replaced for it."""
-    pods = ward.all_pods()
-    return cut_off(ward, pods, f"all {len(pods)} workers cut off from the API", {}, draw)
-
-
-def cut_off_primary(ward: Ward, draw: Draw) -> Strike:
-    """Let one primary not reach the API server: it is given up, trains on, and must find out."""
-    target = ward.target(draw.where)
-    pod = ward.primary(target)
-    return cut_off(ward, [pod], f"{pod.name}, primary of {target}, cut off from the API", {target: SILENT}, draw)
-
-
-def cut_off(ward: Ward, pods: list[Pod], what: str, must: dict[Target, Causes], draw: Draw) -> Strike:
-    """Aim at some workers' way to the API server."""
-    stack = ExitStack()
-
-    def fire() -> float:
-        at = wall()
-        stack.enter_context(faults.cut_off(ward.testbed, pods))
-        return at
-
-    lasts_s = between(draw.amount, LEASE_S + 4, 3 * LEASE_S)
-    return Strike(what, fire, must=must, undo=stack.close, lasts_s=lasts_s, runs_on=True)
 
 
 def drain(ward: Ward, draw: Draw) -> Strike:
@@ -123,11 +81,9 @@ def drain(ward: Ward, draw: Draw) -> Strike:
     words = ("drain", node.name, selector, "--delete-emptydir-data", f"--timeout={DRAINED_WITHIN_S}s")
     running: list[subprocess.Popen[str]] = []
 
-    def fire() -> float:
-        at = wall()
+    def send() -> None:
         pipe = subprocess.PIPE
         running.append(subprocess.Popen(ward.testbed.kubectl(*words), stdout=pipe, stderr=subprocess.STDOUT, text=True))
-        return at
 
     def undo() -> None:
         said, _ = running[0].communicate(timeout=DRAINED_WITHIN_S + 30)
@@ -137,7 +93,7 @@ def drain(ward: Ward, draw: Draw) -> Strike:
 
     return Strike(
         what=f"kubectl drain of {node.name}, with {named(there)}",
-        fire=fire,
+        fire=timed(send),
         must=dict.fromkeys(hit, DELETED),
         undo=undo,
         lossless=True,
@@ -152,11 +108,6 @@ def preempt(ward: Ward, draw: Draw) -> Strike:
     name = f"guest-{draw.number}"
     guest = _guest(name, node.name, _free_for_a_guest(ward, node.name))
 
-    def fire() -> float:
-        at = wall()
-        ward.kube.create(path, guest)
-        return at
-
     def undo() -> None:
         ward.testbed.wait_until(
             lambda: (pod := ward.world.pods.get(name)) is not None and pod.running,
@@ -167,7 +118,7 @@ def preempt(ward: Ward, draw: Draw) -> Strike:
 
     return Strike(
         what=f"preemption of all workers on {node.name}: {named(there)}",
-        fire=fire,
+        fire=timed(lambda: ward.kube.create(path, guest)),
         must=dict.fromkeys(hit, DELETED),
         undo=undo,
         lasts_s=between(draw.amount, 1, 10),
@@ -226,10 +177,7 @@ def named(pods: Iterable[Pod]) -> str:
 NODE: Final = frozenset({Thing.NODE})
 KINDS: Final = (
     Kind("power-cut", "power cut of a node", power_cut, NODE),
-    Kind("partition", "partition of a node", partition, NODE),
-    Kind("blip", "partition shorter than a lease", blip, NODE),
-    Kind("cut-off-all", "all workers cut off from the API", cut_off_all, NODE, asks=True),
-    Kind("cut-off-primary", "a primary cut off from the API", cut_off_primary, NODE, asks=True),
+    Kind("two-nodes", "power cut of two nodes at once", two_nodes, NODE),
     Kind("drain", "kubectl drain", drain, NODE, asks=True),
     Kind("preempt", "preemption by a guest", preempt, NODE, asks=True),
 )
