@@ -12,6 +12,7 @@ from chaos.account import Seen
 from chaos.strike import Strike, Target
 from chaos.ward import Ward
 from testbed import TestbedError
+from testbed.kube import Object
 from testbed.pods import Pod
 
 STATUS_WITHIN_S: Final = 60
@@ -129,23 +130,32 @@ def _wrong(ward: Ward, sent: Sent, seen: Seen, loss: Loss, *, alone: bool) -> li
         wrong.append(f"{seen.new} went on from step {resumed[1]} of {seen.target}, where {committed} was on the volume")
     if sent.strike.lossless and alone and loss.lost_steps:
         wrong.append(f"{seen.target} lost {loss.lost_steps} steps in a hand-over")
-    return wrong + _status(ward, seen)
-
-
-def _status(ward: Ward, seen: Seen) -> list[str]:
-    """Compare the status with what was seen, if this is the rank's last failover: an older one may be forgotten."""
-    rank = ward.world.rank(seen.target.job, seen.target.rank)
-    if rank.term != seen.term:
-        return []
-
-    def told() -> bool:
-        listed = ward.testbed.status(seen.target.job).get("failovers", [])
-        same = [e for e in listed if (e["rank"], e["term"]) == (seen.target.rank, seen.term)]
-        return any((e["from"], e["to"], e["cause"]) == (seen.old, seen.new, seen.cause) for e in same)
-
-    what = f"the failover of {seen.target} to {seen.new} at term {seen.term} ({seen.cause}) in the status"
+    if ward.world.rank(seen.target.job, seen.target.rank).term != seen.term:
+        return wrong  # not the rank's last one: a status that was deleted does not know it any more
     try:
-        ward.testbed.wait_until(told, timeout_s=STATUS_WITHIN_S, what=what)
+        told = ward.testbed.wait_until(
+            lambda: _status_entry(ward, seen),
+            timeout_s=STATUS_WITHIN_S,
+            what=f"the failover of {seen.target} to {seen.new} at term {seen.term} ({seen.cause}) in the status",
+        )
     except TestbedError as error:
-        return [str(error)]
-    return []
+        return [*wrong, str(error)]
+    if alone and loss.lost_steps is not None and not sent.strike.runs_on:
+        wrong += _lost_steps_told(seen, told, loss.lost_steps)
+    return wrong
+
+
+def _status_entry(ward: Ward, seen: Seen) -> Object | None:
+    listed: list[Object] = ward.testbed.status(seen.target.job).get("failovers", [])
+    wanted = (seen.target.rank, seen.term, seen.old, seen.new, seen.cause)
+    same = (e for e in listed if (e["rank"], e["term"], e["from"], e["to"], e["cause"]) == wanted)
+    return next((entry for entry in same if "firstStepAt" in entry), None)
+
+
+def _lost_steps_told(seen: Seen, told: Object, lost: int) -> list[str]:
+    """Compare lost steps; one more may be told, since a step is counted before its line is printed."""
+    said, bound = int(told["lostSteps"]), bool(told.get("lostStepsIsLowerBound"))
+    if (0 if bound else lost) <= said <= lost + 1:
+        return []
+    least = "at least " if bound else ""
+    return [f"the status says that {seen.target} lost {least}{said} steps at term {seen.term}; the logs say {lost}"]
