@@ -96,6 +96,7 @@ def drain(ward: Ward, draw: Draw) -> Strike:
         fire=timed(send),
         must=dict.fromkeys(hit, DELETED),
         undo=undo,
+        waits=True,
         lossless=True,
     )
 
@@ -122,6 +123,7 @@ def preempt(ward: Ward, draw: Draw) -> Strike:
         must=dict.fromkeys(hit, DELETED),
         undo=undo,
         lasts_s=between(draw.amount, 1, 10),
+        waits=True,
         lossless=True,
     )
 

@@ -67,7 +67,7 @@ def roll_out(ward: Ward, draw: Draw) -> Strike:
         if done.returncode:
             raise TestbedError(f"the operators were not rolled over in {ROLLED_OUT_WITHIN_S} s: {done.stderr.strip()}")
 
-    return Strike("the operators are rolled over", timed(send), undo=undo)
+    return Strike("the operators are rolled over", timed(send), undo=undo, waits=True)
 
 
 def delete_rank_lease(ward: Ward, draw: Draw) -> Strike:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,7 +65,8 @@ def _times(seconds: Sequence[float]) -> str:
 def line(outcome: Outcome) -> str:
     """Tell one fault in words."""
     upon = f" (upon {outcome.after})" if outcome.after else ""
-    lines = [f"{outcome.number:4} {outcome.kind}{upon}: {outcome.what}"]
+    at = f"{datetime.fromtimestamp(outcome.at, UTC):%H:%M:%S}" if outcome.at else "--:--:--"
+    lines = [f"{outcome.number:4} {at} {outcome.kind}{upon}: {outcome.what}"]
     lines += [f"void: {outcome.void}"] if outcome.void else []
     lines += map(_loss, outcome.losses)
     lines += [f"whole again after {outcome.whole_s:.1f} s"] if outcome.whole_s is not None else []

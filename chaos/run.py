@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 from chaos.account import Account
 from chaos.draw import Draw
@@ -18,6 +19,9 @@ from chaos.volume_audit import Audit, newest_step
 from chaos.ward import TARGETS, Ward
 from testbed import TestbedError, measure
 from testbed.kube import wall
+
+HIDING: Final = frozenset({Thing.CONTROL_PLANE, Thing.OPERATOR})
+"""While one of these is away nobody counts how long a worker is silent."""
 
 
 @dataclass(slots=True)
@@ -89,14 +93,19 @@ class Run:
         return Sent(strike, outcome, primaries, committed)
 
     def _undo(self, sent: list[Sent]) -> None:
-        # The API server first: whatever else is to be put right may need it.
-        plane = [Thing.CONTROL_PLANE in KINDS[one.outcome.kind].touches for one in sent]
-        ordered = sorted(zip(plane, sent, strict=True), key=lambda p: (not p[0], p[1].outcome.at + p[1].strike.lasts_s))
-        for _, one in ordered:
+        def order(one: Sent) -> tuple[bool, bool, float]:
+            # The API server first: whatever else is to be put right may need it.
+            plane = Thing.CONTROL_PLANE in KINDS[one.outcome.kind].touches
+            return not plane, one.strike.waits, one.outcome.at + one.strike.lasts_s
+
+        for one in sorted(sent, key=order):
             time.sleep(max(0.0, one.outcome.at + one.strike.lasts_s - wall()))  # so long is the fault
             if Thing.NODE in KINDS[one.outcome.kind].touches:
                 self._read_disks(one)
-            one.strike.undo()
+            try:
+                one.strike.undo()
+            except TestbedError as error:
+                one.outcome.wrong.append(str(error))
 
     def _read_disks(self, one: Sent) -> None:
         """Read what lost pods printed and could not send; once their node is back, it forgets them."""
@@ -123,8 +132,11 @@ class Run:
         self._read()
         missing = []
         for one in sent:
-            shared = {target for other in sent if other is not one for target in other.strike.touched}
-            wanted = set(one.strike.must) - shared
+            others = [other for other in sent if other is not one]
+            hidden = any(KINDS[other.outcome.kind].touches & HIDING for other in others)
+            if hidden and one.strike.runs_on and one.strike.lasts_s:
+                continue  # the silence may be over before anybody could hear it
+            wanted = set(one.strike.must) - {target for other in others for target in other.strike.touched}
             missing += [target for target in wanted if not self.account.of(target, one.outcome.at)]
         return missing
 

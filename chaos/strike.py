@@ -68,6 +68,8 @@ class Strike:
     undo: Callable[[], None] = nothing
     lasts_s: float = 0.0
     """From the fault to its undoing."""
+    waits: bool = False
+    """Its undoing waits for what another fault may hold up: it comes last."""
     lossless: bool = False
     """The primary hands over."""
     runs_on: bool = False

@@ -96,6 +96,7 @@ def suspend(*, wait: bool) -> Callable[[Ward, Draw], Strike]:
             may=dict.fromkeys(ranks, frozenset({Cause.POD_DELETED})),
             undo=undo,
             lasts_s=0.0 if wait else between(draw.amount, 0.0, 2.0),
+            waits=wait,
             lossless=True,
         )
 

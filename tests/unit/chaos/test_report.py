@@ -40,7 +40,7 @@ def test_the_table_has_a_row_for_each_kind_that_was_sent_and_one_for_those_that_
 def test_a_line_tells_what_was_lost_and_what_is_not_known() -> None:
     told = line(Outcome(7, "power-cut", "power cut of node-1", after=6, losses=[loss(5.0, None, None)], wrong=["bad"]))
     assert told.splitlines() == [
-        "   7 power-cut (upon 6): power cut of node-1",
+        "   7 --:--:-- power-cut (upon 6): power cut of node-1",
         "       solo/0 solo-0-0 → solo-0-1 (term 2, ProcessExited): decided 5.00 s, first step none, ? steps lost",
         "       WRONG: bad",
     ]
