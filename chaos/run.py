@@ -120,7 +120,7 @@ class Run:
         self.ward.wait_whole(ended)
         whole_at = wall()
         self.ward.wait_logs(ended)
-        self._read()
+        self.read()
         attribute(self.ward, sent, [seen for seen in self.account.failovers if seen.promoted_at >= began])
         for one in sent:
             one.outcome.whole_s = whole_at - one.outcome.at
@@ -129,7 +129,7 @@ class Run:
 
     def _missing(self, sent: list[Sent]) -> list[Target]:
         """List the ranks that must lose their primary by one of these faults and have not yet."""
-        self._read()
+        self.read()
         missing = []
         for one in sent:
             others = [other for other in sent if other is not one]
@@ -140,6 +140,7 @@ class Run:
             missing += [target for target in wanted if not self.account.of(target, one.outcome.at)]
         return missing
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Take in what the Leases have shown since the last time."""
         with self.ward.world.changed:
             self.account.read(reversed(self.ward.world.lease_history), TARGETS)

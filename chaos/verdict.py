@@ -103,6 +103,7 @@ def the_volume_is_sound(run: Run) -> list[str]:
 
 def the_status_is_true(run: Run) -> list[str]:
     """Counts, terms and steps in the status are those that were seen."""
+    run.read()
     wrong = []
     for name, (_, ranks, _) in SHAPES.items():
         status = run.ward.testbed.status(name)
