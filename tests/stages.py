@@ -29,8 +29,6 @@ STAGES: dict[str, list[list[str]]] = {
     "localcluster": [[PYTHON, "-m", "pytest", "-q", "tests/localcluster"]],
     "integration": [[PYTHON, "-m", "pytest", "-q", "tests/integration"]],
     "e2e": [[PYTHON, "-m", "pytest", "-q", "tests/e2e"]],
-    # On the nodes that there are: a cluster of three would be made anew, with all images, for three minutes of faults.
-    "chaos": [[PYTHON, "-m", "chaos", "--seed", "1", "--minutes", "3"]],
 }
 
 
