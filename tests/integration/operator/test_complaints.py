@@ -97,9 +97,19 @@ async def test_a_pod_that_replaces_a_deleted_one_joins_and_takes_over_in_its_tur
     await rank.successor.hand_over(20)
     await stage.lease_until("job-0", lambda lease: (lease.holder, lease.term) == (newcomer.pod, 3), "its promotion")
     await pod_of(stage, 2, 3).train(21, 20)
-    done = await stage.until("trainingjobs", "job", lambda j: "firstStepAt" in j["status"]["failovers"][-1], "its step")
+    done = await stage.until("trainingjobs", "job", stepped(2), "the step of the second failover")
     taken_over = [(entry["to"], entry["lostSteps"]) for entry in done["status"]["failovers"]]
     assert taken_over == [(rank.redundant.pod, 0), (newcomer.pod, 0)]
+
+
+def stepped(failovers: int) -> Callable[[dict[str, Any]], bool]:
+    """Tell whether the status lists so many failovers, the last one with its first step."""
+
+    def look(job: dict[str, Any]) -> bool:
+        listed = job.get("status", {}).get("failovers") or []
+        return len(listed) == failovers and "firstStepAt" in listed[-1]
+
+    return look
 
 
 async def delete_by_force(stage: Stage, pod: str) -> None:
