@@ -9,7 +9,7 @@ from understudy_contract.reports import Cause
 
 from chaos.draw import Draw, between, pick
 from chaos.strike import Causes, Kind, Strike, Target, Thing, timed
-from chaos.ward import GUEST_PRIORITY, LEASE_S, SHAPES, Ward
+from chaos.ward import GUEST_PRIORITY, LEASE_S, Ward
 from localcluster import Node
 from testbed import TestbedError
 from testbed.jobs import WORKER_IMAGE
@@ -102,12 +102,12 @@ def drain(ward: Ward, draw: Draw) -> Strike:
 
 
 def preempt(ward: Ward, draw: Draw) -> Strike:
-    """Let a guest of higher priority take all that workers have of a node, for some seconds."""
+    """Let a guest of higher priority take a whole node, for some seconds; an operator has to go as well."""
     node = node_of(ward, draw)
     hit, there = ward.primaries_on(node.name), on(ward, node.name)
     path = PODS.format(ward.testbed.namespace)
     name = f"guest-{draw.number}"
-    guest = _guest(name, node.name, _free_for_a_guest(ward, node.name))
+    guest = _guest(name, node.name, ward.kube.get(f"/api/v1/nodes/{node.name}")["status"]["allocatable"]["cpu"])
 
     def undo() -> None:
         ward.testbed.wait_until(
@@ -128,28 +128,13 @@ def preempt(ward: Ward, draw: Draw) -> Strike:
     )
 
 
-def _free_for_a_guest(ward: Ward, node: str) -> int:
-    """Return the thousandths of a core that no pod but our workers asks for on a node."""
-    pods = ward.kube.get("/api/v1/pods", fieldSelector=f"spec.nodeName={node}")["items"]
-    others = [pod for pod in pods if pod["metadata"].get("labels", {}).get(Label.JOB) not in SHAPES]
-    asked = [
-        c.get("resources", {}).get("requests", {}).get("cpu", "0") for p in others for c in p["spec"]["containers"]
-    ]
-    cores: str = ward.kube.get(f"/api/v1/nodes/{node}")["status"]["allocatable"]["cpu"]
-    return _millicores(cores) - sum(map(_millicores, asked))
-
-
-def _millicores(quantity: str) -> int:
-    return int(quantity[:-1]) if quantity.endswith("m") else int(1000 * float(quantity))
-
-
-def _guest(name: str, node: str, millicores: int) -> Object:
+def _guest(name: str, node: str, cores: str) -> Object:
     container = {
         "name": TRAINER_CONTAINER,
         "image": WORKER_IMAGE,
         "imagePullPolicy": "IfNotPresent",
         "command": ["sleep", "3600"],
-        "resources": {"requests": {"cpu": f"{millicores}m"}},
+        "resources": {"requests": {"cpu": cores}},
     }
     spec = {
         "containers": [container],
