@@ -27,8 +27,11 @@ class Seen:
     new: str
     cause: str
     cold: bool
-    detected_at: float
     promoted_at: float
+    renewed_at: float
+    """When the Lease had been renewed or passed on last, as its writer says."""
+    acknowledged: bool
+    """The old primary had reported in its term."""
 
 
 @dataclass(slots=True)
@@ -71,8 +74,9 @@ class Account:
                     new=record.holder,
                     cause=promotion.cause,
                     cold=promotion.cold,
-                    detected_at=parse_time(promotion.detected_at),
                     promoted_at=parse_time(promotion.promoted_at),
+                    renewed_at=parse_time(last.renew_time) if last.renew_time else 0.0,
+                    acknowledged=last.current_heartbeat is not None,
                 )
             )
         if (missed := int(record.term) - int(last.term) - 1) > 0:

@@ -1,6 +1,7 @@
 """Faults of the network: nodes cut off for long or short, workers that do not reach the API server."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Final
 
 from understudy_contract.reports import Cause
@@ -61,7 +62,8 @@ def blip(ward: Ward, draw: Draw) -> Strike:
 def cut_off_all(ward: Ward, draw: Draw) -> Strike:
     """Let no worker reach the API server for longer than a lease: none may be replaced for it."""
     pods = ward.all_pods()
-    return cut_off(ward, pods, f"all {len(pods)} workers cut off from the API", {}, draw)
+    strike = cut_off(ward, pods, f"all {len(pods)} workers cut off from the API", {}, draw)
+    return replace(strike, deafens=True)
 
 
 def cut_off_primary(ward: Ward, draw: Draw) -> Strike:

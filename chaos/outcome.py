@@ -8,14 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from understudy_contract.reports import Cause
+
 from chaos.account import Seen
 from chaos.strike import Strike, Target
-from chaos.ward import Ward
+from chaos.ward import HAND_OVER_S, LEASE_S, Ward
 from testbed import TestbedError
 from testbed.kube import Object
 from testbed.pods import Pod
 
 STATUS_WITHIN_S: Final = 60
+ACKNOWLEDGE_S: Final = 2.0
+"""What the operator gives a successor to report, at least."""
+CLOCKS_S: Final = 0.3
+"""A renewal is stamped before it is sent, and heard some time after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,8 @@ class Loss:
     """Fault to the rank's first step in that term or a later one."""
     lost_steps: int | None
     """Steps taken that have to be taken again; None where the logs do not tell."""
+    late: bool
+    """No fault asked for it: the worker had truly not renewed for as long as it may, on a machine short of CPU."""
 
 
 @dataclass(slots=True)
@@ -48,6 +56,8 @@ class Outcome:
     paired: bool = False
     """It came upon another, or another upon it."""
     at: float = 0.0
+    ended: float = 0.0
+    """When it had been put right, wall clock."""
     void: str = ""
     """Why there was nothing to strike any more."""
     losses: list[Loss] = field(default_factory=list)
@@ -71,21 +81,32 @@ def attribute(ward: Ward, sent: Sequence[Sent], failovers: Sequence[Seen]) -> No
     """Give each failover to the fault that explains it, and note what is wrong with it."""
     for seen in failovers:
         owner = next((s for s in reversed(sent) if s.outcome.at <= seen.promoted_at and _explains(s, seen, sent)), None)
-        if owner is None:
+        late = owner is None and truly_silent(seen, sent)
+        if owner is None and not late:
             sent[-1].outcome.wrong.append(
                 f"{seen.target} passed from {seen.old} to {seen.new} (term {seen.term}, {seen.cause}), "
                 f"which is no consequence of: {' and '.join(s.strike.what for s in sent)}"
             )
-            owner = sent[-1]
-        loss = _loss(ward, owner, seen)
+        owner = owner or sent[-1]
+        loss = _loss(ward, owner, seen, late=late)
         owner.outcome.losses.append(loss)
         owner.outcome.wrong += _wrong(ward, owner, seen, loss, alone=len(sent) == 1)
     for one in sent:
         for target in one.strike.touched:
             most = sum((target in s.strike.must) + (target in s.strike.may) for s in sent)
-            count = sum(seen.target == target for seen in failovers)
+            count = sum(seen.target == target and not truly_silent(seen, sent) for seen in failovers)
             if count > most and not any(target in s.strike.blurs for s in sent):
                 one.outcome.wrong.append(f"{target} was passed on {count} times, where {most} would do")
+
+
+def truly_silent(seen: Seen, sent: Sequence[Sent]) -> bool:
+    """Tell whether a primary was silent for as long as it may be, at a time when it could have been heard.
+
+    What was not renewed while nobody could hear it counts from the end of that on.
+    """
+    audible = max([seen.renewed_at, *(one.outcome.ended for one in sent if one.strike.deafens)])
+    patience_s = LEASE_S if seen.acknowledged else ACKNOWLEDGE_S
+    return seen.cause == Cause.LEASE_EXPIRED and seen.promoted_at - audible >= patience_s - CLOCKS_S
 
 
 def _explains(one: Sent, seen: Seen, sent: Sequence[Sent]) -> bool:
@@ -95,7 +116,7 @@ def _explains(one: Sent, seen: Seen, sent: Sequence[Sent]) -> bool:
     return any(seen.cause in causes.get(target, ()) for causes in (strike.must, strike.may))
 
 
-def _loss(ward: Ward, sent: Sent, seen: Seen) -> Loss:
+def _loss(ward: Ward, sent: Sent, seen: Seen, *, late: bool) -> Loss:
     logs, at = ward.testbed.logs, sent.outcome.at
     old, new = logs.of(seen.old), logs.of(seen.new)
     firsts = [
@@ -119,6 +140,7 @@ def _loss(ward: Ward, sent: Sent, seen: Seen) -> Loss:
         decided_s=seen.promoted_at - at,
         recovered_s=first - at if first is not None else None,
         lost_steps=lost,
+        late=late,
     )
 
 
@@ -128,7 +150,8 @@ def _wrong(ward: Ward, sent: Sent, seen: Seen, loss: Loss, *, alone: bool) -> li
     committed = sent.committed.get(seen.target, 0)
     if resumed is not None and resumed[1] < committed:
         wrong.append(f"{seen.new} went on from step {resumed[1]} of {seen.target}, where {committed} was on the volume")
-    if sent.strike.lossless and alone and loss.lost_steps:
+    handed_over = sent.strike.lossless and alone and not loss.late and loss.decided_s < HAND_OVER_S
+    if handed_over and loss.lost_steps:
         wrong.append(f"{seen.target} lost {loss.lost_steps} steps in a hand-over")
     if ward.world.rank(seen.target.job, seen.target.rank).term != seen.term:
         return wrong  # not the rank's last one: a status that was deleted does not know it any more

@@ -26,7 +26,7 @@ def outage(what: str, cause: Callable[[Ward], AbstractContextManager[None]], mos
         stack = ExitStack()
         lasts_s = between(draw.amount, 0.1, most_s)
         fire = timed(lambda: stack.enter_context(cause(ward)))
-        return Strike(f"{what} for {lasts_s:.1f} s", fire, undo=stack.close, lasts_s=lasts_s)
+        return Strike(f"{what} for {lasts_s:.1f} s", fire, undo=stack.close, lasts_s=lasts_s, deafens=True)
 
     return aim
 

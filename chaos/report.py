@@ -23,6 +23,7 @@ HEAD: Final = (
     "first step p50 / p95 / worst, s",
     "steps lost p50 / worst",
     "whole again p50 / worst, s",
+    "late",
     "wrong",
 )
 
@@ -30,7 +31,8 @@ HEAD: Final = (
 def table(outcomes: Sequence[Outcome]) -> str:
     """Render the table as Markdown; times count from the fault.
 
-    Faults of which two came at once have rows of their own: each is slowed down by the other.
+    Faults of which two came at once have a row of their own: each is slowed down by the other. `late` counts primaries
+    that no fault took: they were silent for a whole lease, since the machine was short of CPU.
     """
     alone, paired = ([o for o in outcomes if o.paired is wanted] for wanted in (False, True))
     rows = [_row(kind.title, [o for o in alone if o.kind == name]) for name, kind in KINDS.items()]
@@ -42,7 +44,8 @@ def _row(title: str, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
     sent = [outcome for outcome in outcomes if not outcome.void]
     if not sent:
         return ()
-    losses = [loss for outcome in sent for loss in outcome.losses]
+    every = [loss for outcome in sent for loss in outcome.losses]
+    losses = [loss for loss in every if not loss.late]
     steps = [loss.lost_steps for loss in losses if loss.lost_steps is not None]
     whole = [outcome.whole_s for outcome in sent if outcome.whole_s is not None]
     return (
@@ -54,6 +57,7 @@ def _row(title: str, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
         _times([loss.recovered_s for loss in losses if loss.recovered_s is not None]),
         f"{percentile(steps, 0.5)} / {max(steps)}" if steps else "",
         f"{percentile(whole, 0.5):.1f} / {max(whole):.1f}" if whole else "",
+        str(len(every) - len(losses)),
         str(sum(len(outcome.wrong) for outcome in sent)),
     )
 
@@ -77,7 +81,7 @@ def line(outcome: Outcome) -> str:
 def _loss(loss: Loss) -> str:
     took = "none" if loss.recovered_s is None else f"{loss.recovered_s:.2f} s"
     steps = "?" if loss.lost_steps is None else loss.lost_steps
-    how = f"term {loss.term}, {loss.cause}{', cold' if loss.cold else ''}"
+    how = f"term {loss.term}, {loss.cause}{', cold' if loss.cold else ''}{', late' if loss.late else ''}"
     decided = f"decided {loss.decided_s:.2f} s, first step {took}"
     return f"{loss.target} {loss.old} → {loss.new} ({how}): {decided}, {steps} steps lost"
 

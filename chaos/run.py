@@ -106,6 +106,7 @@ class Run:
                 one.strike.undo()
             except TestbedError as error:
                 one.outcome.wrong.append(str(error))
+            one.outcome.ended = wall()
 
     def _read_disks(self, one: Sent) -> None:
         """Read what lost pods printed and could not send; once their node is back, it forgets them."""

@@ -72,6 +72,8 @@ class Strike:
     """Its undoing waits for what another fault may hold up: it comes last."""
     lossless: bool = False
     """The primary hands over."""
+    deafens: bool = False
+    """Workers cannot renew while it lasts, and nobody may be replaced for it."""
     runs_on: bool = False
     """The old primary may take further steps, and save them: those are not lost."""
 

@@ -27,6 +27,7 @@ VOLUME_SIZE: Final = "64Mi"
 LEASE_S: Final = 6
 """Twice what the samples have: this machine is crowded, and a primary that is late by a lease is a lost one."""
 PROGRESS_S: Final = 10
+HAND_OVER_S: Final = 10
 SAVE_EVERY: Final = 50
 PACE_S: Final = 0.04
 FINISH_STEPS: Final = 200
@@ -88,7 +89,7 @@ def manifest(name: str, shape: str, *, redundancy: int, arguments: dict[str, int
             "failover": {
                 "leaseDurationSeconds": LEASE_S,
                 "progressDeadlineSeconds": PROGRESS_S,
-                "handOverSeconds": 10,
+                "handOverSeconds": HAND_OVER_S,
             },
         },
     }

@@ -52,7 +52,6 @@ def test_a_lease_that_passes_to_another_pod_is_one_failover() -> None:
     account = read(lease(1, "solo-0-0"), lease(1, "solo-0-0"), lease(2, "solo-0-1", promoted=True))
     (seen,) = account.failovers
     assert (seen.old, seen.new, seen.old_term, seen.term, seen.cause) == ("solo-0-0", "solo-0-1", 1, 2, "ProcessExited")
-    assert seen.promoted_at - seen.detected_at == 1
     assert account.of(SOLO, seen.promoted_at) == [seen]
     assert account.of(SOLO, seen.promoted_at + 1) == []
 

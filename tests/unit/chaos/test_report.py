@@ -6,15 +6,15 @@ from chaos.report import line, table, verdict_text
 from localcluster.processes import Identity
 
 
-def loss(decided_s: float, recovered_s: float | None, lost_steps: int | None) -> Loss:
-    return Loss("solo/0", 2, "solo-0-0", "solo-0-1", "ProcessExited", False, decided_s, recovered_s, lost_steps)
+def loss(decided_s: float, recovered_s: float | None, lost_steps: int | None, *, late: bool = False) -> Loss:
+    return Loss("solo/0", 2, "solo-0-0", "solo-0-1", "ProcessExited", False, decided_s, recovered_s, lost_steps, late)
 
 
 def test_the_table_has_a_row_for_each_kind_that_was_sent_and_one_for_those_that_came_two_at_once() -> None:
     outcomes = [
         Outcome(1, "kill-trainer", "one", losses=[loss(0.1, 0.2, 10)], whole_s=4.0),
         Outcome(2, "kill-trainer", "two", losses=[loss(0.3, 0.4, 30)], whole_s=8.0, wrong=["bad"]),
-        Outcome(3, "api-outage", "three", whole_s=9.0),
+        Outcome(3, "api-outage", "three", losses=[loss(20.0, 20.1, 5, late=True)], whole_s=9.0),
         Outcome(4, "delete", "four", void="its pod is ending"),
         Outcome(5, "kill-trainer", "five", paired=True, losses=[loss(9.0, 9.5, 1)], whole_s=20.0),
         Outcome(6, "api-outage", "six", after=5, paired=True, whole_s=19.0),
@@ -30,9 +30,10 @@ def test_the_table_has_a_row_for_each_kind_that_was_sent_and_one_for_those_that_
         "0.20 / 0.40 / 0.40",
         "10 / 30",
         "4.0 / 8.0",
+        "0",
         "1",
     ]
-    assert "unreachable | 1 | 0 | 0 |  |  |  | 9.0 / 9.0 | 0" in outage
+    assert "unreachable | 1 | 0 | 0 |  |  |  | 9.0 / 9.0 | 1 | 0" in outage
     assert paired.startswith("| two faults at once | 2 | 1 | 0 | 9.00 /")
     assert everything.startswith("| all | 5 | 3 | 0 |"), "what struck nothing does not count"
 

@@ -1,0 +1,46 @@
+"""Whose fault a failover is: that of a worker which truly fell silent on a busy machine is nobody's."""
+
+import pytest
+from understudy_contract.reports import Cause
+
+from chaos.account import Seen
+from chaos.outcome import Outcome, Sent, truly_silent
+from chaos.strike import Strike, Target
+from chaos.ward import LEASE_S
+
+SOLO = Target("solo", 0)
+
+
+def failover(silent_s: float, *, cause: Cause = Cause.LEASE_EXPIRED, acknowledged: bool = True) -> Seen:
+    """A failover at 100 s."""
+    return Seen(SOLO, 1, 2, "solo-0-0", "solo-0-1", cause, False, 100.0, 100.0 - silent_s, acknowledged)
+
+
+def sent(*, ended: float, deafens: bool) -> Sent:
+    """A fault that was over at some moment."""
+    outcome = Outcome(1, "any", "any", at=50.0, ended=ended)
+    return Sent(Strike("any", lambda: 50.0, deafens=deafens), outcome, {}, {})
+
+
+CALM = sent(ended=60.0, deafens=False)
+
+
+def test_a_worker_that_did_not_renew_for_a_lease_is_truly_silent() -> None:
+    assert truly_silent(failover(LEASE_S), [CALM])
+    assert not truly_silent(failover(LEASE_S - 1), [CALM])
+
+
+def test_a_successor_that_does_not_acknowledge_is_given_less() -> None:
+    assert truly_silent(failover(2.5, acknowledged=False), [CALM])
+    assert not truly_silent(failover(1.0, acknowledged=False), [CALM])
+
+
+@pytest.mark.parametrize("since_s", [1.0, LEASE_S - 1.0])
+def test_what_nobody_could_hear_does_not_count(since_s: float) -> None:
+    outage = sent(ended=100.0 - since_s, deafens=True)
+    assert not truly_silent(failover(30.0), [CALM, outage])
+    assert truly_silent(failover(30.0), [sent(ended=100.0 - LEASE_S, deafens=True)])
+
+
+def test_other_causes_have_other_reasons() -> None:
+    assert not truly_silent(failover(30.0, cause=Cause.POD_DELETED), [CALM])
