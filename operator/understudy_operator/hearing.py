@@ -40,15 +40,15 @@ class Hearing:
         self._workers.opened()
 
     def changed(self, key: Key, duration_s: float, *, by_worker: bool) -> bool:
-        """Note that a Lease was renewed or passed on; tell whether that was overdue, by half a lease."""
+        """Note that a Lease was renewed or passed on; tell whether that was late."""
         now = self._clock()
         if by_worker:
             self._workers.heard()
-        overdue = now >= self._changed_at.get(key, math.inf) + duration_s / 2
-        if overdue or key not in self._changed_at:
+        silent_s = now - self._changed_at.get(key, now)
+        if silent_s >= duration_s / 2 or key not in self._changed_at:
             self._steady_since[key] = now
         self._changed_at[key] = now
-        return overdue
+        return silent_s >= model.LATE * duration_s
 
     def forget(self, key: Key) -> None:
         """Forget a Lease that was deleted."""
@@ -60,7 +60,8 @@ class Hearing:
         changed_at = self._changed_at[key]
         silent_since = max(changed_at, self._contact.since(record.patience_s / 2))
         company_since = self._workers.since(record.patience_s / 2)
-        return model.Lease(record, changed_at, silent_since, company_since, self._steady_since[key])
+        steady_since = self._steady_since[key]
+        return model.Lease(record, changed_at, silent_since, self._workers.heard_at, company_since, steady_since)
 
     async def keep_contact(self, api: Api, shortest_lease_s: Callable[[], float]) -> None:
         """Ask the API server for a sign of life when the watch of the Leases gives none, for ever.

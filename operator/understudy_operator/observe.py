@@ -332,20 +332,20 @@ class World:
         lease = new or old
         assert lease is not None
         key = (lease.namespace, lease.name)
-        overdue = False
+        late = False
         if new is None:
             self._hearing.forget(key)
         elif old is None or _renewal(old) != _renewal(new):
             # A redundant pod that was too quiet to be promoted may be waited for.
             same = old is not None and (old.holder, old.term) == (new.holder, new.term)
-            overdue = self._hearing.changed(key, new.patience_s, by_worker=same)
+            late = self._hearing.changed(key, new.patience_s, by_worker=same)
             holder = self.pods.records.get((lease.namespace, new.holder))
             if old is not None and holder is not None and holder.spec.node_name is not None:
                 self._suspects.pop(holder.spec.node_name, None)
             seen = self._sightings.get(holder.metadata.uid) if holder is not None else None
             if new.current_release is not None and seen is not None and seen.ending_since is None:
                 seen.ending_since = self._clock()
-        if overdue or old is None or new is None or _news(old) != _news(new):
+        if late or old is None or new is None or _news(old) != _news(new):
             self._wake((lease.namespace, (lease.labels or {}).get(Label.JOB, "")))
 
     def _claim_changed(self, old: model.Claim | None, new: model.Claim | None) -> None:

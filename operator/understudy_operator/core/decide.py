@@ -96,7 +96,7 @@ def _promotion(observation: Observation, view: RankView, now: Now) -> Promote | 
         view.primary,
         scene(observation, now),
         hand_over_s=observation.job.policy.hand_over_s,
-        relieved=any(c.ready and c.fresh and c.steady_at <= now.at for c in waiting),
+        relieved=any(c.ready and c.timely and c.steady_at <= now.at for c in waiting),
         unborn=view.lease.record.holder in observation.unborn,
     )
     if isinstance(verdict, float):

@@ -128,9 +128,11 @@ def judge_redundant(lease: Lease, pod: Pod | None, scene: Scene, *, unborn: bool
     if due > scene.at:
         return due
     # Cut off all at once, one is overdue first, and one is heard again first: neither proves anything of the others.
+    # So somebody else has to be heard later than this one could have been, and that without a gap for a whole lease.
     patience_s = lease.record.patience_s
-    due = min(lease.company_since + patience_s, scene.at + patience_s / 2)
-    return due if due > scene.at else _silent(lease, pod)
+    if lease.company_at < due or lease.company_since + patience_s > scene.at:
+        return scene.at + patience_s / 6
+    return _silent(lease, pod)
 
 
 def _unstarted(lease: Lease, what: str) -> Failure:

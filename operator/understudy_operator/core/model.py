@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from understudy_contract.events import EventReason
 from understudy_contract.lease import LeaseRecord
@@ -16,6 +16,9 @@ from understudy_contract.names import Rank, Role, Term, pod_name
 from understudy_contract.reports import Phase
 
 from understudy_operator.core.policy import Policy
+
+LATE: Final = 0.4
+"""Share of a lease after which a renewal is late: one comes every third."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,8 @@ class Lease:
     """When it changed last: back-offs count from here."""
     silent_since: float
     """Since when it could have been heard to change, and was not; infinite while nothing can be heard."""
+    company_at: float
+    """When any worker of any job was heard last."""
     company_since: float
     """Since when some worker of any job was always heard, with no gap of half its duration; infinite in such a gap."""
     steady_since: float

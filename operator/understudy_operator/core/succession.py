@@ -15,7 +15,7 @@ from understudy_contract.reports import CheckpointRef, GivenUp, Phase, Promotion
 from understudy_operator.core import budget
 from understudy_operator.core.actions import GiveUp, Promote
 from understudy_operator.core.detection import ACKNOWLEDGE_S, Failure
-from understudy_operator.core.model import Job, Now, Pod, RankView, Running
+from understudy_operator.core.model import LATE, Job, Now, Pod, RankView, Running
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class Candidate:
     loaded: CheckpointRef | None
     ready: bool
     fresh: bool
+    timely: bool
+    """Heard so lately that it may speak against a silent primary: had both been cut off, it would be late by now."""
     steady_at: float
     """When it may speak against a silent primary. If both were cut off, the first to be heard again proves nothing."""
 
@@ -44,8 +46,9 @@ def candidates(view: RankView, nodes: Mapping[str, bool], at: float) -> list[Can
         if beat is None or lease.record.current_release is not None or silent_s >= lease.record.patience_s:
             continue
         fresh = silent_s < lease.record.patience_s / 2
+        timely = silent_s < LATE * lease.record.patience_s
         steady_at = lease.steady_since + max(lease.record.patience_s / 2, ACKNOWLEDGE_S)
-        found.append(Candidate(pod, beat.loaded, beat.phase is Phase.READY, fresh, steady_at))
+        found.append(Candidate(pod, beat.loaded, beat.phase is Phase.READY, fresh, timely, steady_at))
     return found
 
 

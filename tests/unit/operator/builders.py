@@ -127,6 +127,7 @@ class Scene:
         self.leases: dict[str, LeaseRecord] = {}
         self.silent_since: dict[str, float] = {}
         self.steady_since: dict[str, float] = {}
+        self.company_at = NOW.at
         self.company_since = ago(500)
         self.pods: dict[str, Pod] = {}
         self.extra: dict[str, Any] = {}
@@ -221,7 +222,8 @@ class Scene:
             if name not in self.leases:
                 return None
             since = self.silent_since[name]
-            return Lease(self.leases[name], since, since, self.company_since, self.steady_since.get(name, ago(500)))
+            steady_since = self.steady_since.get(name, ago(500))
+            return Lease(self.leases[name], since, since, self.company_at, self.company_since, steady_since)
 
         policy = self.job.policy
         values: dict[str, Any] = {

@@ -70,12 +70,22 @@ def test_a_redundant_pod_that_froze_on_a_node_that_is_ready_is_replaced_all_the_
     assert len(of(scene.decide().rest, AssignSlot)) == 1
 
 
-def test_the_first_to_be_overdue_is_not_condemned_while_nobody_else_is_heard_either() -> None:
-    scene = Scene().lease(SLOT, silent_s=LEASE_S)
-    scene.company_since = float("inf")
+def test_the_first_to_be_overdue_is_not_condemned_until_another_is_heard_later_than_that() -> None:
+    scene = Scene().lease(SLOT, silent_s=LEASE_S + 1)
+    scene.company_at = ago(1.1)
     decision = scene.decide()
     assert of(decision.rest, AssignSlot) == []
     assert decision.wake_at <= NOW.at + LEASE_S / 2
+    scene.company_at = ago(0.9)
+    assert len(of(scene.decide().rest, AssignSlot)) == 1
+
+
+def test_a_primary_that_is_overdue_first_is_not_condemned_for_a_redundant_pod_that_is_late_itself() -> None:
+    def scene(redundant_s: float) -> Scene:
+        return Scene().lease(RANK, silent_s=LEASE_S).lease(SLOT, silent_s=redundant_s)
+
+    assert scene(0.45 * LEASE_S).decide().promotions == ()
+    assert len(scene(0.35 * LEASE_S).decide().promotions) == 1
 
 
 def test_the_first_to_be_heard_again_proves_nothing_of_the_others_for_a_lease() -> None:

@@ -14,7 +14,7 @@ from understudy_contract.names import Rank, rank_lease_name, slot_lease_name
 from understudy_operator.core.actions import (
     Placement,
 )
-from understudy_operator.core.model import Claim, Job, Lease, Now, Observation, Pod, RankView, Running
+from understudy_operator.core.model import LATE, Claim, Job, Lease, Now, Observation, Pod, RankView, Running
 from understudy_operator.observe import SUSPICION_S, _news, _renewal
 
 INFINITY = float("inf")
@@ -97,10 +97,11 @@ def _cache_lease(world: World, record: LeaseRecord) -> World:
     memory = world.memory
     old = memory.leases.get(record.name)
     changes: dict[str, Any] = {"leases": {**memory.leases, record.name: record}}
-    overdue = False
+    late = False
     if old is None or _renewal(old) != _renewal(record):
-        overdue = world.at >= memory.renewed_at.get(record.name, INFINITY) + record.duration_s / 2
-        if overdue or old is None:
+        silent_s = world.at - memory.renewed_at.get(record.name, INFINITY)
+        late = silent_s >= LATE * record.duration_s
+        if silent_s >= record.duration_s / 2 or old is None:
             changes["steady_since"] = {**memory.steady_since, record.name: world.at}
         changes["renewed_at"] = {**memory.renewed_at, record.name: world.at}
         if old is not None and (old.holder, old.term) == (record.holder, record.term):
@@ -109,7 +110,7 @@ def _cache_lease(world: World, record: LeaseRecord) -> World:
         holder = memory.pods.get(record.holder)
         if old is not None and holder is not None:
             changes["suspects"] = {n: at for n, at in memory.suspects.items() if n != holder.node}
-    if overdue or old is None or _news(old) != _news(record):
+    if late or old is None or _news(old) != _news(record):
         changes["woken"] = True
     return world.remember(**changes)
 
@@ -160,7 +161,8 @@ def observe(world: World) -> Observation:
         silent_since = max(changed_at, memory.contact_at)
         quiet = world.at - memory.heard_at > record.duration_s / 2
         company_since = INFINITY if quiet else memory.company_since
-        return Lease(record, changed_at, silent_since, company_since, memory.steady_since[name])
+        steady_since = memory.steady_since[name]
+        return Lease(record, changed_at, silent_since, memory.heard_at, company_since, steady_since)
 
     def pod(seen: Pod) -> Pod:
         container = seen.container
