@@ -71,16 +71,13 @@ def lease_is_deleted(sim: "Simulation") -> None:
 
 
 def etcd_is_restored(sim: "Simulation") -> None:
-    """Everything that the API server knows goes back to what it was seconds ago; the operators are started anew."""
+    """Everything that the API server knows goes back to what it was seconds ago, and nobody is told."""
     backup, seconds = sim.server.backup(), sim.random.uniform(1.0, 25.0)
 
     def restore() -> None:
         sim.say("fault", f"etcd is restored to what it was {seconds:.1f} s ago")
         sim.server.restore(backup)
         sim.forget_reports()
-        for name in list(sim.operators):
-            sim.stop_operator(name)
-            sim.timeline.after(2.0, sim.start_operator, name)
         sim.cluster.look_everywhere()
 
     sim.timeline.after(seconds, restore)

@@ -6,13 +6,14 @@ watch is late, breaks, or falls silent.
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
+from functools import partial
 
-import msgspec
+from understudy_kube.client import JSON_PATCH, MERGE_PATCH
 from understudy_kube.errors import Gone
 
 from tests.simulation.network import Link, Network
 from tests.simulation.request import Request
-from tests.simulation.server import parse, refusal
+from tests.simulation.server import Wanted, parse, refusal
 from tests.simulation.stream import Stream
 from tests.simulation.timeline import Process
 
@@ -32,44 +33,54 @@ class Api:
         """Do this as soon as so many more requests have been sent."""
         self._countdown, self._interruption = count, what
 
-    async def get(self, path: str, *, params: Mapping[str, str] | None = None, timeout_s: float = 10.0) -> bytes:
+    async def get(self, path: str, *, params: Mapping[str, str] | None = None, timeout_s: float | None = None) -> bytes:
         """See understudy_kube.client."""
-        return await self._request("GET", path, timeout_s, lambda: self.server.get(path))
+        return await self.request("GET", path, params=params, timeout_s=timeout_s)
 
     async def post(self, path: str, body: bytes, *, params: Mapping[str, str] | None = None) -> bytes:
         """See understudy_kube.client."""
-        trial = bool(params)
-        return await self._request(
-            "POST", path, 10.0, lambda: self.server.post(self.process.name, path, body, trial=trial)
-        )
+        return await self.request("POST", path, body=body, params=params)
 
     async def delete(self, path: str, *, body: bytes | None = None) -> bytes:
         """See understudy_kube.client."""
-        return await self._request("DELETE", path, 10.0, lambda: self.server.delete(self.process.name, path, body))
+        return await self.request("DELETE", path, body=body)
 
     async def merge_patch(self, path: str, body: bytes) -> bytes:
         """See understudy_kube.client."""
-        return await self._request("PATCH", path, 10.0, lambda: self.server.merge_patch(self.process.name, path, body))
+        return await self.request("PATCH", path, body=body, content_type=MERGE_PATCH)
 
-    async def json_patch(self, path: str, body: bytes, *, timeout_s: float = 10.0) -> bytes:
+    async def json_patch(self, path: str, body: bytes, *, timeout_s: float | None = None) -> bytes:
         """See understudy_kube.client."""
-        return await self._request(
-            "PATCH", path, timeout_s, lambda: self.server.json_patch(self.process.name, path, body)
-        )
+        return await self.request("PATCH", path, body=body, content_type=JSON_PATCH, timeout_s=timeout_s)
 
     async def list_pages(self, path: str, *, params: Mapping[str, str] | None = None) -> AsyncGenerator[bytes, None]:
         """See understudy_kube.client; one page."""
-        page = await self.get(path)
-        if selector := (params or {}).get("fieldSelector"):
-            found = msgspec.json.decode(page)
-            name = selector.removeprefix("metadata.name=")
-            found["items"] = [item for item in found["items"] if item["metadata"]["name"] == name]
-            page = msgspec.json.encode(found)
-        yield page
+        yield await self.get(path, params=params)
 
-    async def request(self, verb: str, path: str, *, body: bytes, content_type: str = "") -> bytes:
-        """See understudy_kube.client: one try."""
-        return await (self.post(path, body) if verb == "POST" else self.merge_patch(path, body))
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        content_type: str = "",
+        params: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> bytes:
+        """See understudy_kube.client."""
+        who, server = self.process.name, self.server
+        effect: Callable[[], bytes]
+        match method:
+            case "GET":
+                effect = partial(server.get, path, Wanted.of(params))
+            case "POST":
+                effect = partial(server.post, who, path, body or b"", trial="dryRun" in (params or {}))
+            case "DELETE":
+                effect = partial(server.delete, who, path, body)
+            case _:
+                patch = server.json_patch if content_type == JSON_PATCH else server.merge_patch
+                effect = partial(patch, who, path, body or b"")
+        return await self._send(method, path, timeout_s, effect)
 
     async def watch(
         self,
@@ -81,21 +92,21 @@ class Api:
         on_open: Callable[[], None] | None = None,
     ) -> AsyncGenerator[bytes, None]:
         """See understudy_kube.client."""
-        name = params.get("fieldSelector", "").removeprefix("metadata.name=")
+        wanted = Wanted.of(params)
         stream = Stream(self.network, self.process, self.link, parse(path)[0])
 
         def open_stream() -> bytes:
             try:
-                missed = self.server.since(path, params.get("resourceVersion", ""), name)
+                missed = self.server.since(path, params.get("resourceVersion", ""), wanted)
             except Gone as gone:
                 if self.network.random.random() < 0.5:
                     raise
                 missed = [refusal(gone)]
-            stream.open(name, missed)
+            stream.open(wanted, missed)
             return b""
 
         try:
-            await self._request("WATCH", path, 10.0, open_stream)
+            await self._send("WATCH", path, 10.0, open_stream)
             self.process.call_later(timeout_s, stream.end)
             if on_open is not None:
                 on_open()
@@ -104,7 +115,7 @@ class Api:
         finally:
             stream.close()
 
-    async def _request(self, verb: str, path: str, timeout_s: float | None, effect: Callable[[], bytes]) -> bytes:
+    async def _send(self, verb: str, path: str, timeout_s: float | None, effect: Callable[[], bytes]) -> bytes:
         if not self.process.alive:
             raise asyncio.CancelledError
         request = Request(self.network, self.process, self.link, f"{verb} {path}", timeout_s or 10.0, effect)

@@ -6,7 +6,7 @@ no deletion that fell into a gap of its watch.
 
 import asyncio
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final, cast
 
 import msgspec
 from understudy_kube.errors import ApiError
@@ -20,47 +20,53 @@ from understudy_operator.observe import World
 from understudy_operator.reconcile import Reconciler
 
 from tests.simulation.client import Api
-from tests.simulation.network import Link, Network
-from tests.simulation.timeline import Process
 
-NAMESPACE = "default"
-JOBS = "/apis/understudy.dev/v1alpha1/trainingjobs"
+JOBS: Final = "/apis/understudy.dev/v1alpha1/trainingjobs"
 
 
 class Operator:
     """A replica that runs, until it is killed."""
 
-    def __init__(self, network: Network, link: Link, name: str, rate: float, wall_error_s: float) -> None:
-        self.process = Process(network.timeline, name, rate=rate, wall_error_s=wall_error_s)
-        self.api = Api(network, self.process, link)
-        self._api: Any = self.api
+    def __init__(self, api: Api, *, elected: bool) -> None:
+        """Begin; `elected`: act only while it leads. Without election replicas that all act must be safe, too."""
+        self.api = api
+        self.process = api.process
+        self._elected = elected
         self.process.post(self._start)
 
     def _start(self) -> None:
-        process = self.process
+        process, api = self.process, cast("Any", self.api)
         queue: WorkQueue[Key] = WorkQueue()
-        self._world = World(self._api, queue.add, process.time)
+        self._world = World(api, queue.add, process.time)
         reconciler = Reconciler(
-            self._world, Actor(self._api, self._world), queue, lambda: Now(process.time(), process.wall())
+            self._world, Actor(api, self._world), queue, lambda: Now(process.time(), process.wall())
         )
-        background = [informer.run() for informer in self._world.informers]
-        leadership = Leadership(self._api, NAMESPACE, LEASE, process.name, clock=process.time, wall=process.wall)
-        election = self._stand(leadership, reconciler)
-        for coroutine in (*background, self._world.keep_contact(), reconciler.run(), election, self._kopf()):
+        informers = [informer.run() for informer in self._world.informers]
+        for coroutine in (
+            *informers,
+            self._world.keep_contact(),
+            reconciler.run(),
+            self._kopf(),
+            self._stand(reconciler) if self._elected else reconciler.lead(),
+        ):
             process.create_task(coroutine).add_done_callback(process.must_not_fail)
 
-    async def _stand(self, leadership: Leadership, reconciler: Reconciler) -> None:
+    async def _stand(self, reconciler: Reconciler) -> None:
+        """See understudy_operator.app."""
         await self._world.synced()
+        process, api = self.process, cast("Any", self.api)
+        identity = f"{process.name} of {process.timeline.now}"
+        leadership = Leadership(api, "default", LEASE, identity, clock=process.time, wall=process.wall)
         await leadership.run(reconciler.lead)
 
     async def _kopf(self) -> None:
         while True:
             try:
-                page: Any = msgspec.json.decode(await self._api.get(JOBS))
+                page: Any = msgspec.json.decode(await self.api.get(JOBS))
                 for body in page["items"]:
-                    self._world.job_changed(body)
+                    self._world.job_told(body)
                 params = {"resourceVersion": page["metadata"]["resourceVersion"]}
-                watch = self._api.watch(JOBS, params=params, timeout_s=240.0, silence_s=90.0)
+                watch = self.api.watch(JOBS, params=params, timeout_s=240.0, silence_s=90.0)
                 async with aclosing(watch) as lines:
                     async for line in lines:
                         self._take(msgspec.json.decode(line))
@@ -70,7 +76,7 @@ class Operator:
     def _take(self, event: Any) -> None:
         match event["type"]:
             case "ADDED" | "MODIFIED":
-                self._world.job_changed(event["object"])
+                self._world.job_told(event["object"])
             case "DELETED":
                 self._world.job_deleted(event["object"])
             case "ERROR":

@@ -90,7 +90,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # The operator
     Mutant(
         "a Lease is written without compare-and-set",
-        38,
+        29,
         (Edit(Actor._swap, '"resourceVersion": version, ', ""),),
     ),
     Mutant(
@@ -113,15 +113,16 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "silence counts while nobody could be heard",
-        14,
+        1367,
         (
             Edit(Hearing.lease, "max(changed_at, self._contact.since(record.patience_s / 2))", "changed_at"),
+            Edit(Hearing.lease, "self._workers.since(record.patience_s / 2)", "float('-inf')"),
             Edit(decide._promotion, " and c.steady_at <= now.at", ""),
         ),
     ),
     Mutant(
         "a release counts in every term",
-        24,
+        5,
         (
             Edit(_property(LeaseRecord, "current_release"), " and self.release.term == self.term", ""),
             Edit(Actor._promote, "Annotation.RELEASED: None,", ""),
@@ -148,7 +149,7 @@ MUTANTS: tuple[Mutant, ...] = (
     # The agent
     Mutant(
         "a renewal does not ask who holds the Lease",
-        2,
+        0,
         (
             Edit(
                 lease_contract.renewal_patch,
@@ -161,7 +162,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a renewal that fails proves that another holds the Lease",
-        2,
+        0,
         (
             Edit(
                 Machine._on_answer,
@@ -185,7 +186,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "every term counts, with a BASE or without",
-        651,
+        27,
         (Edit(RankFolder.term_folder, "BASE in names", "True"),),
     ),
     Mutant(
@@ -207,22 +208,22 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a commit's files are renamed before they are durable",
-        10,
+        39,
         (Edit(TermWriter._commit, "    self._fs.sync(temporary)\n", ""),),
     ),
     Mutant(
         "a commit's name is not made durable",
-        70,
+        48,
         (Edit(TermWriter._commit, "    self._fs.sync(self.path)\n", ""),),
     ),
     Mutant(
         "a stale redundant pod goes on from what it has loaded",
-        17,
+        3,
         (Edit(Restorer._catch_up, " and loaded == self._store.peek(floor)", ""),),
     ),
     Mutant(
         "the floor is ignored",
-        17,
+        54,
         (
             Edit(Restorer._catch_up, "self._store.peek(floor)", "self._store.peek(None)"),
             Edit(Restorer._catch_up, "self._store.newest(floor)", "self._store.newest(None)"),
@@ -230,12 +231,12 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "the floor is not waited for",
-        17,
+        54,
         (Edit(RankStore._await, "self._until(shown, deadline)", "True"),),
     ),
     Mutant(
         "a writer removes older terms before its own counts",
-        139,
+        64,
         (
             Edit(
                 TermWriter._commit,
@@ -246,23 +247,23 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a fallback leaves the line",
-        268,
+        558,
         (Edit(lineage._walk, "if step <= base.step:", "if True:"),),
     ),
     Mutant(
         "checksums are not compared",
-        0,
+        79,
         (Edit(checkpoint_format._verified, "(crc := zlib.crc32(part)) != entry.crc32", "crc := 0"),),
     ),
     # What the simulation has found, undone
     Mutant(
         "an id that cannot be seen yet is another volume's",
-        648,
+        109,
         (Edit(Restorer.begin, "wait_s=FLOOR_WAIT_S if order.volume is not None else 0.0", ""),),
     ),
     Mutant(
         "a list of pruned names is believed",
-        96,
+        53,
         (Edit(RankStore.newest, "if hollow and looked_at < deadline:", "if False:"),),
     ),
 )

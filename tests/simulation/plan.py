@@ -31,6 +31,8 @@ class Plan:
     cache_s: float
     """How long a node believes what it read of a folder, at most."""
     operators: int
+    elected: bool
+    """One of the operators acts at a time."""
     faults: tuple[tuple[float, str], ...]
     """When, and the name of one in faults.py."""
 
@@ -61,7 +63,8 @@ def draw(seed: int, faults: dict[str, int]) -> Plan:
         shared=shared,
         links=random.random() < 0.7,
         cache_s=random.choice((0.0, 0.0, 3.0, 30.0, 55.0)) if shared else 0.0,
-        operators=1 if random.random() < 0.9 else 2,
+        operators=random.choices((1, 2), (9, 2))[0],
+        elected=random.random() < 0.35,
         faults=tuple(sorted((random.uniform(0.5, span_s), random.choices(names, weights)[0]) for _ in range(count))),
     )
     if not faults:

@@ -9,9 +9,6 @@ from understudy_kube.errors import ApiError, Forbidden, ServerError, TooManyRequ
 from tests.simulation.network import CALM, Link, Network
 from tests.simulation.timeline import Process
 
-LATE_WRITES = True
-"""Whether a request that its sender has given up may still arrive."""
-
 
 class Request:
     """One request on its way there and back."""
@@ -45,7 +42,7 @@ class Request:
         network.timeline.after(self._delay(), self._arrive)
 
     def _arrive(self) -> None:
-        if not self._reaches() or (self.answer.done() and not LATE_WRITES):
+        if not self._reaches():
             return
         answer: bytes | ApiError
         try:
@@ -81,8 +78,6 @@ class Request:
             self._network.timeline.after(self._delay(), self._arrive)
 
     def _take_effect(self) -> None:
-        if self.answer.done() and not LATE_WRITES:
-            return
         with contextlib.suppress(ApiError):
             self._effect()
 

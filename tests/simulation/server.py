@@ -34,7 +34,7 @@ class Change:
 @dataclass(frozen=True, slots=True)
 class _Event:
     version: int
-    name: str
+    obj: Json
     line: bytes
 
 
@@ -49,14 +49,38 @@ def parse(path: str) -> tuple[str, str, str]:
     return resource, name, sub
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A selection of a resource's objects."""
+
+    name: str = ""
+    """This one alone."""
+    label: str = ""
+    """Those that have this label."""
+
+    @staticmethod
+    def of(params: Mapping[str, str] | None) -> "Wanted":
+        """Read the selectors of a request."""
+        params = params or {}
+        return Wanted(params.get("fieldSelector", "").removeprefix("metadata.name="), params.get("labelSelector", ""))
+
+    def takes(self, obj: Json) -> bool:
+        """Tell whether an object is wanted."""
+        meta = obj["metadata"]
+        return self.name in ("", meta["name"]) and (not self.label or self.label in meta.get("labels", ()))
+
+
+EVERYTHING = Wanted()
+
+
 class Server:
     """All objects."""
 
     def __init__(self, now: Callable[[], str]) -> None:
         self.version = 1000
         self.observers: list[Observer] = []
-        self.streams: defaultdict[str, dict[Any, str]] = defaultdict(dict)
-        """Open watches of each resource, with the one name that they want."""
+        self.streams: defaultdict[str, dict[Any, Wanted]] = defaultdict(dict)
+        """Open watches of each resource, with what they want of it."""
         self._now = now
         self._objects: dict[Key, Json] = {}
         self._raw: dict[Key, bytes] = {}
@@ -66,11 +90,11 @@ class Server:
 
     # Requests
 
-    def get(self, path: str) -> bytes:
+    def get(self, path: str, wanted: Wanted = EVERYTHING) -> bytes:
         """Read an object or list a resource."""
         resource, name, _ = parse(path)
         if not name:
-            items = b",".join(raw for (kind, _), raw in self._raw.items() if kind == resource)
+            items = b",".join(self._raw[key] for key in self._all(resource, wanted))
             return b'{"metadata":{"resourceVersion":"%d"},"items":[%b]}' % (self.version, items)
         self._find(resource, name)
         return self._raw[resource, name]
@@ -157,16 +181,14 @@ class Server:
 
     # Watches
 
-    def since(self, path: str, version: str, name: str) -> list[bytes]:
+    def since(self, path: str, version: str, wanted: Wanted) -> list[bytes]:
         """Give the events since a version; without one, the objects as they are."""
         resource, _, _ = parse(path)
         if not version or version == "0":
-            found = [raw for (kind, key), raw in self._raw.items() if kind == resource and name in ("", key)]
-            return [_line("ADDED", raw) for raw in found]
+            return [_line("ADDED", self._raw[key]) for key in self._all(resource, wanted)]
         if int(version) < self._compacted:
             raise Gone(410, "Expired", f"{path}: version {version} is compacted")
-        events = self._history[resource]
-        return [e.line for e in events if e.version > int(version) and name in ("", e.name)]
+        return [e.line for e in self._history[resource] if e.version > int(version) and wanted.takes(e.obj)]
 
     def compact(self) -> None:
         """Forget the history: who has fallen behind must list anew."""
@@ -189,6 +211,9 @@ class Server:
                 stream.end()
 
     # Means
+
+    def _all(self, resource: str, wanted: Wanted) -> list[Key]:
+        return [key for key, obj in self._objects.items() if key[0] == resource and wanted.takes(obj)]
 
     def _find(self, resource: str, name: str) -> Json:
         found = self._objects.get((resource, name))
@@ -213,10 +238,11 @@ class Server:
         self._tell(Change(who, resource, name, old, None, self.version), "DELETED", msgspec.json.encode(last))
 
     def _tell(self, change: Change, kind: str, raw: bytes) -> None:
-        line = _line(kind, raw)
-        self._history[change.resource].append(_Event(change.version, change.name, line))
+        line, obj = _line(kind, raw), change.new or change.old
+        assert obj is not None
+        self._history[change.resource].append(_Event(change.version, obj, line))
         for stream, wanted in list(self.streams[change.resource].items()):
-            if wanted in ("", change.name):
+            if wanted.takes(obj):
                 stream.push(line)
         for observer in self.observers:
             observer(change)

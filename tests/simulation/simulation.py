@@ -18,6 +18,7 @@ from understudy.errors import CheckpointDamaged
 from understudy_contract.lease import decode_lease
 from understudy_contract.names import Env, rank_lease_name
 
+from tests.simulation.client import Api
 from tests.simulation.cluster import Cluster, Node
 from tests.simulation.controller import Operator
 from tests.simulation.faults import BY_NAME, WEIGHTS, heal
@@ -26,7 +27,7 @@ from tests.simulation.network import Link, Network
 from tests.simulation.plan import CALM_AFTER_S, Plan, draw
 from tests.simulation.seams import installed
 from tests.simulation.server import Json, Server, merged
-from tests.simulation.timeline import Timeline, ViolationError
+from tests.simulation.timeline import Process, Timeline, ViolationError
 from tests.simulation.transcript import Transcript, brief
 from tests.simulation.volume import Mount, Volume
 from tests.simulation.worker import Container, Machinery
@@ -134,7 +135,8 @@ class Simulation:
             return
         link = self.operator_links.setdefault(name, Link(self.timeline))
         rate, error_s = self._clock()
-        self.operators[name] = Operator(self.network, link, name, rate, error_s)
+        process = Process(self.timeline, name, rate=rate, wall_error_s=error_s)
+        self.operators[name] = Operator(Api(self.network, process, link), elected=self.plan.elected)
         self.say(name, "starts")
 
     def stop_operator(self, name: str) -> None:

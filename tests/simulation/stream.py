@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from understudy_kube.errors import ApiError, Unreachable
 
 from tests.simulation.network import Link, Network
+from tests.simulation.server import Wanted
 from tests.simulation.timeline import Process
 
 BOOKMARK_S = 50.0
@@ -25,9 +26,9 @@ class Stream:
         self._ended: ApiError | bool = False
         self._waiter: asyncio.Future[None] | None = None
 
-    def open(self, name: str, missed: list[bytes]) -> None:
-        """Be told of the one object of this name, or of all of the resource; first of what was missed."""
-        self._network.server.streams[self._resource][self] = name
+    def open(self, wanted: Wanted, missed: list[bytes]) -> None:
+        """Be told of these objects from now on; first of what was missed."""
+        self._network.server.streams[self._resource][self] = wanted
         self._link.streams[self] = None
         for line in missed:
             self.push(line)

@@ -28,7 +28,7 @@ class Transcript:
         """Write down what changed, unless it is a renewal or an Event."""
         if change.resource == "trainingjobs" and change.new is not None:
             self.phase = change.new.get("status", {}).get("phase", "")
-        if change.resource == "events" or (change.resource == "leases" and not change.who.startswith("operator")):
+        if change.resource == "events" or _is_renewal(change):
             return
         verb = "makes" if change.old is None else "removes" if change.new is None else "changes"
         text = f"{verb} {change.resource}/{change.name}"
@@ -49,3 +49,11 @@ def brief(message: protocol.FromTrainer) -> str:
     """Shorten a message: six digits of a digest tell it from another."""
     text = str(message)
     return text.partition("digest=")[0] + text[text.find("digest=") + 8 :][:6] if "digest=" in text else text
+
+
+def _is_renewal(change: Change) -> bool:
+    if change.resource != "leases" or change.old is None or change.new is None:
+        return False
+    renewed = {"renewTime": change.new["spec"].get("renewTime")}
+    same = {**change.old["spec"], **renewed} == change.new["spec"]
+    return not change.who.startswith("operator") or (same and "labels" not in change.new["metadata"])
