@@ -114,6 +114,7 @@ def installed(random: Random, hear: Callable[[logging.LogRecord], None]) -> Iter
         (understudy.standby, "say", nothing),
         # Looks that find nothing cost the simulation most of its time; each is seldom enough to stay in proportion.
         (understudy.standby, "PEEK_INTERVAL_S", 4.0),
+        (understudy.agent.watchdog, "_LOOKS", 6),
         (understudy.agent.watchdog, "_LOOK_MAX_S", 2.5),
         (understudy.agent.watchdog, "_OVERSLEPT_S", 6.0),
         (understudy_operator.hearing, "CONTACT_LOOK_S", 1.0),

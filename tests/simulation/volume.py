@@ -109,6 +109,8 @@ class Mount(MemoryFileSystem):
         return entries
 
     def _find(self, path: Path) -> _File | _Folder:
+        if not self.cache_s:
+            return super()._find(path)
         node: _File | _Folder = self._root
         holder = self._root
         for part in path.parts[1:]:

@@ -101,8 +101,7 @@ class Container:
         self.agent = Process(timeline, name, rate=around.rate, wall_error_s=around.wall_error_s)
         self.program = Program(timeline, self.agent, self._thread_ended)
         self.program.belongings = self
-        self.call = ""
-        """The call to the file system that it makes or is about to make."""
+        self._call: tuple[str, Path] | None = None
         self.fs = InterruptedFileSystem(around.mount, self._before_call)
         self._machine = Machine(
             model.Config(
@@ -128,6 +127,11 @@ class Container:
     def role(self) -> model.Role:
         """What the agent takes itself for."""
         return self._machine.role
+
+    @property
+    def call(self) -> str:
+        """The call to the file system that the trainer makes or is about to make."""
+        return f"{self._call[0]} {self._call[1].name}" if self._call is not None else "any call"
 
     # From outside
 
@@ -215,7 +219,7 @@ class Container:
         return self.link
 
     def _before_call(self, call: str, path: Path) -> None:
-        self.call = f"{call} {path.name}"
+        self._call = call, path
         self.program.before_call()
 
     def _train(self) -> None:
