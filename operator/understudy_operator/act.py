@@ -7,15 +7,13 @@ way.
 """
 
 import logging
-from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
 import msgspec
 from understudy_contract import names
 from understudy_contract.events import EventReason
-from understudy_contract.lease import encode, micro_time
+from understudy_contract.lease import micro_time
 from understudy_contract.names import Annotation, Label
 from understudy_kube.client import Api, ApiError, Conflict, Invalid, NotFound
 
@@ -45,8 +43,10 @@ from understudy_operator.core.actions import (
 )
 from understudy_operator.core.model import Job, Now, Problem
 from understudy_operator.creation import TroubleError, create
-from understudy_operator.observe import Memo, World
+from understudy_operator.jobs import Memo
+from understudy_operator.observe import World
 from understudy_operator.prepare import keep_budgets, prepare
+from understudy_operator.ranks import Ranks
 
 log: Final = logging.getLogger("understudy")
 
@@ -60,13 +60,14 @@ class Actor:
     def __init__(self, api: Api, world: World) -> None:
         self._api = api
         self._world = world
+        self._ranks = Ranks(api, world)
 
     async def act(self, job: Job, action: Action, now: Now) -> None:
         """Carry one action out; raises ApiError when it failed and is worth another decision.
 
         What only a person can put right becomes the job's problem, which it says and tries again in a while.
         """
-        memo = self._world.memo(job.uid)
+        memo = self._world.jobs.memo(job.uid)
         try:
             await self._dispatch(job, action, memo, now)
         except TroubleError as error:
@@ -84,16 +85,16 @@ class Actor:
 
         To be asked before something is made for the job; what is made for one that has gone would have to be collected.
         """
-        path, known = self._job_path(job), self._world.known((job.namespace, job.name))
+        path, known = self._job_path(job), self._world.jobs.known((job.namespace, job.name))
         try:
             body = msgspec.json.decode(await self._api.get(path))
         except NotFound:
             body = None
         if body is None or body["metadata"]["uid"] != job.uid:
             log.info("%s/%s is gone", job.namespace, job.name)
-            self._world.forget((job.namespace, job.name), job.uid)
+            self._world.jobs.forget((job.namespace, job.name), job.uid)
             return False
-        self._world.job_changed(body, instead_of=known)
+        self._world.jobs.changed(body, instead_of=known)
         return True
 
     def _trouble(self, job: Job, action: Action, memo: Memo, reason: EventReason, message: str, now: Now) -> None:
@@ -111,7 +112,7 @@ class Actor:
     ) -> None:
         match action:
             case Promote():
-                await self._promote(job, action, memo, now)
+                await self._ranks.promote(job, action, memo)
             case Prepare():
                 self._world.claims.upsert(await prepare(self._api, job, trial=action.trial))
                 memo.prepared_at, memo.prepared_generation = now.at, job.generation
@@ -120,33 +121,26 @@ class Actor:
                 await keep_budgets(self._api, job, wanted=action.wanted)
                 memo.budgets = action.wanted
             case OpenRank():
-                await self._open_rank(job, action, memo, now)
+                await self._ranks.open_rank(job, action, memo, now)
             case OpenSlot():
-                body = children.slot_lease(job, action.rank, action.slot)
-                self._world.leases.upsert(await create(self._api, job, self._leases(job), body))
+                await self._ranks.open_slot(job, action)
             case GiveUp():
-                lease, notes = action.lease, {Annotation.GIVEN_UP: encode(action.given_up)}
-                await self._swap(job, lease.name, lease.resource_version, notes, {})
-                log.error("%s/%s rank %d: given up: %s", job.namespace, job.name, action.rank, action.given_up.message)
+                await self._ranks.give_up(job, action)
             case TakeSwitchover():
-                lease, notes = action.lease, {Annotation.SWITCHOVER: str(action.lease.term)}
-                await self._swap(job, lease.name, lease.resource_version, notes, {})
+                await self._ranks.take_switchover(job, action)
             case ClearSwitchover():
                 await self._clear_switchover(job, action)
             case RaiseTerm():
-                lease = action.lease
-                await self._swap(job, lease.name, lease.resource_version, {}, {"leaseTransitions": action.term})
-                log.warning(
-                    "%s/%s rank %d: %s goes on in term %d, since the volume has seen term %d: was etcd restored?",
-                    job.namespace, job.name, action.rank, lease.holder, action.term, action.term - 1,
-                )  # fmt: skip
+                await self._ranks.raise_term(job, action)
             case SetDuration():
-                spec = {"leaseDurationSeconds": job.policy.lease_duration_s}
-                await self._swap(job, action.lease.name, action.lease.resource_version, {}, spec)
+                await self._ranks.set_duration(job, action)
             case Vacate():
-                await self._vacate(job, action, memo)
+                await self._ranks.vacate(job, action, memo)
             case AssignSlot():
-                await self._assign(job, action, memo, now)
+                name = await self._ranks.assign_slot(job, action, memo)
+                if action.loss:
+                    message = f"Rank {action.rank}, redundant: {action.loss}. {name} takes its place."
+                    await self._emit(job, Emit(f"slot {name}", EventReason.REDUNDANT_LOST, message), memo, now)
             case CreatePod():
                 await self._create_pod(job, action, memo)
             case Relabel():
@@ -161,100 +155,6 @@ class Actor:
                 await self._emit(job, action, memo, now)
             case _:
                 assert_never(action)
-
-    async def _promote(self, job: Job, action: Promote, memo: Memo, now: Now) -> None:
-        lease = action.lease
-        notes: dict[str, str | None] = {
-            Annotation.FAILURES: str(action.failures),
-            Annotation.RELEASED: None,
-            Annotation.NOTICE: None,
-        }
-        if action.cold:
-            notes[Annotation.INCARNATION] = str(lease.incarnation + 1)
-        if action.floor is not None:
-            notes[Annotation.FLOOR] = encode(action.floor)
-        if not lease.holder:
-            notes[Annotation.ACTIVE_SINCE] = micro_time(datetime.now(UTC))
-        if action.promotion is not None:
-            promoted = msgspec.structs.replace(action.promotion, promoted_at=micro_time(datetime.now(UTC)))
-            notes[Annotation.PROMOTION] = encode(promoted)
-        if action.cold:
-            memo.unborn.add(action.target)  # before the request: the watch may tell of it before the answer does
-        spec = {
-            "holderIdentity": action.target,
-            "leaseTransitions": action.term,
-            "leaseDurationSeconds": job.policy.lease_duration_s,
-            "renewTime": micro_time(datetime.now(UTC)),
-        }
-        try:
-            await self._swap(job, lease.name, lease.resource_version, notes, spec)
-        except Conflict:
-            if action.cold:
-                memo.unborn.discard(action.target)  # its number was not taken: another pod may get it
-            raise
-        if action.suspect_node is not None:
-            self._world.suspect(action.suspect_node)
-        gone = f"{lease.holder} is gone and never was at work" if lease.holder else "the job is resumed"
-        cause = action.promotion.message if action.promotion else gone
-        log.warning(
-            "%s/%s rank %d: %s -> %s, term %d (%s)",
-            job.namespace, job.name, action.rank, lease.holder or "nobody", action.target, action.term, cause,
-        )  # fmt: skip
-
-    async def _assign(self, job: Job, action: AssignSlot, memo: Memo, now: Now) -> None:
-        rank = action.rank_lease
-        taken = {Annotation.INCARNATION: str(rank.incarnation + 1)}
-        await self._swap(job, rank.name, rank.resource_version, taken, {})
-        name = names.pod_name(job.name, action.rank, rank.incarnation)
-        memo.unborn.add(name)
-        notes = {
-            Annotation.FAILURES: str(action.failures),
-            Annotation.HEARTBEAT: None,
-            Annotation.RELEASED: None,
-            Annotation.NOTICE: None,
-        }
-        spec = {
-            "holderIdentity": name,
-            "leaseTransitions": action.lease.term + 1,
-            "leaseDurationSeconds": job.policy.lease_duration_s,
-            "renewTime": micro_time(datetime.now(UTC)),
-        }
-        try:
-            await self._swap(job, action.lease.name, action.lease.resource_version, notes, spec)
-        except Conflict:
-            memo.unborn.discard(name)  # the number is spent, the pod never will be
-            raise
-        if action.suspect_node is not None:
-            self._world.suspect(action.suspect_node)
-        if action.loss:
-            message = f"Rank {action.rank}, redundant: {action.loss}. {name} takes its place."
-            await self._emit(job, Emit(f"slot {name}", EventReason.REDUNDANT_LOST, message), memo, now)
-
-    async def _vacate(self, job: Job, action: Vacate, memo: Memo) -> None:
-        lease = action.lease
-        notes: dict[str, str | None] = {Annotation.RELEASED: None, Annotation.NOTICE: None}
-        if lease.floor is not None and lease.name == names.rank_lease_name(job.name, action.rank):
-            notes[Annotation.FLOOR] = encode(lease.floor)
-        await self._swap(job, lease.name, lease.resource_version, notes, {"holderIdentity": None})
-        memo.unborn.discard(lease.holder)
-
-    async def _swap(
-        self, job: Job, name: str, version: str, annotations: Mapping[Any, str | None], spec: Mapping[str, Any]
-    ) -> None:
-        """Compare and set a Lease; on a conflict take in what stands there, so that the next decision sees it."""
-        path = f"{self._leases(job)}/{name}"
-        body = {"metadata": {"resourceVersion": version, "annotations": annotations}, "spec": spec}
-        try:
-            self._world.leases.upsert(await self._api.merge_patch(path, msgspec.json.encode(body)))
-        except Conflict:
-            self._world.leases.upsert(await self._api.get(path))
-            raise
-
-    async def _open_rank(self, job: Job, action: OpenRank, memo: Memo, now: Now) -> None:
-        body = children.rank_lease(job, action, now)
-        if not action.complete and (job.namespace, action.holder) not in self._world.pods.records:
-            memo.unborn.add(action.holder)
-        self._world.leases.upsert(await create(self._api, job, self._leases(job), body))
 
     async def _create_pod(self, job: Job, action: CreatePod, memo: Memo) -> None:
         path = f"/api/v1/namespaces/{job.namespace}/pods"
@@ -305,7 +205,7 @@ class Actor:
         with suppress(NotFound, Conflict):  # it has gone, or is another job of this name by now
             await self._api.delete(self._job_path(job), body=body)
             log.info("%s/%s: deleted: %s", job.namespace, job.name, action.why)
-        self._world.forget((job.namespace, job.name), job.uid)
+        self._world.jobs.forget((job.namespace, job.name), job.uid)
 
     async def _write_status(self, job: Job, action: WriteStatus, memo: Memo, now: Now) -> None:
         path = f"{self._job_path(job)}/status"
@@ -313,10 +213,10 @@ class Actor:
         try:
             answer = await self._api.merge_patch(path, msgspec.json.encode(body))
         except NotFound:
-            self._world.forget((job.namespace, job.name), job.uid)
+            self._world.jobs.forget((job.namespace, job.name), job.uid)
             return
         memo.status_written_at = now.at
-        self._world.job_changed(msgspec.json.decode(answer))
+        self._world.jobs.changed(msgspec.json.decode(answer))
 
     async def _emit(self, job: Job, action: Emit, memo: Memo, now: Now) -> None:
         await events.post(self._api, job, action, now)
@@ -329,10 +229,7 @@ class Actor:
             answer = await self._api.json_patch(self._job_path(job), msgspec.json.encode(patch))
         except Invalid:
             answer = await self._api.get(self._job_path(job))  # somebody has changed it: decide anew
-        self._world.job_changed(msgspec.json.decode(answer))
-
-    def _leases(self, job: Job) -> str:
-        return f"/apis/coordination.k8s.io/v1/namespaces/{job.namespace}/leases"
+        self._world.jobs.changed(msgspec.json.decode(answer))
 
     def _job_path(self, job: Job) -> str:
         return f"/apis/{names.API_VERSION}/namespaces/{job.namespace}/{names.PLURAL}/{job.name}"

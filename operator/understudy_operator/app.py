@@ -102,9 +102,9 @@ class App:
         @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
         async def changed(event: Any, **_: Any) -> None:
             if event["type"] == "DELETED":
-                world.job_deleted(event["object"])
+                world.jobs.deleted(event["object"])
             else:
-                world.job_told(event["object"])
+                world.jobs.told(event["object"])
 
         return registry
 

@@ -11,7 +11,7 @@ import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from understudy_contract.lease import LeaseObject, LeaseRecord
@@ -23,6 +23,7 @@ from understudy_kube.informer import Informer, Key
 from understudy_operator.core import model
 from understudy_operator.core.policy import InvalidSpecError, read_policy
 from understudy_operator.hearing import LEASES, Hearing
+from understudy_operator.jobs import Jobs
 from understudy_operator.objects import (
     ClaimObject,
     NodeObject,
@@ -43,19 +44,6 @@ CATCH_UP_PAUSE_S: Final = 0.2
 
 
 @dataclass(slots=True)
-class Memo:
-    """What this process knows of one job beyond the API: lost with it, and nothing is unsafe without."""
-
-    prepared_at: float = -math.inf
-    prepared_generation: int = 0
-    budgets: bool | None = None
-    problems: dict[model.Aim, model.Problem] = field(default_factory=dict)
-    unborn: set[str] = field(default_factory=set)
-    emitted: set[str] = field(default_factory=set)
-    status_written_at: float = -math.inf
-
-
-@dataclass(slots=True)
 class _Sighting:
     seen_since: float
     running_since: float = math.inf
@@ -70,14 +58,11 @@ class World:
         self._api = api
         self._wake = wake
         self._clock = clock
-        self._bodies: dict[Key, Mapping[str, Any]] = {}
-        self._gone: set[str] = set()
-        self._doubtful: set[Key] = set()
+        self.jobs: Final = Jobs(wake)
         self._pods_of: defaultdict[Key, dict[Key, None]] = defaultdict(dict)
         """In the order in which they were seen: what is decided must not depend on how Python hashes a name."""
         self._sightings: dict[str, _Sighting] = {}
         self._suspects: dict[str, float] = {}
-        self.memos: dict[str, Memo] = {}
         ours = {"labelSelector": str(Label.JOB_UID)}
         self.pods: Final = Informer[PodObject](
             api, "/api/v1/pods", kind=PodObject, to_record=_same, on_change=self._pod_changed, params=ours, clock=clock
@@ -124,8 +109,8 @@ class World:
                 except ApiError as error:
                     log.warning("what others did cannot be listed; nobody acts until it can: %s", error.message)
                     await asyncio.sleep(CATCH_UP_PAUSE_S)
-        self.memos.clear()
-        return tuple(self._bodies)
+        self.jobs.forget_memos()
+        return tuple(self.jobs)
 
     async def keep_contact(self) -> None:
         """Know for ever whether the API server lives."""
@@ -140,75 +125,19 @@ class World:
         ]
         return min(durations, default=math.inf)
 
-    def generation(self, key: Key) -> int:
-        """Return the generation of a job's spec, as known; 0 for none."""
-        body = self._bodies.get(key)
-        return int(body["metadata"].get("generation", 0)) if body is not None else 0
-
-    def known(self, key: Key) -> Mapping[str, Any] | None:
-        """Return a job as it is known."""
-        return self._bodies.get(key)
-
-    def job_told(self, body: Mapping[str, Any]) -> None:
-        """Take in a TrainingJob as the watch tells it; one that was deleted has come back, from a backup."""
-        self._gone.discard(body["metadata"]["uid"])
-        self.job_changed(body)
-
-    def job_changed(self, body: Mapping[str, Any], *, instead_of: Mapping[str, Any] | None = None) -> None:
-        """Take in a TrainingJob, unless a newer state of it is known.
-
-        An older one is doubtful: told late, or of an etcd that was restored from a backup. Whoever asks finds out: what
-        was known before the question (`instead_of`) yields to the answer, whatever its version.
-        """
-        key = (body["metadata"]["namespace"], body["metadata"]["name"])
-        known = self._bodies.get(key)
-        if body["metadata"]["uid"] in self._gone:
-            return  # an answer to our own write that the deletion overtook
-        answered = instead_of is not None and known is instead_of
-        if answered:
-            self._doubtful.discard(key)
-        if known is not None and not answered and _version(known) >= _version(body):
-            if _version(known) > _version(body):
-                self._doubtful.add(key)
-                self._wake(key)
-            return
-        self._bodies[key] = body
-        self._wake(key)
-
-    def is_doubtful(self, key: Key) -> bool:
-        """Tell whether a job may be older than what is known of it: to be asked."""
-        return key in self._doubtful
-
-    def job_deleted(self, body: Mapping[str, Any]) -> None:
-        """Forget a TrainingJob; the garbage collector sees to its children."""
-        meta = body["metadata"]
-        self.forget((meta["namespace"], meta["name"]), meta["uid"])
-
-    def forget(self, key: Key, uid: str) -> None:
-        """Forget a job that is gone: so kopf has told, or a write of ours: kopf does not tell of every deletion."""
-        known = self._bodies.get(key)
-        if known is not None and known["metadata"]["uid"] == uid:
-            del self._bodies[key]
-        self._gone.add(uid)
-        self.memos.pop(uid, None)
-
-    def memo(self, uid: str) -> Memo:
-        """Return what this process remembers of a job."""
-        return self.memos.setdefault(uid, Memo())
-
     def suspect(self, node: str) -> None:
         """Avoid a node for a while: a pod on it fell silent."""
         self._suspects[node] = self._clock()
 
     def observe(self, key: Key, at: float) -> model.Observation | None:
         """Build the Observation of a job; None when it is gone, going, or cannot be read."""
-        body = self._bodies.get(key)
+        body = self.jobs.known(key)
         if body is None or body["metadata"].get("deletionTimestamp"):
             return None
         job = self._job(body)
         if job is None:
             return None
-        memo = self.memo(job.uid)
+        memo = self.jobs.memo(job.uid)
         ranks = tuple(self._rank(job, Rank(rank)) for rank in range(job.policy.ranks))
         return model.Observation(
             job=job,
@@ -316,7 +245,7 @@ class World:
             self._sightings.pop(uid, None)
         else:
             self._pods_of[index][key] = None
-            if (memo := self.memos.get(index[1])) is not None:
+            if (memo := self.jobs.find_memo(index[1])) is not None:
                 memo.unborn.discard(meta.name)
             seen = self._sightings.setdefault(uid, _Sighting(self._clock()))
             if new.metadata.deletion_timestamp and seen.deleting_since is None:
@@ -350,17 +279,13 @@ class World:
 
     def _claim_changed(self, old: model.Claim | None, new: model.Claim | None) -> None:
         # A claim does not say whose it is (it may be the user's own), and claims change seldom.
-        for key in list(self._bodies):
+        for key in self.jobs:
             self._wake(key)
 
     def _node_changed(self, old: tuple[str, bool] | None, new: tuple[str, bool] | None) -> None:
         if old != new:
-            for key in list(self._bodies):
+            for key in self.jobs:
                 self._wake(key)
-
-
-def _version(body: Mapping[str, Any]) -> int:
-    return int(body["metadata"]["resourceVersion"])
 
 
 def _same(pod: PodObject) -> PodObject:

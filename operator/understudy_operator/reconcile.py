@@ -120,13 +120,13 @@ class Reconciler:
 
     def _begin_rest(self, key: Key, observation: Observation, decision: Decision, now: Now) -> None:
         """Let the other actions run beside the queue, and look again when it is time."""
-        memo = self._world.memo(observation.job.uid)
+        memo = self._world.jobs.memo(observation.job.uid)
         rest = [a for a in decision.rest if not (isinstance(a, Emit) and a.key in memo.emitted)]
         tried = {aim(action) for action in rest}
         for over in [a for a, problem in memo.problems.items() if problem.again_at <= now.at and a not in tried]:
             del memo.problems[over]  # nothing is left of it that could be refused
             self._queue.add(key)
-        if (rest or self._world.is_doubtful(key)) and key not in self._beside:
+        if (rest or self._world.jobs.is_doubtful(key)) and key not in self._beside:
             task = self._beside[key] = asyncio.create_task(self._rest(key, observation.job, rest))
             task.add_done_callback(lambda over: self._rest_over(key, over))
         self._queue.add_after(key, max(0.001, decision.wake_at - now.at))
@@ -138,9 +138,9 @@ class Reconciler:
         """
         failed = False
         try:
-            if self._world.is_doubtful(key) or any(isinstance(action, ASKED) for action in actions):
+            if self._world.jobs.is_doubtful(key) or any(isinstance(action, ASKED) for action in actions):
                 try:
-                    if not await self._actor.still_there(job) or self._world.generation(key) != job.generation:
+                    if not await self._actor.still_there(job) or self._world.jobs.generation(key) != job.generation:
                         return False  # decided on what is not wanted any more: it is looked at anew
                 except ApiError as error:
                     failed = True
@@ -163,7 +163,7 @@ class Reconciler:
     async def _carry_out(self, key: Key, job: Job, actions: list[Action]) -> bool:
         """Act in order, and tell whether something failed; the rest of that rank is left to the next decision."""
         given_up: set[int] = set()
-        memo = self._world.memo(job.uid)
+        memo = self._world.jobs.memo(job.uid)
         failed = False
         for action in actions:
             now, rank, known = self._clocks(), rank_of(action), memo.problems.get(aim(action))

@@ -64,7 +64,7 @@ class Operator:
             try:
                 page: Any = msgspec.json.decode(await self.api.get(JOBS))
                 for body in page["items"]:
-                    self._world.job_told(body)
+                    self._world.jobs.told(body)
                 params = {"resourceVersion": page["metadata"]["resourceVersion"]}
                 watch = self.api.watch(JOBS, params=params, timeout_s=240.0, silence_s=90.0)
                 async with aclosing(watch) as lines:
@@ -76,8 +76,8 @@ class Operator:
     def _take(self, event: Any) -> None:
         match event["type"]:
             case "ADDED" | "MODIFIED":
-                self._world.job_told(event["object"])
+                self._world.jobs.told(event["object"])
             case "DELETED":
-                self._world.job_deleted(event["object"])
+                self._world.jobs.deleted(event["object"])
             case "ERROR":
                 raise ApiError(event["object"]["code"], "", "the watch has ended")

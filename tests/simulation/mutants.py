@@ -26,10 +26,10 @@ from understudy.restore import Restorer
 from understudy.session import Session
 from understudy_contract import lease as lease_contract
 from understudy_contract.lease import LeaseRecord
-from understudy_operator.act import Actor
 from understudy_operator.core import decide, detection, provisioning
 from understudy_operator.core.actions import Promote
 from understudy_operator.hearing import Hearing
+from understudy_operator.ranks import Ranks
 
 from tests.simulation.simulation import simulate
 
@@ -91,7 +91,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a Lease is written without compare-and-set",
         29,
-        (Edit(Actor._swap, '"resourceVersion": version, ', ""),),
+        (Edit(Ranks._swap, '"resourceVersion": version, ', ""),),
     ),
     Mutant(
         "a promotion keeps the term",
@@ -125,7 +125,7 @@ MUTANTS: tuple[Mutant, ...] = (
         5,
         (
             Edit(_property(LeaseRecord, "current_release"), " and self.release.term == self.term", ""),
-            Edit(Actor._promote, "Annotation.RELEASED: None,", ""),
+            Edit(Ranks.promote, "Annotation.RELEASED: None,", ""),
         ),
     ),
     Mutant(
@@ -139,7 +139,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a pod's number is not taken before the pod is made",
         0,
-        (Edit(Actor._assign, "str(rank.incarnation + 1)", "str(rank.incarnation)"),),
+        (Edit(Ranks.assign_slot, "str(rank.incarnation + 1)", "str(rank.incarnation)"),),
     ),
     Mutant(
         "the holder's pod is spared by nobody",

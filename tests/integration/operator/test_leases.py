@@ -40,7 +40,7 @@ class Replica:
         await self.actor.act(self.job, action, NOW)
 
     def _woken(self, _: tuple[str, str]) -> None:
-        self.unborn_when_woken.append(set(self.world.memo(self.job.uid).unborn))
+        self.unborn_when_woken.append(set(self.world.jobs.memo(self.job.uid).unborn))
 
     def lease(self, name: str = "job-0") -> LeaseRecord:
         """The Lease as this replica knows it."""

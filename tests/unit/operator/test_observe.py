@@ -28,23 +28,23 @@ def a_world() -> World:
 
 def test_an_answer_that_comes_after_the_deletion_brings_no_job_back() -> None:
     world = a_world()
-    world.job_changed(body("a", 1))
-    world.job_deleted(body("a", 2))
-    world.job_changed(body("a", 3))
+    world.jobs.changed(body("a", 1))
+    world.jobs.deleted(body("a", 2))
+    world.jobs.changed(body("a", 3))
     assert world.observe(KEY, 0.0) is None
 
 
 def test_a_late_word_of_an_older_job_does_not_replace_the_new_one_of_its_name() -> None:
     world = a_world()
-    world.job_changed(body("b", 5))
-    world.job_changed(body("a", 4))
+    world.jobs.changed(body("b", 5))
+    world.jobs.changed(body("a", 4))
     observed = world.observe(KEY, 0.0)
     assert observed is not None and observed.job.uid == "b"
 
 
 def test_a_pod_that_was_given_another_jobs_label_is_forgotten_by_its_own() -> None:
     world = a_world()
-    world.job_changed(body("a", 1))
+    world.jobs.changed(body("a", 1))
     world.pods.upsert(pod(2, "a"))
     world.pods.upsert(pod(3, "x"))
     world.pods.remove(("default", "digits-0-0"), "p")
@@ -54,7 +54,7 @@ def test_a_pod_that_was_given_another_jobs_label_is_forgotten_by_its_own() -> No
 
 def test_what_an_earlier_job_of_the_name_has_left_may_still_save_where_its_node_lives() -> None:
     world = a_world()
-    world.job_changed(body("b", 9))
+    world.jobs.changed(body("b", 9))
     world.nodes.upsert(node("well", "True"))
     world.nodes.upsert(node("lost", "Unknown"))
     for index, (uid, on, phase) in enumerate(
@@ -80,20 +80,20 @@ def node(name: str, ready: str) -> NodeObject:
 
 def test_an_older_job_is_asked_about_and_believed_if_the_answer_says_so() -> None:
     world = a_world()
-    world.job_changed(body("a", 9))
-    world.job_changed(body("a", 4))
-    known = world.known(KEY)
+    world.jobs.changed(body("a", 9))
+    world.jobs.changed(body("a", 4))
+    known = world.jobs.known(KEY)
     assert known == body("a", 9)
-    assert world.is_doubtful(KEY)
-    world.job_changed(body("a", 4), instead_of=known)
-    assert world.known(KEY) == body("a", 4)
-    assert not world.is_doubtful(KEY)
+    assert world.jobs.is_doubtful(KEY)
+    world.jobs.changed(body("a", 4), instead_of=known)
+    assert world.jobs.known(KEY) == body("a", 4)
+    assert not world.jobs.is_doubtful(KEY)
 
 
 def test_an_answer_that_a_newer_word_has_overtaken_changes_nothing() -> None:
     world = a_world()
-    world.job_changed(body("a", 9))
-    asked_of = world.known(KEY)
-    world.job_changed(body("a", 10))
-    world.job_changed(body("a", 9), instead_of=asked_of)
-    assert world.known(KEY) == body("a", 10)
+    world.jobs.changed(body("a", 9))
+    asked_of = world.jobs.known(KEY)
+    world.jobs.changed(body("a", 10))
+    world.jobs.changed(body("a", 9), instead_of=asked_of)
+    assert world.jobs.known(KEY) == body("a", 10)

@@ -144,7 +144,7 @@ class Stage:
 
     def announce(self) -> None:
         """Let kopf tell of the job as it is."""
-        self.world.job_changed(json.loads(json.dumps(self.server.objects[JOB])))
+        self.world.jobs.changed(json.loads(json.dumps(self.server.objects[JOB])))
 
     def runs(self, pod: str, node: str) -> None:
         """Let a pod run on a node that is Ready."""
@@ -302,11 +302,11 @@ async def test_conflicts_without_end_do_not_spin(stage: Stage) -> None:
     await stage.run(1)
     lost = stage.world.pods.records["default", "digits-0-0"].metadata.uid
     stage.world.pods.remove(("default", "digits-0-0"), lost)
-    stage.world.memo("job").unborn.clear()  # as after a restart: the primary is lost, and a promotion due
+    stage.world.jobs.memo("job").unborn.clear()  # as after a restart: the primary is lost, and a promotion due
     with refusing(stage, stale):
         asked = await stage.run(5 * MINUTE)
     assert asked.total() < 200
-    assert not stage.world.memo("job").unborn, "the number was never taken: another pod may get it"
+    assert not stage.world.jobs.memo("job").unborn, "the number was never taken: another pod may get it"
 
 
 @stage_test
@@ -419,15 +419,15 @@ async def test_who_leads_acts_on_every_job_it_knows_although_nothing_happens_to_
 @stage_test
 async def test_who_leads_again_does_what_a_process_that_was_just_started_does(stage: Stage) -> None:
     first = await stage.run(1)
-    memo = stage.world.memo("job")
+    memo = stage.world.jobs.memo("job")
     memo.unborn.add("digits-0-7")
     await stage.lose()
     stage.lead()
     again = await stage.run(1)
     assert again["LIST"] == 2
     assert (first["TRY"], again["TRY"]) == (1, 0), "pods exist"
-    assert stage.world.memo("job") is not memo
-    assert not stage.world.memo("job").unborn
+    assert stage.world.jobs.memo("job") is not memo
+    assert not stage.world.jobs.memo("job").unborn
 
 
 @stage_test

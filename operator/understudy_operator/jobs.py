@@ -1,0 +1,111 @@
+"""What is known of the TrainingJobs: told by kopf's watch, by the answers to our own writes, and by asking.
+
+Guarantees that a newer state is not replaced by one that was told late, and that a job that has gone does not come back
+by such an answer. Does not know which of two states is newer after an etcd was restored from a backup: then the job is
+doubtful until somebody asks. Reads no clock.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from understudy_kube.informer import Key
+
+from understudy_operator.core import model
+
+
+@dataclass(slots=True)
+class Memo:
+    """What this process knows of one job beyond the API: lost with it, and nothing is unsafe without."""
+
+    prepared_at: float = -math.inf
+    prepared_generation: int = 0
+    budgets: bool | None = None
+    problems: dict[model.Aim, model.Problem] = field(default_factory=dict)
+    unborn: set[str] = field(default_factory=set)
+    emitted: set[str] = field(default_factory=set)
+    status_written_at: float = -math.inf
+
+
+class Jobs:
+    """All TrainingJobs, by namespace and name, as the API gives them; and a memo of each."""
+
+    def __init__(self, wake: Callable[[Key], None]) -> None:
+        self._wake = wake
+        self._bodies: dict[Key, Mapping[str, Any]] = {}
+        self._gone: set[str] = set()
+        self._doubtful: set[Key] = set()
+        self._memos: dict[str, Memo] = {}
+
+    def __iter__(self) -> Iterator[Key]:
+        """Name every job."""
+        return iter(tuple(self._bodies))
+
+    def generation(self, key: Key) -> int:
+        """Return the generation of a job's spec, as known; 0 for none."""
+        body = self._bodies.get(key)
+        return int(body["metadata"].get("generation", 0)) if body is not None else 0
+
+    def known(self, key: Key) -> Mapping[str, Any] | None:
+        """Return a job as it is known."""
+        return self._bodies.get(key)
+
+    def told(self, body: Mapping[str, Any]) -> None:
+        """Take in a TrainingJob as the watch tells it; one that was deleted has come back, from a backup."""
+        self._gone.discard(body["metadata"]["uid"])
+        self.changed(body)
+
+    def changed(self, body: Mapping[str, Any], *, instead_of: Mapping[str, Any] | None = None) -> None:
+        """Take in a TrainingJob, unless a newer state of it is known.
+
+        An older one is doubtful: told late, or of an etcd that was restored from a backup. Whoever asks finds out: what
+        was known before the question (`instead_of`) yields to the answer, whatever its version.
+        """
+        key = (body["metadata"]["namespace"], body["metadata"]["name"])
+        known = self._bodies.get(key)
+        if body["metadata"]["uid"] in self._gone:
+            return  # an answer to our own write that the deletion overtook
+        answered = instead_of is not None and known is instead_of
+        if answered:
+            self._doubtful.discard(key)
+        if known is not None and not answered and _version(known) >= _version(body):
+            if _version(known) > _version(body):
+                self._doubtful.add(key)
+                self._wake(key)
+            return
+        self._bodies[key] = body
+        self._wake(key)
+
+    def is_doubtful(self, key: Key) -> bool:
+        """Tell whether a job may be older than what is known of it: to be asked."""
+        return key in self._doubtful
+
+    def deleted(self, body: Mapping[str, Any]) -> None:
+        """Forget a TrainingJob; the garbage collector sees to its children."""
+        meta = body["metadata"]
+        self.forget((meta["namespace"], meta["name"]), meta["uid"])
+
+    def forget(self, key: Key, uid: str) -> None:
+        """Forget a job that is gone: so kopf has told, or a write of ours: kopf does not tell of every deletion."""
+        known = self._bodies.get(key)
+        if known is not None and known["metadata"]["uid"] == uid:
+            del self._bodies[key]
+        self._gone.add(uid)
+        self._memos.pop(uid, None)
+
+    def memo(self, uid: str) -> Memo:
+        """Return what this process remembers of a job."""
+        return self._memos.setdefault(uid, Memo())
+
+    def find_memo(self, uid: str) -> Memo | None:
+        """Return what this process remembers of a job, if anything."""
+        return self._memos.get(uid)
+
+    def forget_memos(self) -> None:
+        """Forget what this process did."""
+        self._memos.clear()
+
+
+def _version(body: Mapping[str, Any]) -> int:
+    return int(body["metadata"]["resourceVersion"])

@@ -1,0 +1,175 @@
+"""The Leases of ranks and slots, compared and set.
+
+Guarantees that a write goes through only if the Lease is as it was when the decision fell (its resourceVersion): of two
+operators, or of an operator and a worker that renews, one is refused, takes in what stands there and decides anew. The
+answers go into the informer at once. Does not guarantee that the answer arrives: a write that took effect and was not
+answered is refused when it is tried again, and seen.
+"""
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+from understudy_contract import names
+from understudy_contract.lease import encode, micro_time
+from understudy_contract.names import Annotation
+from understudy_kube.client import Api, Conflict
+
+from understudy_operator import children
+from understudy_operator.core.actions import (
+    AssignSlot,
+    GiveUp,
+    OpenRank,
+    OpenSlot,
+    Promote,
+    RaiseTerm,
+    SetDuration,
+    TakeSwitchover,
+    Vacate,
+)
+from understudy_operator.core.model import Job, Now
+from understudy_operator.creation import create
+from understudy_operator.jobs import Memo
+from understudy_operator.observe import World
+
+log: Final = logging.getLogger("understudy")
+
+
+class Ranks:
+    """Who holds which rank and slot, and in which term."""
+
+    def __init__(self, api: Api, world: World) -> None:
+        self._api = api
+        self._world = world
+
+    async def open_rank(self, job: Job, action: OpenRank, memo: Memo, now: Now) -> None:
+        """Make the Lease of a rank."""
+        body = children.rank_lease(job, action, now)
+        if not action.complete and (job.namespace, action.holder) not in self._world.pods.records:
+            memo.unborn.add(action.holder)
+        self._world.leases.upsert(await create(self._api, job, _path(job), body))
+
+    async def open_slot(self, job: Job, action: OpenSlot) -> None:
+        """Make the Lease of a slot."""
+        body = children.slot_lease(job, action.rank, action.slot)
+        self._world.leases.upsert(await create(self._api, job, _path(job), body))
+
+    async def give_up(self, job: Job, action: GiveUp) -> None:
+        """Write down that a rank has failed for good."""
+        notes = {Annotation.GIVEN_UP: encode(action.given_up)}
+        await self._swap(job, action.lease.name, action.lease.resource_version, notes, {})
+        log.error("%s/%s rank %d: given up: %s", job.namespace, job.name, action.rank, action.given_up.message)
+
+    async def take_switchover(self, job: Job, action: TakeSwitchover) -> None:
+        """Write down that the present term is to end by a switchover."""
+        notes = {Annotation.SWITCHOVER: str(action.lease.term)}
+        await self._swap(job, action.lease.name, action.lease.resource_version, notes, {})
+
+    async def raise_term(self, job: Job, action: RaiseTerm) -> None:
+        """Let the holder go on in a term above all that the volume has seen."""
+        lease = action.lease
+        await self._swap(job, lease.name, lease.resource_version, {}, {"leaseTransitions": action.term})
+        log.warning(
+            "%s/%s rank %d: %s goes on in term %d, since the volume has seen term %d: was etcd restored?",
+            job.namespace, job.name, action.rank, lease.holder, action.term, action.term - 1,
+        )  # fmt: skip
+
+    async def set_duration(self, job: Job, action: SetDuration) -> None:
+        """Let a change of leaseDurationSeconds reach a holder."""
+        spec = {"leaseDurationSeconds": job.policy.lease_duration_s}
+        await self._swap(job, action.lease.name, action.lease.resource_version, {}, spec)
+
+    async def promote(self, job: Job, action: Promote, memo: Memo) -> None:
+        """Give a rank to another pod: the one write that makes a primary."""
+        lease = action.lease
+        notes: dict[str, str | None] = {
+            Annotation.FAILURES: str(action.failures),
+            Annotation.RELEASED: None,
+            Annotation.NOTICE: None,
+        }
+        if action.cold:
+            notes[Annotation.INCARNATION] = str(lease.incarnation + 1)
+        if action.floor is not None:
+            notes[Annotation.FLOOR] = encode(action.floor)
+        if not lease.holder:
+            notes[Annotation.ACTIVE_SINCE] = micro_time(datetime.now(UTC))
+        if action.promotion is not None:
+            promoted = msgspec.structs.replace(action.promotion, promoted_at=micro_time(datetime.now(UTC)))
+            notes[Annotation.PROMOTION] = encode(promoted)
+        if action.cold:
+            memo.unborn.add(action.target)  # before the request: the watch may tell of it before the answer does
+        spec = {
+            "holderIdentity": action.target,
+            "leaseTransitions": action.term,
+            "leaseDurationSeconds": job.policy.lease_duration_s,
+            "renewTime": micro_time(datetime.now(UTC)),
+        }
+        try:
+            await self._swap(job, lease.name, lease.resource_version, notes, spec)
+        except Conflict:
+            if action.cold:
+                memo.unborn.discard(action.target)  # its number was not taken: another pod may get it
+            raise
+        if action.suspect_node is not None:
+            self._world.suspect(action.suspect_node)
+        gone = f"{lease.holder} is gone and never was at work" if lease.holder else "the job is resumed"
+        cause = action.promotion.message if action.promotion else gone
+        log.warning(
+            "%s/%s rank %d: %s -> %s, term %d (%s)",
+            job.namespace, job.name, action.rank, lease.holder or "nobody", action.target, action.term, cause,
+        )  # fmt: skip
+
+    async def assign_slot(self, job: Job, action: AssignSlot, memo: Memo) -> str:
+        """Give a slot to a pod to come; return its name, which no pod had before."""
+        rank = action.rank_lease
+        taken = {Annotation.INCARNATION: str(rank.incarnation + 1)}
+        await self._swap(job, rank.name, rank.resource_version, taken, {})
+        name = names.pod_name(job.name, action.rank, rank.incarnation)
+        memo.unborn.add(name)
+        notes = {
+            Annotation.FAILURES: str(action.failures),
+            Annotation.HEARTBEAT: None,
+            Annotation.RELEASED: None,
+            Annotation.NOTICE: None,
+        }
+        spec = {
+            "holderIdentity": name,
+            "leaseTransitions": action.lease.term + 1,
+            "leaseDurationSeconds": job.policy.lease_duration_s,
+            "renewTime": micro_time(datetime.now(UTC)),
+        }
+        try:
+            await self._swap(job, action.lease.name, action.lease.resource_version, notes, spec)
+        except Conflict:
+            memo.unborn.discard(name)  # the number is spent, the pod never will be
+            raise
+        if action.suspect_node is not None:
+            self._world.suspect(action.suspect_node)
+        return name
+
+    async def vacate(self, job: Job, action: Vacate, memo: Memo) -> None:
+        """Let nobody hold a rank or a slot."""
+        lease = action.lease
+        notes: dict[str, str | None] = {Annotation.RELEASED: None, Annotation.NOTICE: None}
+        if lease.floor is not None and lease.name == names.rank_lease_name(job.name, action.rank):
+            notes[Annotation.FLOOR] = encode(lease.floor)
+        await self._swap(job, lease.name, lease.resource_version, notes, {"holderIdentity": None})
+        memo.unborn.discard(lease.holder)
+
+    async def _swap(
+        self, job: Job, name: str, version: str, annotations: Mapping[Any, str | None], spec: Mapping[str, Any]
+    ) -> None:
+        """Compare and set a Lease; on a conflict take in what stands there, so that the next decision sees it."""
+        path = f"{_path(job)}/{name}"
+        body = {"metadata": {"resourceVersion": version, "annotations": annotations}, "spec": spec}
+        try:
+            self._world.leases.upsert(await self._api.merge_patch(path, msgspec.json.encode(body)))
+        except Conflict:
+            self._world.leases.upsert(await self._api.get(path))
+            raise
+
+
+def _path(job: Job) -> str:
+    return f"/apis/coordination.k8s.io/v1/namespaces/{job.namespace}/leases"
