@@ -74,14 +74,17 @@ class Restorer:
 
     def _mark(self) -> None:
         if self._context.created:
-            leave_mark(self._context.root, self._context.job_uid, Mark(self._context.created, self._context.job))
+            leave_mark(self._context.root, self._context.job_uid, self._own_mark())
+
+    def _own_mark(self) -> Mark:
+        return Mark(self._context.created, self._context.job, self._context.ranks)
 
     def _inherit(self) -> None:
         """Load what an earlier job of this name left, or say that it stays where it is."""
         context = self._context
         if not context.created:
             return
-        for uid in earlier_jobs(context.root, context.job_uid, Mark(context.created, context.job)):
+        for uid, mark in earlier_jobs(context.root, context.job_uid, self._own_mark()):
             left = RankStore(context.root, uid, context.rank, keep=context.keep)
             if context.resume == Resume.LATEST:
                 if (newest := left.newest()) is not None:
@@ -89,9 +92,10 @@ class Restorer:
                         self._notice(EventReason.CHECKPOINT_DAMAGED, sentence)
                     self._load(newest)
                     self.inherited = replace(newest, tensors={})
-                    self._notice(
-                        EventReason.INHERITED, f"going on from step {newest.ref.step} of an earlier job, {left.path}"
-                    )
+                    sentence = f"going on from step {newest.ref.step} of an earlier job, {left.path}"
+                    if mark.ranks not in (0, context.ranks):
+                        sentence += f"; that one had {_ranks(mark.ranks)}, and this one has {_ranks(context.ranks)}"
+                    self._notice(EventReason.INHERITED, sentence)
                     return
             elif (ref := left.peek()) is not None:
                 self._notice(
@@ -116,6 +120,10 @@ class Restorer:
         self.inherited = None
         if newest.ref != loaded:
             self.take(newest)
+
+
+def _ranks(number: int) -> str:
+    return "1 rank" if number == 1 else f"{number} ranks"
 
 
 def first_order(link: Link) -> Standby | Promote:

@@ -18,7 +18,7 @@ def marked(root: Path, **jobs: Mark) -> Path:
 def test_the_newest_earlier_job_of_the_name_comes_first(tmp_path: Path) -> None:
     root = marked(tmp_path, a=SECOND, b=FIRST, c=Mark("2026-01-01T00:00:00Z", "other"))
     marked(root, later=Mark("2026-01-04T00:00:00Z", "digits"), own=NOW)
-    assert earlier_jobs(root, "own", NOW) == ["a", "b"]
+    assert earlier_jobs(root, "own", NOW) == [("a", SECOND), ("b", FIRST)]
 
 
 def test_a_mark_is_left_once_and_any_rank_may_leave_it(tmp_path: Path) -> None:
@@ -35,4 +35,4 @@ def test_what_bears_no_whole_mark_is_nobodys(tmp_path: Path) -> None:
     (root / "odd" / MARK).mkdir(parents=True)
     assert earlier_jobs(root, "own", NOW) == []
     marked(root, torn=FIRST)
-    assert earlier_jobs(root, "own", NOW) == ["torn"]
+    assert earlier_jobs(root, "own", NOW) == [("torn", FIRST)]

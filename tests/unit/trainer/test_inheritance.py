@@ -47,6 +47,16 @@ def test_latest_goes_on_from_the_earlier_jobs_newest_step(start: Callable[..., A
     assert found.tensors["weights"].tobytes() == expected.tensors["weights"].tobytes()
 
 
+def test_a_change_of_the_number_of_ranks_is_said(start: Callable[..., Any]) -> None:
+    leave_half_a_training(start)
+    trainer = start(pod="p2", environment=environment("second", 2, "Latest") | {Env.RANKS: "1"})
+    trainer.send(Promote(1))
+    trainer.until(Started)
+    [notice] = trainer.said(Notice)
+    assert notice.message.endswith("; that one had 2 ranks, and this one has 1 rank")
+    trainer.end()
+
+
 def test_never_starts_beside_it_and_says_so(start: Callable[..., Any]) -> None:
     reached = leave_half_a_training(start)
     trainer = start(pod="p2", environment=environment("second", 2, "Never"))

@@ -23,6 +23,8 @@ class Mark(msgspec.Struct, frozen=True, order=True):
     created: str
     """RFC 3339, of one precision and in UTC, as the API server writes it."""
     name: str
+    ranks: int = 0
+    """How many the job has; 0: marked by a release that did not say."""
 
 
 def leave_mark(root: Path, job_uid: str, mark: Mark, fs: FileSystem | None = None) -> None:
@@ -38,8 +40,8 @@ def leave_mark(root: Path, job_uid: str, mark: Mark, fs: FileSystem | None = Non
         fs.sync(folder)
 
 
-def earlier_jobs(root: Path, job_uid: str, mark: Mark, fs: FileSystem | None = None) -> list[str]:
-    """List the uids of earlier jobs of this name, the newest first. Raises VolumeTrouble."""
+def earlier_jobs(root: Path, job_uid: str, mark: Mark, fs: FileSystem | None = None) -> list[tuple[str, Mark]]:
+    """List uids and marks of earlier jobs of this name, the newest first. Raises VolumeTrouble."""
     fs = fs or Disk()
     with volume_errors("look for an earlier job's checkpoints", root):
         others = [name for name in fs.names(root) if name != job_uid]
@@ -48,7 +50,7 @@ def earlier_jobs(root: Path, job_uid: str, mark: Mark, fs: FileSystem | None = N
         with contextlib.suppress(OSError):  # what cannot be read is nobody's: lost+found, another user's folder
             if (found := _read(fs, root / uid)) is not None:
                 marks.append((found, uid))
-    return [uid for found, uid in sorted(marks, reverse=True) if found.name == mark.name and found < mark]
+    return [(uid, found) for found, uid in sorted(marks, reverse=True) if found.name == mark.name and found < mark]
 
 
 def _read(fs: FileSystem, folder: Path) -> Mark | None:

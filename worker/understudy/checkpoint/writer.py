@@ -126,7 +126,7 @@ class TermWriter:
             raise VolumeTooSmall(
                 f"the volume at {self._rank.root} has {_size(space.free)} free of {_size(space.total)}, but {copies} "
                 f"checkpoints of {_size(size_bytes)} need {_size(copies * size_bytes)} (keep is {self._keep}): "
-                "use a larger claim, or a lower keep"
+                "use a larger claim, a lower keep, or remove what earlier jobs have left there"
             )
 
     def _commit_making_room(self, step: int, state: State, extra: Mapping[str, Any]) -> CheckpointRef:
