@@ -69,7 +69,8 @@ class Run:
             aimed[1] = self._aim(kinds[1], group[1])  # later nobody could ask what is where
         for place, (draw, kind) in enumerate(zip(group, kinds, strict=True)):
             if draw.after_s is not None:
-                time.sleep(draw.after_s)  # so long is the overlap
+                # Before the first is over, and without making it longer than it is to be.
+                time.sleep(min([draw.after_s, *(one.strike.lasts_s for one in sent if one.strike.lasts_s)]))
             upon = group[0].number if place else None
             outcome = Outcome(draw.number, draw.kind, kind.title, after=upon, paired=len(group) > 1)
             self.outcomes.append(outcome)

@@ -22,8 +22,8 @@ import understudy.saves
 import understudy.session
 import understudy.standby
 import understudy_kube.informer
-import understudy_operator.act
 import understudy_operator.hearing
+import understudy_operator.ranks
 from understudy.checkpoint import RankStore
 from understudy.context import Context
 from understudy.counters import Counters
@@ -93,7 +93,7 @@ def installed(random: Random, hear: Callable[[logging.LogRecord], None]) -> Iter
         (understudy_kube.informer, "random", random),
         (understudy.agent.leases, "random", random),
         (understudy.agent.leases, "datetime", wall),
-        (understudy_operator.act, "datetime", wall),
+        (understudy_operator.ranks, "datetime", wall),
         (understudy.checkpoint.store, "secrets", _Secrets(random)),
         (understudy.checkpoint.marks, "secrets", _Secrets(random)),
         (understudy.checkpoint.marks, "Disk", lambda: _container().fs),
