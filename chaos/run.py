@@ -108,6 +108,8 @@ class Run:
             except TestbedError as error:
                 one.outcome.wrong.append(str(error))
             one.outcome.ended = wall()
+        if any(Thing.NODE in KINDS[one.outcome.kind].touches for one in sent):
+            self.ward.testbed.logs.reconnect()
 
     def _read_disks(self, one: Sent) -> None:
         """Read what lost pods printed and could not send; once their node is back, it forgets them."""

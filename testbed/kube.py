@@ -45,12 +45,13 @@ class Stream:
 
     def __init__(self, response: Any) -> None:
         self._response = response
-        self._closed = False
+        self.closed = False
+        """By close(), as opposed to the other side."""
 
     def __iter__(self) -> Iterator[bytes]:
         try:
             for line in self._response:
-                if self._closed:  # the shutdown takes the TLS layer off: what is read after it is cipher text
+                if self.closed:  # the shutdown takes the TLS layer off: what is read after it is cipher text
                     return
                 yield line
         finally:
@@ -58,7 +59,7 @@ class Stream:
 
     def close(self) -> None:
         """Hang up."""
-        self._closed = True
+        self.closed = True
         # Not the response's close(), which waits for its reader; RuntimeError: the response has ended by itself.
         with suppress(RuntimeError, ValueError, OSError):
             self._response.shutdown()

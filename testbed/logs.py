@@ -117,11 +117,15 @@ class Logs:
         """Return all logs, oldest pod first."""
         return tuple(self._logs.values())
 
+    def reconnect(self) -> None:
+        """Make all connections anew: the API server goes on holding one to a node that has lost its power."""
+        for stream in tuple(self._streams.values()):
+            stream.close()
+
     def stop(self) -> None:
         """End all threads."""
         self._stopped.set()
-        for stream in tuple(self._streams.values()):
-            stream.close()
+        self.reconnect()
 
     def _run(self, log: PodLog) -> None:
         seen = 0
@@ -156,4 +160,4 @@ class Logs:
                     self.on_line(log, text)
         except (urllib3.exceptions.HTTPError, OSError):
             return seen, False
-        return seen, True  # the kubelet ends the answer when the container has ended
+        return seen, not stream.closed  # the kubelet ends the answer when the container has ended
