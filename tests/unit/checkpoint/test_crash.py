@@ -141,10 +141,10 @@ def test_a_call_that_fails_costs_one_save_and_no_checkpoint(
         countdown.n = None
         last = writer.commit(60, state(60), {})
         assert check(reader.newest(last, wait_s=0)).ref == last
-        disk.power_cut(Random(7))
-        assert check(reader.newest(last, wait_s=0)).ref == last
         leftovers = [name for name in disk.names(writer.path) if name.startswith(".tmp-")]
         assert leftovers == []
+        disk.power_cut(Random(7))
+        assert check(reader.newest(last, wait_s=0)).ref == last
 
     counter = Countdown(None)
     train(MemoryFileSystem(links=links), counter)

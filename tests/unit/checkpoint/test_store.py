@@ -307,6 +307,31 @@ def test_a_volume_with_room_for_one_term_serves_many(open_store: Open, state: St
         assert check(store.newest(floor)).ref == floor
 
 
+def test_nothing_is_removed_before_what_replaces_it_is_committed(
+    open_store: Open, disk: MemoryFileSystem, state: State, check: Check
+) -> None:
+    writer = open_store(disk, keep=2).begin(1, "a", None)
+    for step in (0, 10):
+        writer.commit(step, state(step), {})
+    disk.damage(writer.path / "step-10" / "state.safetensors", cut_tail)
+    disk.capacity_bytes = disk_usage(disk, writer.path)
+    with pytest.raises(VolumeFull):
+        writer.commit(20, state(20), {})
+    assert check(open_store(disk, keep=2).newest()).ref.step == 0
+
+
+def test_a_volume_with_room_for_no_more_than_is_kept_serves_all_the_same(
+    open_store: Open, disk: MemoryFileSystem, state: State
+) -> None:
+    writer = open_store(disk, keep=2).begin(1, "a", None)
+    for step in (0, 10):
+        writer.commit(step, state(step), {})
+    disk.capacity_bytes = disk_usage(disk, writer.path) + 10
+    for step in (20, 30):
+        writer.commit(step, state(step), {})
+        assert sorted(disk.names(writer.path)) == ["BASE", f"step-{step - 10}", f"step-{step}"]
+
+
 def disk_usage(disk: MemoryFileSystem, folder: Path) -> int:
     total = 0
     for name in disk.names(folder):

@@ -140,9 +140,9 @@ class TermWriter:
                     raise
 
     def _make_room(self) -> bool:
-        """Remove older terms before their time: keeping them until this one has `keep` commits yields to saving at all.
+        """Remove older terms before their time, then the oldest checkpoint of this one: saving at all comes first.
 
-        What this term would fall back to is verified first: here, or at its load.
+        What would be fallen back to is verified before: here, or at its load. Tells whether anything was removed.
         """
         if not self._counts:
             return remove_older_terms(self._rank, self.term, spare=self._base_path)
@@ -150,11 +150,14 @@ class TermWriter:
             read(self._fs, self._step_path(max(self._kept)))
         except (CheckpointDamaged, FileNotFoundError):
             return False
-        return remove_older_terms(self._rank, self.term, spare=None)
+        if remove_older_terms(self._rank, self.term, spare=None):
+            return True
+        kept = len(self._kept)
+        self._prune(max(self._keep - 1, 1))
+        return len(self._kept) < kept
 
     def _commit(self, step: int, state: State, extra: Mapping[str, Any]) -> CheckpointRef:
         self._sweep()
-        self._prune(max(self._keep - 1, 1))
         if not self._counts and self._base_path is not None and self._base is not None:
             self._settle_base(self._base, self._base_path)
         temporary = self.path / f"{TEMPORARY}step-{step}"
