@@ -171,11 +171,14 @@ class Invariants:
     def _may_lag(self) -> bool:
         """Tell whether 7 is not promised, since an operator may see Leases and pods of different moments.
 
-        So it is where several act, without election, and when etcd has just been restored: one deletes a pod before it
-        sees the Lease that names it, or passes a rank on whose primary it cannot see. Nothing is lost by it.
+        So it is where several act, without election, and when etcd has just been restored, or one wakes up that stood
+        still then, and hears of what was before: it deletes a pod before it sees the Lease that names it, or passes a
+        rank on whose primary it cannot see. Nothing is lost by it.
         """
         together = len(self._sim.operators) > 1 and not self._sim.plan.elected
-        return together or self._sim.timeline.now < self._restored_at + LATE_S
+        operators = [operator.process for operator in self._sim.operators.values() if operator is not None]
+        heard_at = [process.resumed_at for process in operators if process.paused_at <= self._restored_at]
+        return together or self._sim.timeline.now < max([self._restored_at, *heard_at]) + LATE_S
 
     def _serves(self, slot: LeaseRecord) -> bool:
         """Tell whether a slot's Lease counts: once primary, a pod never is redundant again."""

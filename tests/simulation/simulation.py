@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from logging import LogRecord
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 from understudy import protocol
@@ -103,7 +103,7 @@ class Simulation:
         """Write a line of the transcript."""
         self.transcript.say(who, text)
 
-    def violate(self, what: str) -> None:
+    def violate(self, what: str) -> NoReturn:
         """Take note of a promise that was broken, and stop here."""
         self.violation = self.violation or what
         raise ViolationError(what)
@@ -176,7 +176,10 @@ class Simulation:
     def damage(self, rank: int, *, whole_term: bool) -> None:
         """Change a byte of the newest checkpoint of a rank, or of all in its folder, if a whole one is left then."""
         store = self.invariants.ledger.store(rank)
-        newest = store.newest(None, wait_s=0.0)
+        try:
+            newest = store.newest(None, wait_s=0.0)
+        except CheckpointDamaged as error:
+            self.violate(f"invariant 3: of rank {rank}, nothing whole is left: {error}")
         if newest is None or newest.location.name == "step-0":
             return
         folder = newest.location.parent

@@ -7,6 +7,7 @@ stands still while it is paused, and never runs again once it was killed.
 
 import asyncio
 import heapq
+import math
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -64,6 +65,7 @@ class Process(asyncio.AbstractEventLoop):
         self.name = name
         self.alive = True
         self.paused = False
+        self.paused_at = self.resumed_at = -math.inf
         self.wall_error_s = wall_error_s
         self.trouble: list[str] = []
         """Exceptions that nobody caught."""
@@ -97,6 +99,7 @@ class Process(asyncio.AbstractEventLoop):
     def pause(self, *, clock_too: bool = False) -> None:
         """Stop it, as SIGSTOP does; its monotonic clock as well, as the suspension of a virtual machine does."""
         self.paused = True
+        self.paused_at = self.timeline.now
         if clock_too:
             self._local_at, self._global_at = self.time(), self.timeline.now
             self._stands_still = True
@@ -106,6 +109,7 @@ class Process(asyncio.AbstractEventLoop):
         if not self.paused:
             return
         self.paused = False
+        self.resumed_at = self.timeline.now
         if self._stands_still:
             self._global_at, self._stands_still = self.timeline.now, False
         late, self._late = sorted(self._late, key=lambda handle: handle.when()), []
