@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -63,6 +63,7 @@ class World:
         """In the order in which they were seen: what is decided must not depend on how Python hashes a name."""
         self._sightings: dict[str, _Sighting] = {}
         self._suspects: dict[str, float] = {}
+        self._cut_off_at = -math.inf
         ours = {"labelSelector": str(Label.JOB_UID)}
         self.pods: Final = Informer[PodObject](
             api, "/api/v1/pods", kind=PodObject, to_record=_same, on_change=self._pod_changed, params=ours, clock=clock
@@ -139,12 +140,14 @@ class World:
             return None
         memo = self.jobs.memo(job.uid)
         ranks = tuple(self._rank(job, Rank(rank)) for rank in range(job.policy.ranks))
-        return model.Observation(
+        observation = model.Observation(
             job=job,
             ranks=ranks,
             claim=self.claims.records.get((job.namespace, job.policy.claim_name)),
             nodes=dict(self.nodes.records.values()),
             hushed=self._hushed(at),
+            cut_off_at=self._cut_off_at,
+            scattered=self._scattered(),
             suspect_nodes=frozenset(n for n, since in self._suspects.items() if at < since + SUSPICION_S),
             prepared_at=memo.prepared_at,
             prepared_generation=memo.prepared_generation,
@@ -154,21 +157,34 @@ class World:
             unborn=frozenset(memo.unborn),
             status_written_at=memo.status_written_at,
         )
+        if observation.control_plane_degraded:
+            self._cut_off_at = at
+        return observation
 
-    def _hushed(self, at: float) -> Mapping[str, int]:
-        """Count the workers at work by node if not one of them is heard; the first that is ends the search."""
-        found: Counter[str] = Counter()
+    def _at_work(self) -> Iterator[tuple[Key, LeaseRecord, str]]:
+        """Find the Leases whose holders run and have reported, of all jobs, with their nodes."""
         for key, record in self.leases.records.items():
             pod = self.pods.records.get((record.namespace, record.holder))
             if pod is None or record.current_heartbeat is None or record.current_release is not None:
                 continue
             runs = pod.trainer is not None and pod.trainer.running is not None
-            if not runs or pod.metadata.deletion_timestamp or not pod.spec.node_name:
-                continue
+            if runs and not pod.metadata.deletion_timestamp and pod.spec.node_name:
+                yield key, record, pod.spec.node_name
+
+    def _hushed(self, at: float) -> Mapping[str, int]:
+        """Count the workers at work by node if not one of them is heard; the first that is ends the search."""
+        found: Counter[str] = Counter()
+        for key, record, node in self._at_work():
             if at < self._hearing.lease(key, record).silent_since + record.patience_s:
                 return {}
-            found[pod.spec.node_name] += 1
+            found[node] += 1
         return found
+
+    def _scattered(self) -> bool:
+        """Tell whether workers are at work on several nodes; the second node ends the search."""
+        nodes = (node for _, _, node in self._at_work())
+        first = next(nodes, None)
+        return any(node != first for node in nodes)
 
     def _namesakes(self, job: model.Job) -> Mapping[str, bool]:
         """Find what an earlier job of this name has left; a pod of a lost node saves nothing any more."""
@@ -299,7 +315,11 @@ def _renewal(lease: LeaseRecord) -> tuple[object, ...]:
 def _news(lease: LeaseRecord) -> tuple[object, ...]:
     """Strip a Lease of what every renewal changes."""
     beat: Heartbeat | None = lease.heartbeat
-    told = (beat.pod, beat.term, beat.phase, beat.first_step, beat.volume, beat.model, beat.loaded) if beat else None
+    told = (
+        (beat.pod, beat.term, beat.phase, beat.first_step, beat.volume, beat.model, beat.loaded)
+        if beat
+        else None
+    )
     return (
         lease.holder,
         lease.term,

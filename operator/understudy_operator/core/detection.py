@@ -23,6 +23,8 @@ a core. Generous, since a start that is given up is followed by another one, whi
 ACKNOWLEDGE_S: Final = 2.0
 """A successor is given a renewal interval to acknowledge, and this at least: an API server that is slow by a second
 must not run through all the redundant pods of a rank."""
+LOOK_AGAIN: Final = 1 / 6
+"""Share of a lease after which a silence is judged anew, when it is not clear yet whether others are silent as well."""
 CAUSES: Final[Mapping[str, Cause]] = {
     ReleaseReason.NOT_INTEGRATED: Cause.NOT_INTEGRATED,
     ReleaseReason.STALLED: Cause.STALLED,
@@ -55,16 +57,18 @@ class Scene:
     at: float
     nodes: Mapping[str, bool]
     """Readiness by node name."""
-    cut_off: bool
-    """Several workers are silent and none of any job is heard."""
+    cut_off_at: float
+    """When several workers were silent and none of any job was heard; -inf: never, `at`: now."""
+    scattered: bool
+    """Workers are at work on several nodes."""
     one_node: bool
     """No pod of the job can go on elsewhere."""
 
 
 def scene(observation: Observation, now: Now) -> Scene:
     """Pick out what silences are judged by."""
-    cut_off = observation.control_plane_degraded
-    return Scene(now.at, observation.nodes, cut_off, observation.one_node)
+    cut_off_at = now.at if observation.control_plane_degraded else observation.cut_off_at
+    return Scene(now.at, observation.nodes, cut_off_at, observation.scattered, observation.one_node)
 
 
 def judge_primary(
@@ -73,7 +77,8 @@ def judge_primary(
     """Say why a rank's holder is lost, or when to look again (monotonic seconds, inf: on the next event).
 
     `relieved`: a fresh redundant pod could take over. Without one, silence alone does not condemn a pod whose container
-    runs, unless its node is not Ready, another could run its successor, and workers elsewhere are heard.
+    runs, unless its node is not Ready, another could run its successor, and a worker elsewhere, if there is any, is
+    heard later than this one was due.
     """
     release = lease.record.current_release
     if release is not None:
@@ -123,16 +128,15 @@ def judge_redundant(lease: Lease, pod: Pod | None, scene: Scene, *, unborn: bool
     if pod.ended:
         return _ended(pod)
     # Its primary is at work meanwhile, so silence alone condemns it; not where its successor could not start either.
-    stays = scene.cut_off or (scene.one_node and not scene.nodes.get(pod.node or "", False))
+    stays = _cut_off(lease, scene) or (scene.one_node and not scene.nodes.get(pod.node or "", False))
     due = _silence(lease, pod, scene, not stays, math.inf)
     if due > scene.at:
         return due
     # Cut off all at once, one is overdue first, and one is heard again first: neither proves anything of the others.
     # So somebody else has to be heard later than this one could have been, and that without a gap for a whole lease.
     patience_s = lease.record.patience_s
-    if lease.company_at < due or lease.company_since + patience_s > scene.at:
-        return scene.at + patience_s / 6
-    return _silent(lease, pod)
+    lonely = lease.company_at < due or lease.company_since + patience_s > scene.at
+    return scene.at + patience_s * LOOK_AGAIN if lease.acknowledged and lonely else _silent(lease, pod)
 
 
 def _unstarted(lease: Lease, what: str) -> Failure:
@@ -215,14 +219,22 @@ def _silence(lease: Lease, pod: Pod, scene: Scene, relieved: bool, horizon: floa
         if unacknowledged and relieved:
             patience_s = min(patience_s, max(patience_s / 3, ACKNOWLEDGE_S))
         due = lease.silent_since + patience_s
-        if due <= scene.at and not relieved and running and (node_ready or scene.cut_off or scene.one_node):
-            return horizon
+        if due <= scene.at and not relieved and running:
+            if node_ready or scene.one_node or _cut_off(lease, scene):
+                return horizon
+            if scene.scattered and lease.company_at < due:
+                return min(scene.at + patience_s * LOOK_AGAIN, horizon)
         return due
     if pod.node is not None and not node_ready:
         return scene.at
     if isinstance(pod.container, Running):
         return max(pod.container.since, lease.silent_since) + AGENT_START_S
     return horizon
+
+
+def _cut_off(lease: Lease, scene: Scene) -> bool:
+    """Tell whether all workers are cut off, or were up to a lease ago: they do not all come back at once."""
+    return scene.at < scene.cut_off_at + lease.record.patience_s
 
 
 def _silent(lease: Lease, pod: Pod) -> Failure:

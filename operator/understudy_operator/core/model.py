@@ -243,6 +243,10 @@ class Observation:
     """Readiness by node name."""
     hushed: Mapping[str, int]
     """Workers by node, when not one of any job is heard; empty while some are, or there are none."""
+    cut_off_at: float
+    """When this process found the control plane degraded last; -inf for never."""
+    scattered: bool
+    """Workers of some job are at work on several nodes."""
     suspect_nodes: frozenset[str]
     """Nodes on which a pod fell silent a moment ago: a scheduler may still believe in them."""
     prepared_at: float

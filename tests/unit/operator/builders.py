@@ -127,7 +127,7 @@ class Scene:
         self.leases: dict[str, LeaseRecord] = {}
         self.silent_since: dict[str, float] = {}
         self.steady_since: dict[str, float] = {}
-        self.company_at = NOW.at
+        self.company_at = ago(0.1)
         self.company_since = ago(500)
         self.pods: dict[str, Pod] = {}
         self.extra: dict[str, Any] = {}
@@ -228,6 +228,8 @@ class Scene:
         policy = self.job.policy
         values: dict[str, Any] = {
             "hushed": {},
+            "cut_off_at": -float("inf"),
+            "scattered": False,
             "suspect_nodes": frozenset(),
             "prepared_at": ago(60),
             "prepared_generation": self.job.generation,

@@ -46,6 +46,38 @@ def test_a_lost_node_beside_workers_that_are_heard_is_a_lost_node() -> None:
     assert promote.cold
 
 
+def alone_in_the_dark(**changes: object) -> Scene:
+    """A primary without a redundant pod, overdue by a second on a node that is not Ready; others train elsewhere."""
+    scene = Scene(redundancy=0).lease(RANK, silent_s=LEASE_S + 1)
+    return scene.given(nodes={"node-a": False}, **{"scattered": True, **changes})
+
+
+def test_a_primary_is_not_replaced_before_a_worker_elsewhere_is_heard_later_than_it_was_due() -> None:
+    scene = alone_in_the_dark()
+    scene.company_at = ago(1.1)  # whose own lease may be longer: it is not overdue yet
+    decision = scene.decide()
+    assert decision.promotions == ()
+    assert decision.wake_at <= NOW.at + LEASE_S / 2
+    scene.company_at = ago(0.9)
+    assert len(scene.decide().promotions) == 1
+
+
+def test_where_no_other_node_has_workers_nobody_is_waited_for() -> None:
+    scene = alone_in_the_dark(scattered=False)
+    scene.company_at = ago(60)
+    assert len(scene.decide().promotions) == 1
+
+
+def test_the_first_worker_to_be_heard_again_condemns_nobody_for_a_lease() -> None:
+    assert alone_in_the_dark(cut_off_at=ago(LEASE_S - 0.1)).decide().promotions == ()
+    assert len(alone_in_the_dark(cut_off_at=ago(LEASE_S)).decide().promotions) == 1
+
+
+def test_a_redundant_pod_that_never_reported_goes_with_its_node() -> None:
+    scene = Scene().lease(SLOT, holder=UNDERSTUDY, silent_s=1, heartbeat=None).given(nodes={"node-b": False})
+    assert len(of(scene.decide().rest, AssignSlot)) == 1
+
+
 def test_a_single_node_is_no_proof_of_a_cut_off_control_plane() -> None:
     scene = Scene(redundancy=0).lease(RANK, silent_s=60)
     (promote,) = scene.given(nodes={"node-a": False}, hushed={"node-a": 2}).decide().promotions
@@ -138,6 +170,9 @@ class TestSight:
 
     def test_one_is_heard(self) -> None:
         assert self.world(30, 20, 1)._hushed(1000.0) == {}
+
+    def test_on_how_many_nodes_they_are(self) -> None:
+        assert [self.world(*quiet)._scattered() for quiet in ((), (1,), (30, 1))] == [False, False, True]
 
     def test_nobody_is_there(self) -> None:
         assert self.world()._hushed(1000.0) == {}

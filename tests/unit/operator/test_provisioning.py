@@ -193,7 +193,7 @@ class TestSlots:
         [
             ("one that was deleted", Scene().pod(UNDERSTUDY, deleting_since=ago(0)), 0),
             ("one that is gone", Scene().gone(UNDERSTUDY), 0),
-            ("one that is silent for a lease", Scene().lease(SLOT, silent_s=LEASE_S), 0),
+            ("one that is silent for a lease", Scene().lease(SLOT, silent_s=LEASE_S + 1), 0),
             ("one that ended", Scene().pod(UNDERSTUDY, container=ended(1), phase="Failed"), 1),
             ("one that gave up", Scene().released(SLOT, "ProcessExited", 1), 1),
             ("one that was promoted", Scene().promoted(), 0),
@@ -229,7 +229,7 @@ class TestSlots:
         assert len(of(progressed.decide().rest, AssignSlot)) == 1
 
     def test_names_the_node_of_a_silent_one_suspect(self) -> None:
-        (assign,) = of(Scene().lease(SLOT, silent_s=LEASE_S).decide().rest, AssignSlot)
+        (assign,) = of(Scene().lease(SLOT, silent_s=LEASE_S + 1).decide().rest, AssignSlot)
         assert assign.suspect_node == "node-b"
 
     def test_opens_a_slot_that_has_no_lease(self) -> None:

@@ -185,6 +185,8 @@ def observe(world: World) -> Observation:
         claim=world.claim,
         nodes=world.nodes,
         hushed={},
+        cut_off_at=-INFINITY,
+        scattered=False,
         suspect_nodes=frozenset(n for n, at in memory.suspects.items() if world.at < at + SUSPICION_S),
         prepared_at=memory.prepared_at,
         prepared_generation=job.generation,
