@@ -6,13 +6,16 @@ doubtful until somebody asks. Reads no clock.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from understudy_kube.informer import Key
 
 from understudy_operator.core import model
+
+GONE_KEPT: Final = 4096
+"""uids of deleted jobs remembered: the answer to an own write that a deletion overtook is never that late."""
 
 
 @dataclass(slots=True)
@@ -34,7 +37,7 @@ class Jobs:
     def __init__(self, wake: Callable[[Key], None]) -> None:
         self._wake = wake
         self._bodies: dict[Key, Mapping[str, Any]] = {}
-        self._gone: set[str] = set()
+        self._gone: dict[str, None] = {}
         self._doubtful: set[Key] = set()
         self._memos: dict[str, Memo] = {}
 
@@ -53,7 +56,7 @@ class Jobs:
 
     def told(self, body: Mapping[str, Any]) -> None:
         """Take in a TrainingJob as the watch tells it; one that was deleted has come back, from a backup."""
-        self._gone.discard(body["metadata"]["uid"])
+        self._gone.pop(body["metadata"]["uid"], None)
         self.changed(body)
 
     def changed(self, body: Mapping[str, Any], *, instead_of: Mapping[str, Any] | None = None) -> None:
@@ -77,6 +80,19 @@ class Jobs:
         self._bodies[key] = body
         self._wake(key)
 
+    def listed(self, bodies: Iterable[Mapping[str, Any]], before: Mapping[Key, Mapping[str, Any]]) -> None:
+        """Take in a list of all jobs, which was asked for when `before` was known of them."""
+        found = {(body["metadata"]["namespace"], body["metadata"]["name"]): body for body in bodies}
+        for key, known in before.items():
+            if key not in found and self._bodies.get(key) is known:
+                self.forget(key, known["metadata"]["uid"])
+        for key, body in found.items():
+            self.changed(body, instead_of=before.get(key))
+
+    def all(self) -> Mapping[Key, Mapping[str, Any]]:
+        """Return all jobs as they are known now."""
+        return dict(self._bodies)
+
     def is_doubtful(self, key: Key) -> bool:
         """Tell whether a job may be older than what is known of it: to be asked."""
         return key in self._doubtful
@@ -91,7 +107,9 @@ class Jobs:
         known = self._bodies.get(key)
         if known is not None and known["metadata"]["uid"] == uid:
             del self._bodies[key]
-        self._gone.add(uid)
+        self._gone[uid] = None
+        if len(self._gone) > GONE_KEPT:
+            del self._gone[next(iter(self._gone))]
         self._memos.pop(uid, None)
 
     def memo(self, uid: str) -> Memo:

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 from understudy_contract.lease import LeaseObject, LeaseRecord
-from understudy_contract.names import Annotation, Label, Rank, rank_lease_name, slot_lease_name
+from understudy_contract.names import API_VERSION, PLURAL, Annotation, Label, Rank, rank_lease_name, slot_lease_name
 from understudy_contract.reports import Heartbeat
 from understudy_kube.client import Api, ApiError
 from understudy_kube.informer import Informer, Key
@@ -35,6 +36,7 @@ from understudy_operator.objects import (
 
 log: Final = logging.getLogger("understudy")
 
+JOBS: Final = f"/apis/{API_VERSION}/{PLURAL}"
 LEASE_MIN_S: Final = 3
 SUSPICION_S: Final = 60.0
 """How long a node is avoided after a pod on it fell silent, unless one is heard from there again: the node controller
@@ -99,19 +101,26 @@ class World:
         """Know what others did until now, and forget what this process did; name every job.
 
         Pods and Leases come by two watches: a Lease can name a pod that is not seen yet, which is not lost, and a pod
-        can be there that no Lease names yet, which is not superfluous. Whoever acts alone never meets that.
+        can be there that no Lease names yet, which is not superfluous. Whoever acts alone never meets that. And kopf
+        notices only after a minute that its watch of the jobs has broken without a word.
         """
         await self.synced()
-        for informer in (self.pods, self.leases):
+        for refresh in (self._refresh_jobs, self.pods.refresh, self.leases.refresh):
             while True:
                 try:
-                    await informer.refresh()
+                    await refresh()
                     break
                 except ApiError as error:
                     log.warning("what others did cannot be listed; nobody acts until it can: %s", error.message)
                     await asyncio.sleep(CATCH_UP_PAUSE_S)
         self.jobs.forget_memos()
         return tuple(self.jobs)
+
+    async def _refresh_jobs(self) -> None:
+        before, listed = self.jobs.all(), []
+        async for page in self._api.list_pages(JOBS):
+            listed += msgspec.json.decode(page)["items"]
+        self.jobs.listed(listed, before)
 
     async def keep_contact(self) -> None:
         """Know for ever whether the API server lives."""
@@ -316,7 +325,7 @@ def _news(lease: LeaseRecord) -> tuple[object, ...]:
     """Strip a Lease of what every renewal changes."""
     beat: Heartbeat | None = lease.heartbeat
     told = (
-        (beat.pod, beat.term, beat.phase, beat.first_step, beat.volume, beat.model, beat.loaded)
+        (beat.pod, beat.term, beat.phase, beat.first_step, beat.volume, beat.model, beat.loaded, beat.term_floor)
         if beat
         else None
     )

@@ -121,6 +121,7 @@ class Reconciler:
     def _begin_rest(self, key: Key, observation: Observation, decision: Decision, now: Now) -> None:
         """Let the other actions run beside the queue, and look again when it is time."""
         memo = self._world.jobs.memo(observation.job.uid)
+        memo.emitted &= {a.key for a in decision.rest if isinstance(a, Emit)}  # what is over is posted never again
         rest = [a for a in decision.rest if not (isinstance(a, Emit) and a.key in memo.emitted)]
         tried = {aim(action) for action in rest}
         for over in [a for a, problem in memo.problems.items() if problem.again_at <= now.at and a not in tried]:

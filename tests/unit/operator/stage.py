@@ -64,7 +64,7 @@ class Server:
             raise NotFound(404, "NotFound", f"{path} is not there")
         return json.dumps(self.objects[path]).encode()
 
-    async def list_pages(self, path: str, *, params: Any) -> AsyncIterator[bytes]:
+    async def list_pages(self, path: str, *, params: Any = None) -> AsyncIterator[bytes]:
         self._enter("LIST", path)
         kind = f"/{path.rpartition('/')[2]}/"
         items = [body for key, body in self.objects.items() if kind in key]

@@ -42,7 +42,7 @@ async def test_who_leads_again_does_what_a_process_that_was_just_started_does(st
     await stage.lose()
     stage.lead()
     again = await stage.run(1)
-    assert again["LIST"] == 2
+    assert again["LIST"] == 3, "jobs, pods and Leases"
     assert (first["TRY"], again["TRY"]) == (1, 0), "pods exist"
     assert stage.world.jobs.memo("job") is not memo
     assert not stage.world.jobs.memo("job").unborn

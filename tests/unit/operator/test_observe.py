@@ -90,6 +90,19 @@ def test_an_older_job_is_asked_about_and_believed_if_the_answer_says_so() -> Non
     assert not world.jobs.is_doubtful(KEY)
 
 
+def test_a_list_of_all_jobs_wins_over_what_was_known_when_it_was_asked_for() -> None:
+    world = a_world()
+    other = {**body("c", 2), "metadata": {**body("c", 2)["metadata"], "name": "other"}}
+    for told in (body("a", 9), other):
+        world.jobs.changed(told)
+    before = world.jobs.all()
+    world.jobs.listed([body("a", 4)], before)
+    assert dict(world.jobs.all()) == {KEY: body("a", 4)}
+    world.jobs.changed(body("a", 10))
+    world.jobs.listed([], before)
+    assert list(world.jobs) == [KEY], "told of after the question"
+
+
 def test_an_answer_that_a_newer_word_has_overtaken_changes_nothing() -> None:
     world = a_world()
     world.jobs.changed(body("a", 9))
