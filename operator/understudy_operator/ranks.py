@@ -109,7 +109,7 @@ class Ranks:
         try:
             await self._swap(job, lease.name, lease.resource_version, notes, spec)
         except Conflict:
-            if action.cold:
+            if action.cold and self._holder(job, lease.name) != action.target:
                 memo.unborn.discard(action.target)  # its number was not taken: another pod may get it
             raise
         if action.suspect_node is not None:
@@ -143,7 +143,8 @@ class Ranks:
         try:
             await self._swap(job, action.lease.name, action.lease.resource_version, notes, spec)
         except Conflict:
-            memo.unborn.discard(name)  # the number is spent, the pod never will be
+            if self._holder(job, action.lease.name) != name:
+                memo.unborn.discard(name)  # the number is spent, the pod never will be
             raise
         if action.suspect_node is not None:
             self._world.suspect(action.suspect_node)
@@ -157,6 +158,11 @@ class Ranks:
             notes[Annotation.FLOOR] = encode(lease.floor)
         await self._swap(job, lease.name, lease.resource_version, notes, {"holderIdentity": None})
         memo.unborn.discard(lease.holder)
+
+    def _holder(self, job: Job, name: str) -> str:
+        """Tell who holds a Lease, as read after a conflict: maybe whom this very write gave it, unanswered at first."""
+        record = self._world.leases.records.get((job.namespace, name))
+        return record.holder if record is not None else ""
 
     async def _swap(
         self, job: Job, name: str, version: str, annotations: Mapping[Any, str | None], spec: Mapping[str, Any]

@@ -1,10 +1,14 @@
 """What the operator asks of an API server that refuses: seldom, and the same thing once."""
 
+from typing import Any
+
 import pytest
+from understudy_kube.client import Conflict
 
 from tests.unit.operator import virtual
 from tests.unit.operator.stage import (
     JOB,
+    LEASES,
     MINUTE,
     PODS,
     Refuse,
@@ -76,6 +80,28 @@ async def test_conflicts_without_end_do_not_spin(stage: Stage) -> None:
         asked = await stage.run(5 * MINUTE)
     assert asked.total() < 200
     assert not stage.world.jobs.memo("job").unborn, "the number was never taken: another pod may get it"
+
+
+@stage_test
+async def test_a_promotion_that_took_effect_and_was_answered_with_a_conflict_is_no_loss(stage: Stage) -> None:
+    await stage.run(1)
+    lost = stage.world.pods.records["default", "digits-0-0"].metadata.uid
+    stage.world.pods.remove(("default", "digits-0-0"), lost)
+    stage.world.jobs.memo("job").unborn.clear()
+    answered = stage.server.merge_patch
+
+    async def sent_twice(path: str, body: bytes, *, params: Any = None) -> bytes:
+        answer = await answered(path, body, params=params)
+        if path.startswith(LEASES):
+            raise Conflict(409, "Conflict", f"{path} has changed")  # as the second attempt finds
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage.server, "merge_patch", sent_twice)
+        await stage.run(MINUTE)
+    lease = stage.server.objects[f"{LEASES}/digits-0"]["spec"]
+    assert lease["leaseTransitions"] == 2
+    assert f"{PODS}/{lease['holderIdentity']}" in stage.server.objects
 
 
 @stage_test
