@@ -53,12 +53,15 @@ def failures_after(record: LeaseRecord, failure: Failure) -> int:
     return standing(record) + int(_delays(failure) or record.current_heartbeat is None)
 
 
+def slot_standing(record: LeaseRecord) -> int:
+    """Count a slot's consecutive failures, as far as they have been acted on: none once its pod was ready."""
+    beat = record.current_heartbeat
+    return 0 if beat is not None and beat.phase is Phase.READY else record.failures
+
+
 def slot_failures_after(record: LeaseRecord, failure: Failure) -> int:
     """Count a slot's consecutive failures without ever having been ready, `failure` included."""
-    beat = record.current_heartbeat
-    if beat is not None and beat.phase is Phase.READY:
-        return int(_delays(failure))
-    return record.failures + int(_delays(failure) or beat is None)
+    return slot_standing(record) + int(_delays(failure) or record.current_heartbeat is None)
 
 
 def _delays(failure: Failure) -> bool:

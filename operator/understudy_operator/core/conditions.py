@@ -7,6 +7,7 @@ from understudy_contract.events import EventReason
 from understudy_contract.lease import micro_time
 from understudy_contract.reports import Phase
 
+from understudy_operator.core import budget
 from understudy_operator.core.actions import Action, Emit
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.deadlines import DEADLINE_EXCEEDED
@@ -158,11 +159,11 @@ def _redundant(observation: Observation, ready: int, desired: int, complete: boo
             if lease is not None and pod is not None and lease.phase is Phase.READY and lease.silent(now.at):
                 silent = f"Redundant pod {pod.name} has not renewed its Lease for {lease.record.patience_s} s"
                 return Finding(False, "Silent", silent)
-            if lease is not None and lease.record.failures > 0:
+            if lease is not None and (failures := budget.slot_standing(lease.record)) > 0:
                 return Finding(
                     False,
                     "Failing",
-                    f"Redundant slot {slot} of rank {view.rank} has failed {lease.record.failures} times in a row: "
+                    f"Redundant slot {slot} of rank {view.rank} has failed {failures} times in a row: "
                     f"see the log of {lease.record.holder}",
                 )
     return Finding(False, "Starting", f"{ready} of {desired} redundant pods are warm")

@@ -91,7 +91,7 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
     if lease is None:
         return ([] if observation.blocked(OpenSlot, view.rank, now.at) else [OpenSlot(view.rank, slot)]), math.inf
     holder = lease.record.holder
-    failures = lease.record.failures
+    failures = budget.slot_standing(lease.record)
     loss, suspect = "", None
     if view.serves(holder):
         unborn = holder in observation.unborn and not lease.acknowledged
