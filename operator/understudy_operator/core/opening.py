@@ -2,8 +2,8 @@
 
 A Lease may be deleted by hand at any moment, and etcd may be restored from a backup. Guarantees that a rank is opened
 above every term and incarnation that status, pods or other Leases still remember, with all else that they remember of
-it: that it was complete, its durable floor, its failovers and failures. What only the volume remembers, a primary
-reports before it begins (`term_floor`). Looks at no clock.
+it: that it was complete, its durable floor (of which the status may be ten seconds behind), its failovers and failures.
+What only the volume remembers, a primary reports before it begins (`term_floor`). Looks at no clock.
 """
 
 from collections.abc import Mapping
@@ -48,26 +48,45 @@ def open_rank(observation: Observation, view: RankView) -> OpenRank:
     else:
         holder, incarnation = pod_name(observation.job.name, view.rank, incarnation), incarnation + 1
     beats = [lease.record.current_heartbeat for lease in view.slots if lease is not None]
-    floor = max((beat.loaded for beat in beats if beat is not None and beat.loaded is not None), default=None)
-    last = max(failovers, key=lambda entry: int(entry["term"]), default=None)
-    promotion = _remembered(last, entries[0] if entries else {}) if last is not None else None
+    floors = [beat.loaded for beat in beats if beat is not None and beat.loaded is not None]
+    floor = max([*floors, *map(_checkpoint, entries)], key=_place, default=None)
+    last: Mapping[str, Any] = max(failovers, key=lambda entry: int(entry["term"]), default={})
+    counts = any(entry.get("failovers") or entry.get("failuresWithoutProgress") for entry in entries)
+    promotion = _remembered(last, entries[0] if entries else {}) if last or counts else None
     return OpenRank(view.rank, Term(max(known, default=0) + 1), holder, incarnation, floor, complete, promotion)
 
 
 def raise_term(view: RankView) -> list[RaiseTerm]:
-    """Raise the term of a primary that cannot begin, since the volume has seen its term; it failed in nothing."""
+    """Raise the term of a primary that cannot begin, since the volume has seen its term; it failed in nothing.
+
+    What it has released is left as it is: a release counts in its own term only, and this one may say complete.
+    """
     beat = view.lease.record.current_heartbeat if view.lease is not None else None
-    if view.lease is None or beat is None or beat.term_floor < beat.term:
+    if view.lease is None or beat is None or beat.term_floor < beat.term or view.lease.record.current_release:
         return []
     return [RaiseTerm(view.rank, view.lease.record, Term(beat.term_floor + 1))]
 
 
+def _place(checkpoint: CheckpointRef | None) -> tuple[int, int]:
+    return (checkpoint.term, checkpoint.step) if checkpoint is not None else (-1, -1)
+
+
+def _checkpoint(rank: Mapping[str, Any]) -> CheckpointRef | None:
+    """Name the newest checkpoint that the status knows of a rank; it does not know the digest, which names no place."""
+    if "checkpointStep" not in rank or "checkpointTerm" not in rank:
+        return None
+    return CheckpointRef(int(rank["checkpointTerm"]), int(rank["checkpointStep"]), "")
+
+
 def _remembered(failover: Mapping[str, Any], rank: Mapping[str, Any]) -> Promotion:
-    """Rebuild the record of a promotion from the status, whose counts must not begin anew."""
+    """Rebuild the record of a promotion from the status, whose counts must not begin anew.
+
+    Of a rank whose last failover is too long ago to be listed, the counts are left: term 0 stands for a promotion that
+    nobody can describe any more.
+    """
     wall = str(failover.get("promotedAt", ""))
-    reached = rank.get("checkpointStep")
     return Promotion(
-        term=int(failover["term"]),
+        term=int(failover.get("term", 0)),
         source=str(failover.get("from", "")),
         target=str(failover.get("to", "")),
         cause=str(failover.get("cause", "")),
@@ -78,9 +97,9 @@ def _remembered(failover: Mapping[str, Any], rank: Mapping[str, Any]) -> Promoti
         known_step=int(rank.get("step", 0)),
         known_step_exact=False,
         # As it was last told: a checkpoint that the failures had not passed must not look like a new one.
-        checkpoint=CheckpointRef(int(rank.get("term", 0)), int(reached), "") if reached is not None else None,
+        checkpoint=_checkpoint(rank),
         cold=bool(failover.get("cold", False)),
-        failovers=int(rank.get("failovers", 1)),
+        failovers=int(rank.get("failovers", 1 if failover else 0)),
         restarts=int(rank.get("restarts", 0)),
         failures=int(rank.get("failuresWithoutProgress", 0)),
     )

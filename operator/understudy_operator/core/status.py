@@ -51,7 +51,7 @@ def _notable(status: Mapping[str, Any]) -> Json:
     """Strip what changes with every step."""
     kept = {k: v for k, v in status.items() if k not in ("step", "ranks")}
     kept["ranks"] = [
-        {k: v for k, v in entry.items() if k not in ("step", "checkpointStep", "redundant")}
+        {k: v for k, v in entry.items() if k not in ("step", "checkpointStep", "checkpointTerm", "redundant")}
         | {"redundant": [(r.get("pod"), r.get("ready")) for r in entry.get("redundant", ())]}
         for entry in status.get("ranks", ())
     ]
@@ -117,9 +117,9 @@ def _rank(observation: Observation, view: RankView, now: Now) -> Json:
     if record.holder:
         entry["primary"] = record.holder
     if record.floor is not None:
-        entry["checkpointStep"] = int(record.floor_step)
+        entry |= {"checkpointStep": int(record.floor.step), "checkpointTerm": int(record.floor.term)}
     elif record.heartbeat is None:
-        entry |= {key: known[key] for key in ("checkpointStep", "model") if key in known}
+        entry |= {key: known[key] for key in ("checkpointStep", "checkpointTerm", "model") if key in known}
     if record.heartbeat is not None and record.heartbeat.model is not None:
         entry["model"] = record.heartbeat.model
     if rank_complete(view) or job_failed(observation):
@@ -150,9 +150,9 @@ def _failovers(observation: Observation) -> list[Json]:
         (int(entry["rank"]), int(entry["term"])): dict(entry) for entry in observation.job.status.get("failovers", ())
     }
     for view in observation.ranks:
-        if view.lease is None or view.lease.record.promotion is None:
+        promotion = view.lease.record.promotion if view.lease is not None else None
+        if view.lease is None or promotion is None or not promotion.term:
             continue
-        promotion = view.lease.record.promotion
         entry = known.setdefault((int(view.rank), promotion.term), _failover(view, promotion))
         beat = view.lease.record.current_heartbeat
         if promotion.term == view.lease.record.term and beat is not None and "firstStepAt" not in entry:
@@ -197,7 +197,7 @@ def _events(observation: Observation, status: Json, now: Now) -> list[Action]:
             if (note := lease.record.notice) is not None
         ]
         promotion = view.lease.record.promotion if view.lease else None
-        if promotion is not None and _is_news(promotion.promoted_at, now):
+        if promotion is not None and promotion.term and _is_news(promotion.promoted_at, now):
             how = "Started {0} in its place: no redundant pod was ready" if promotion.cold else "Promoted {0}"
             message = f"Rank {view.rank}: {promotion.message}. {how.format(promotion.target)} (term {promotion.term})."
             reason = EventReason.COLD_START if promotion.cold else EventReason.PROMOTED

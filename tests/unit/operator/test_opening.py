@@ -2,10 +2,10 @@
 
 import pytest
 from understudy_contract.names import Term
-from understudy_contract.reports import Heartbeat, Phase
+from understudy_contract.reports import CheckpointRef, Heartbeat, Phase
 from understudy_operator.core.actions import AssignSlot, CreatePod, OpenRank, RaiseTerm
 
-from tests.unit.operator.builders import PRIMARY, RANK, UNDERSTUDY, Scene, a_promotion, checkpoint, ended, of
+from tests.unit.operator.builders import PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, a_promotion, checkpoint, ended, of
 
 
 def lost(scene: Scene) -> Scene:
@@ -23,9 +23,25 @@ def test_the_primary_that_outlived_it_goes_on_in_a_higher_term() -> None:
     assert (order.holder, order.term, order.complete) == (PRIMARY, 2, False)
 
 
-def test_the_floor_is_what_a_redundant_pod_has_loaded_at_least() -> None:
-    assert opened(lost(Scene())).floor == checkpoint(100)
-    assert opened(lost(Scene(redundancy=0))).floor is None
+def test_the_floor_is_what_a_redundant_pod_has_loaded_or_the_status_has_told_at_least() -> None:
+    told = lost(Scene(redundancy=0))
+    assert opened(told).floor == CheckpointRef(1, 100, "")
+    untold = Scene().gone(RANK)
+    assert opened(untold).floor == checkpoint(100)
+    assert opened(untold.beat(SLOT, loaded=checkpoint(50)).status(told.job.status)).floor == CheckpointRef(1, 100, "")
+    assert opened(Scene(redundancy=0).gone(RANK)).floor is None
+
+
+def test_counts_outlive_the_failovers_that_are_listed() -> None:
+    history = a_promotion(failovers=30, restarts=1, failures=2, checkpoint=checkpoint(100))
+    scene = lost(Scene().lease(RANK, term=Term(31), promotion=history))
+    order = opened(scene.status({**scene.job.status, "failovers": []}))
+    assert order.promotion is not None
+    assert (order.promotion.failovers, order.promotion.restarts, order.promotion.failures) == (30, 1, 2)
+    again = Scene().lease(RANK, term=order.term, promotion=order.promotion)
+    assert again.written()["failovers"] == []
+    assert again.written()["failoverCount"] == 30
+    assert [event for event in again.events().values() if event.reason == "Promoted"] == []
 
 
 def test_failovers_and_failures_are_not_counted_anew() -> None:
@@ -43,7 +59,7 @@ def test_failures_are_forgotten_for_a_checkpoint_that_is_newer_than_the_last_one
 ) -> None:
     history = a_promotion(failures=2, checkpoint=checkpoint(100))
     order = opened(lost(Scene().lease(RANK, term=Term(2), promotion=history)))
-    beat = Heartbeat(pod=PRIMARY, term=order.term, phase=Phase.TRAINING, step=160, checkpoint=checkpoint(step, 2))
+    beat = Heartbeat(pod=PRIMARY, term=order.term, phase=Phase.TRAINING, step=160, checkpoint=checkpoint(step))
     again = Scene().lease(RANK, term=order.term, promotion=order.promotion, heartbeat=beat)
     assert again.written()["ranks"][0]["failuresWithoutProgress"] == failures
 
@@ -70,6 +86,11 @@ def test_a_primary_whose_term_the_volume_has_seen_gets_a_higher_one_and_nothing_
     (action,) = of(decision.rest, RaiseTerm)
     assert (action.term, action.lease.holder) == (6, PRIMARY)
     assert scene.written()["failoverCount"] == 0
+
+
+def test_a_term_that_was_released_is_not_raised() -> None:
+    scene = Scene().beat(RANK, phase=Phase.FINISHING, term_floor=5).released(RANK, "Completed")
+    assert of(scene.decide().rest, RaiseTerm) == []
 
 
 def test_what_an_earlier_term_reported_raises_nothing() -> None:
