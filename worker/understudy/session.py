@@ -100,7 +100,9 @@ class Session:
         self._tell(Hello(__version__))
         if self._link is not None:
             explain_failures(self._tell)
-        self._store = RankStore(self.context.root, self.context.job_uid, self.context.rank, keep=self.context.keep)
+        self._store = RankStore(
+            self.context.root, self.context.job_uid, self.context.rank, keep=self.context.keep, sleep=self._wait
+        )
         self._saves: Saves | None = None
         self._used = False
         self._recorded_facts: dict[str, str] = {}
@@ -258,8 +260,13 @@ class Session:
                 if self._link is None or time.monotonic() + pause_s > give_up_at:
                     raise
                 self.notice(EventReason.VOLUME_TROUBLE, f"term {order.term} cannot begin yet, trying on: {trouble}")
-            time.sleep(pause_s)
+            self._wait(pause_s)
             pause_s = min(2 * pause_s, OPEN_PAUSE_MAX_S)
+
+    def _wait(self, seconds: float) -> None:
+        """Wait for the volume, and show that this is no hang."""
+        self._counters.bump()
+        time.sleep(seconds)
 
     def _say_start(self, base: Checkpoint | None) -> None:
         if base is None:

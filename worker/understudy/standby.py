@@ -5,6 +5,7 @@ volume's id is compared, or the checkpoint is the one that the primary named by 
 messages; once a second the volume is read as well, so that an agent that cannot reach the API does not stop it.
 """
 
+import contextlib
 import queue
 from collections.abc import Callable
 from typing import Final
@@ -44,8 +45,7 @@ class Follower:
     def run(self) -> Promote:
         """Follow until promoted. Raises SystemExit when the agent is gone or a higher term ended this pod."""
         while True:
-            self._catch_up()
-            self._announce()
+            self._follow()
             if (promote := self._take_messages()) is not None:
                 return promote
 
@@ -76,17 +76,20 @@ class Follower:
             except queue.Empty:
                 return None
 
-    def _catch_up(self) -> None:
+    def _follow(self) -> None:
         try:
-            seen = (self._store.peek(), self._wanted)
-            newest = max((ref for ref in seen if ref is not None), default=None)
-            if newest is not None and newest != self.loaded and newest not in self._rejected:
-                self._load_or_reject(newest)
-        except CheckpointMissing:
-            pass  # not visible here yet, or pruned meanwhile: the next wake-up looks again
+            self._catch_up()
+            self._announce()
         except Retryable as trouble:
             self._once(str(trouble))
         self._bump()
+
+    def _catch_up(self) -> None:
+        seen = (self._store.peek(), self._wanted)
+        newest = max((ref for ref in seen if ref is not None), default=None)
+        if newest is not None and newest != self.loaded and newest not in self._rejected:
+            with contextlib.suppress(CheckpointMissing):  # not visible here yet, or pruned meanwhile: look again
+                self._load_or_reject(newest)
 
     def _load_or_reject(self, ref: CheckpointRef) -> None:
         try:

@@ -131,6 +131,13 @@ def test_a_trainer_that_died_before_the_role_was_known_is_told_once_it_is() -> N
     assert it.see(lease(holder=POD, term=1)).only(model.Renew).release.reason == "NotIntegrated"
 
 
+def test_that_a_training_is_complete_is_told_however_long_that_takes() -> None:
+    it = drive().primary().feed(protocol.Completed(9)).feed(model.TrainerExited(0))
+    for _ in range(60):
+        assert it.fail().wait(60).none(model.Exit)
+    assert it.accept().only(model.Exit).code == 0
+
+
 def test_a_release_that_cannot_be_written_is_tried_for_one_lease_duration() -> None:
     it = drive().primary().feed(model.TrainerExited(1))
     tries = 0

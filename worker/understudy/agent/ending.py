@@ -12,7 +12,6 @@ from understudy_contract.exits import ReleaseReason
 
 from understudy.agent.held import Held
 from understudy.agent.model import (
-    COMPLETED_PATIENCE_S,
     DEFAULT_DURATION_S,
     END_WITHIN_S,
     Action,
@@ -50,7 +49,8 @@ class Ending:
     def tell(self, words: LastWords, held: Held | None, now: float) -> None:
         """Release with these words before the exit."""
         duration_s = (held.duration_s if held is not None else 0) or DEFAULT_DURATION_S
-        patience_s = COMPLETED_PATIENCE_S if words.reason is ReleaseReason.COMPLETED else duration_s
+        # That a training is complete is told however long the API server is away: untold, it would be done again.
+        patience_s = _NEVER if words.reason is ReleaseReason.COMPLETED else duration_s
         self.words, self._tell_by = words, now + patience_s
 
     def wake_at(self) -> float:

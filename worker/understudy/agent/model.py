@@ -18,8 +18,6 @@ QUICK_RETRY_S: Final = 0.2
 """The same for a release, since somebody waits to take over, and after a time-out, since the lease runs."""
 RELEASE_WAIT_S: Final = 0.1
 """How long a release waits for a renewal in flight; later it overtakes it. A renewal takes 2 to 20 ms."""
-COMPLETED_PATIENCE_S: Final = 300.0
-"""How long a finished rank tries to say so: nobody waits to take over, and unsaid it would be finished once more."""
 DEFAULT_DURATION_S: Final = 10
 """Lease duration assumed until a Lease has been read."""
 
