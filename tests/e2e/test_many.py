@@ -1,6 +1,9 @@
 """No redundant pod, three of them, 64 ranks; and failures that meet."""
 
+import signal
+
 import pytest
+from understudy_contract.names import rank_lease_name
 
 from testbed import Testbed, faults
 from testbed.kube import JOBS, Object
@@ -70,20 +73,23 @@ def test_a_primary_and_all_its_redundant_pods_lost_at_once_cost_a_cold_start_and
 def test_a_redundant_pod_that_dies_while_it_is_promoted_is_followed_by_the_next(bed: Testbed) -> None:
     bed.apply(jobs.job(JOB, redundancy=2, lease_s=6, arguments={"save_every": 50, "pace": 0.02}))
     bed.wait_settled(JOB)
-    strikes = [faults.KILL_AGENT.aim(bed, pod) for pod in redundants(bed)]
-    last = faults.KILL_TRAINER.aim(bed, bed.primary(JOB, 0))
-    last()
-    strikes[0]()
-    bed.wait_until(
-        lambda: any("firstStepAt" in entry for entry in bed.status(JOB).get("failovers", [])),
-        timeout_s=see.WAIT_S,
-        what="a failover that ended in a step",
-    )
+    agents = {pod.name: faults.agent_and_trainer(bed, pod)[0] for pod in redundants(bed)}
+    kill = faults.KILL_TRAINER.aim(bed, bed.primary(JOB, 0))
+    for agent in agents.values():
+        faults.signal_to(agent, signal.SIGSTOP)  # whoever is promoted cannot say so
+    kill()
+    lease = rank_lease_name(JOB, 0)
+    bed.wait_until(lambda: bed.world.leases[lease].term == 2, timeout_s=see.WAIT_S, what="a promotion")
+    chosen = agents.pop(bed.world.leases[lease].holder)
+    faults.signal_to(chosen, signal.SIGKILL)
+    (other,) = agents.values()
+    faults.signal_to(other, signal.SIGCONT)
+    second = failover_of(bed, 3)
+    first = next(entry for entry in bed.status(JOB)["failovers"] if entry["term"] == 2)
+    assert (first["cause"], second["cause"]) == ("ProcessExited", "ContainerExited")
+    assert (second["from"], second["to"], second["cold"]) == (first["to"], next(iter(agents)), False)
     bed.wait_settled(JOB)
-    status = bed.status(JOB)
-    assert 1 <= status["failoverCount"] <= 2
-    assert all(entry["cause"] in ("ProcessExited", "ContainerExited") for entry in status["failovers"])
-    finishes(bed)
+    assert finishes(bed)["failoverCount"] == 2
 
 
 def test_two_failures_of_one_rank_within_one_lease_are_two_failovers(bed: Testbed) -> None:
