@@ -30,6 +30,7 @@ from understudy.errors import CheckpointDamaged, VolumeTrouble
 from understudy_contract.exits import ExitCode, ReleaseReason
 from understudy_contract.lease import LeaseRecord, decode_lease
 from understudy_contract.names import Annotation, Label, rank_lease_name
+from understudy_contract.reports import CheckpointRef
 
 from tests.simulation.ledger import Ledger, Rank
 from tests.simulation.server import Change, Json
@@ -107,7 +108,7 @@ class Invariants:
             if old.holder != new.holder:
                 self._on_replacement(rank, old, new)
         rank.granted_at[new.term] = rank.passed_on_at = self._sim.timeline.now
-        rank.floors[new.term] = new.floor
+        rank.floors[new.term] = self._whole(rank, new.floor)
         self.ledger.look_at_volume()
 
     def _on_replacement(self, rank: Rank, old: LeaseRecord, new: LeaseRecord) -> None:
@@ -125,7 +126,7 @@ class Invariants:
             self._require(7, since_s >= needed_s, f"{what}, {since_s:.2f} s after the API server came back")
 
     def _on_floor(self, rank: Rank, new: LeaseRecord) -> None:
-        floor = new.floor
+        floor = self._whole(rank, new.floor)
         if floor == rank.floor:
             return
         if self._restored_at >= 0 and rank.floor is not None and (floor is None or floor < rank.floor):
@@ -136,6 +137,12 @@ class Invariants:
         self._require(2, floor in rank.lines, f"the floor {floor} was never committed")
         self._require(2, rank.floor is None or floor >= rank.floor, f"the floor goes back: {rank.floor} -> {floor}")
         rank.floor = floor
+
+    def _whole(self, rank: Rank, floor: CheckpointRef | None) -> CheckpointRef | None:
+        """Add the digest to a floor that comes from the status: a Lease that is made anew has it from there."""
+        if floor is None or floor.digest:
+            return floor
+        return next((ref for ref in rank.lines if (ref.term, ref.step) == (floor.term, floor.step)), floor)
 
     def _on_pod(self, change: Change) -> None:
         if change.old is None:
@@ -217,6 +224,8 @@ class Invariants:
         self.ledger.look_at_volume()
 
     def _has_successor(self, container: Container) -> bool:
+        if any(other is not container and other.name == container.name for other in self._sim.containers()):
+            return True  # the name was given again after a restore, and the volume has chosen between the two
         history = self.ranks[container.context.rank].history
         if container.name in history:
             return history[-1] != container.name

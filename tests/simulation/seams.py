@@ -71,8 +71,8 @@ def _counters(_path: object) -> Counters:
     return found
 
 
-def _store(root: Any, job_uid: str, rank: int, *, keep: int) -> RankStore:
-    return RankStore(root, job_uid, rank, keep=keep, fs=_container().fs, clock=Clock.monotonic, sleep=Clock.sleep)
+def _store(root: Any, job_uid: str, rank: int, *, keep: int, sleep: Callable[[float], None] = Clock.sleep) -> RankStore:
+    return RankStore(root, job_uid, rank, keep=keep, fs=_container().fs, clock=Clock.monotonic, sleep=sleep)
 
 
 class _Listener(logging.Handler):
