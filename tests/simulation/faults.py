@@ -43,6 +43,7 @@ WEIGHTS: dict[Fault, int] = {
     api_faults.lease_duration_is_changed: 2,
     api_faults.switchover_is_asked_for: 4,
     machine_faults.wall_clock_jumps: 2,
+    machine_faults.all_nodes_are_cut_off: 0,  # drawn with a job that is long enough: plan.py
     api_faults.etcd_is_restored: 3,
 }
 BY_NAME: dict[str, Fault] = {fault.__name__: fault for fault in WEIGHTS}

@@ -7,8 +7,8 @@
  5. A primary starts from the line of the terms that count: never from what a superseded one committed afterwards.
  6. Complete stays complete; a job whose program never fails for good never fails.
  7. No primary is replaced that renewed within its lease, unless it let go, ended or was deleted; an outage of the API
-    server, which nobody can renew through, proves nothing. The operator deletes no pod that a Lease names,
-    unless the job is suspended.
+    server, which nobody can renew through, proves nothing, nor does the silence of all workers of several nodes. The
+    operator deletes no pod that a Lease names, unless the job is suspended.
  8. No two pods are labelled as primary of one term; at rest, the holder alone is labelled primary.
  9. A pod's name is used once.
 10. A worker takes itself for superseded only if somebody else was given the rank, or its slot.
@@ -57,7 +57,7 @@ class Invariants:
         self.ranks = self.ledger.ranks
         self._names: set[str] = set()
         self._suspended_at = -LATE_S
-        self._restored_at = -math.inf
+        self._restored_at = self._heard_at = -math.inf
         sim.server.observers.append(self._on_change)
 
     def _on_change(self, change: Change) -> None:
@@ -74,6 +74,8 @@ class Invariants:
                 self._require(6, after != "Failed", "the job has failed")
 
     def _on_lease(self, change: Change) -> None:
+        if change.new is not None and change.who == change.new["spec"].get("holderIdentity"):
+            self._heard_at = self._sim.timeline.now
         number = next((n for n in range(len(self.ranks)) if change.name == rank_lease_name(self._sim.job, n)), None)
         if number is None:
             return
@@ -121,9 +123,21 @@ class Invariants:
         silent_s, needed_s = now - rank.renewed_at, PATIENCE * old.patience_s
         what = f"{old.holder} was replaced by {new.holder} in term {new.term}"
         self._require(7, silent_s >= needed_s, f"{what}, {silent_s:.2f} s after a renewal")
+        self._require(7, not self._nobody_is_heard(old), f"{what}, while no worker of several nodes was heard")
         if outage.length_s > 0.7 * old.patience_s and rank.renewed_at < outage.ended_at:
             since_s = now - outage.ended_at
             self._require(7, since_s >= needed_s, f"{what}, {since_s:.2f} s after the API server came back")
+
+    def _nobody_is_heard(self, old: LeaseRecord) -> bool:
+        """Tell whether workers run on several nodes, and none has renewed for far longer than a lease."""
+        holders = {lease["spec"].get("holderIdentity") for lease in self._sim.server.all("leases")} | {old.holder}
+        nodes = {
+            node.name
+            for node in self._sim.nodes
+            for container in node.containers.values()
+            if container.code is None and container.name in holders
+        }
+        return len(nodes) > 1 and self._sim.timeline.now >= self._heard_at + old.patience_s + LATE_S
 
     def _on_floor(self, rank: Rank, new: LeaseRecord) -> None:
         floor = self._whole(rank, new.floor)

@@ -85,6 +85,15 @@ def all_power_is_lost(sim: "Simulation") -> None:
         sim.timeline.after(seconds, sim.cluster.restore_power, node)
 
 
+def all_nodes_are_cut_off(sim: "Simulation") -> None:
+    """No worker and no kubelet reaches the API server, for longer than the node controller waits."""
+    sim.say("fault", "all nodes are cut off for 70 s")
+    for node in sim.nodes:
+        node.link.cut()
+        sim.cluster.silent(node)
+        sim.timeline.after(70.0, node.link.mend)
+
+
 def wall_clock_jumps(sim: "Simulation") -> None:
     """A machine's wall clock is set, by up to hours."""
     processes = [container.agent for container in sim.containers()]

@@ -28,6 +28,7 @@ from understudy_contract import lease as lease_contract
 from understudy_contract.lease import LeaseRecord
 from understudy_operator.core import decide, detection, provisioning
 from understudy_operator.core.actions import Promote
+from understudy_operator.core.model import Observation
 from understudy_operator.hearing import Hearing
 from understudy_operator.ranks import Ranks
 
@@ -118,6 +119,14 @@ MUTANTS: tuple[Mutant, ...] = (
             Edit(Hearing.lease, "max(changed_at, self._contact.since(record.patience_s / 2))", "changed_at"),
             Edit(Hearing.lease, "self._workers.since(record.patience_s / 2)", "float('-inf')"),
             Edit(decide._promotion, " and c.steady_at <= now.at", ""),
+        ),
+    ),
+    Mutant(
+        "nobody holds still when all are silent",
+        12,
+        (
+            Edit(_property(Observation, "control_plane_degraded"), "return several and (", "return False and ("),
+            Edit(detection._silence, "lease.company_at < due", "False"),
         ),
     ),
     Mutant(
@@ -240,8 +249,8 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 TermWriter._commit,
-                "    self._prune(max(self._keep - 1, 1))\n",
-                "    remove_older_terms(self._rank, self.term, spare=None)\n",
+                "    self._sweep()\n",
+                "    self._sweep()\n    remove_older_terms(self._rank, self.term, spare=None)\n",
             ),
         ),
     ),

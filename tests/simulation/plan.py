@@ -69,7 +69,9 @@ def draw(seed: int, faults: dict[str, int]) -> Plan:
     )
     if not faults:
         return replace(plan, faults=())
-    return _long(plan, random) if count and random.random() < 1 / 16 else plan
+    if count and random.random() < 1 / 16:
+        return _long(plan, random)
+    return _dark(plan, random) if count and random.random() < 1 / 40 else plan
 
 
 def _long(plan: Plan, random: Random) -> Plan:
@@ -85,4 +87,15 @@ def _long(plan: Plan, random: Random) -> Plan:
         links=False,
         cache_s=55.0,
         faults=((random.uniform(3.0, 8.0), "superseded_primary_goes_on"), *plan.faults[:1]),
+    )
+
+
+def _dark(plan: Plan, random: Random) -> Plan:
+    """Make it a job that still trains when all nodes have been cut off for long enough to be taken for lost."""
+    return replace(
+        plan,
+        lease_s=4,
+        script=Script(steps=30, save_every=3, step_s=3.0, import_s=0.5),
+        shared=True,
+        faults=((random.uniform(8.0, 14.0), "all_nodes_are_cut_off"), *plan.faults[:1]),
     )
