@@ -1,5 +1,12 @@
 """The table and the judgement of memory, on made-up runs."""
 
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from chaos import merge
 from chaos.memory import GROWTH_MAX_MB, PEAK_MAX_MB, Life, Memory
 from chaos.outcome import Loss, Outcome
 from chaos.report import line, table, verdict_text
@@ -70,3 +77,16 @@ def test_a_process_that_lived_too_short_is_judged_by_its_peak_alone() -> None:
     assert watched(50, 80, 110).judged() == {}
     assert watched(50, 80, 110).wrong() == []
     assert watched(50, PEAK_MAX_MB + 1).wrong() != []
+
+
+def test_the_runs_that_were_written_make_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = []
+    for seed, wrong in ((1, []), (2, ["one is missing"])):
+        faults = [asdict(Outcome(1, "kill-trainer", "one", losses=[loss(0.1, 0.2, 10)], whole_s=4.0))]
+        found = {"facts": {"seed": seed, "minutes": 3.0}, "verdict": {"the end": wrong}, "faults": faults}
+        paths.append(tmp_path / f"{seed}.json")
+        paths[-1].write_text(json.dumps(found))
+    assert merge.main([str(path) for path in paths]) == 1
+    told = capsys.readouterr().out
+    assert "| all | 2 | 2 | 0 |" in told
+    assert "seed 2, 3 minutes, 1 faults\nWRONG the end\n      one is missing\n" in told
