@@ -29,6 +29,7 @@ STAGES: dict[str, list[list[str]]] = {
     "localcluster": [[PYTHON, "-m", "pytest", "-q", "tests/localcluster"]],
     "integration": [[PYTHON, "-m", "pytest", "-q", "tests/integration"]],
     "e2e": [[PYTHON, "-m", "pytest", "-q", "tests/e2e"]],
+    "chaos": [[PYTHON, "-m", "chaos", "--seed", "11", "--minutes", "3"]],
 }
 
 

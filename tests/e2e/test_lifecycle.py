@@ -169,3 +169,23 @@ def test_without_redundancy_a_lost_primary_is_replaced_by_a_cold_start_from_its_
     assert (bed.status("alone")["restarts"], bed.status("alone")["redundant"]) == (1, "0/0")
     assert "spec.redundancy is 0" in see.condition(bed, "alone", "Redundant")["message"]
     see.wait_event(bed, "alone", "ColdStart", "no redundant pod was ready")
+
+
+def test_a_redundant_pod_is_made_cheap_and_keeps_that_as_primary(bed: Testbed) -> None:
+    cheap = {"resources": {"requests": {"cpu": "5m", "memory": "90Mi"}, "limits": {"memory": "512Mi"}}}
+    bed.apply(jobs.job("cheap", redundantTemplate=cheap, arguments={"save_every": 20, "pace": 0.02}))
+    (before,) = bed.wait_settled("cheap")
+    assert before.primary is not None
+
+    def asked_for(pod: str) -> str:
+        return str(see.pod(bed, pod)["spec"]["containers"][0]["resources"]["requests"]["cpu"])
+
+    (redundant,) = before.redundant
+    assert (asked_for(before.primary.name), asked_for(redundant.name)) == ("10m", "5m")
+    bed.delete_pod(before.primary.name)
+    bed.wait_until(
+        lambda: bed.world.rank("cheap", 0).term == before.term + 1, timeout_s=see.WAIT_S, what="the promotion"
+    )
+    (after,) = bed.wait_settled("cheap")
+    assert after.primary is not None
+    assert (after.primary.name, asked_for(after.primary.name)) == (redundant.name, "5m")

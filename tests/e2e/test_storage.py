@@ -133,3 +133,31 @@ def test_a_stale_writer_that_wakes_up_after_its_successor_has_saved_changes_noth
     (after,) = stored.wait_settled(JOB)
     assert after.term == before.term + 1
     ends_as_undisturbed(stored)
+
+
+def test_a_redundant_pod_that_sees_another_volume_says_so_and_is_warm_once_it_sees_the_right_one(
+    stored: Testbed,
+) -> None:
+    label = see.rank_folder(stored, JOB) / "VOLUME"
+    right = label.read_text()
+    log = stored.logs.of(stored.primary(JOB, 0).name)
+    redundant = next(pod for pod in stored.world.pods.values() if pod.role == "redundant")
+    label.write_text(right.strip()[::-1] + "\n")
+    stored.delete_pod(redundant.name, grace_s=0)
+    message = see.wait_event(stored, JOB, "VolumeMismatch")
+    assert f"the primary trains on volume {right.strip()}, this pod sees volume {right.strip()[::-1]}" in message
+    see.wait_condition(stored, JOB, "Redundant", "0 of 1")
+    goal = log.steps[-1].step + 3 * SAVE_EVERY
+    stored.wait_until(lambda: log.steps[-1].step >= goal, timeout_s=see.WAIT_S, what="steps of the primary")
+    assert not stored.world.rank(JOB, 0).redundant
+    label.write_text(right)
+    stored.wait_settled(JOB)
+    faults.KILL_TRAINER.aim(stored, stored.primary(JOB, 0))()
+    stored.wait_until(
+        lambda: [e for e in stored.status(JOB).get("failovers", []) if "firstStepAt" in e],
+        timeout_s=see.WAIT_S,
+        what="the failover in the status",
+    )
+    stored.wait_settled(JOB)
+    assert [(e["cause"], e["cold"]) for e in stored.status(JOB)["failovers"]] == [("ProcessExited", False)]
+    ends_as_undisturbed(stored)
