@@ -2,8 +2,8 @@
 
 Guarantees that a write goes through only if the Lease is as it was when the decision fell (its resourceVersion): of two
 operators, or of an operator and a worker that renews, one is refused, takes in what stands there and decides anew. The
-answers go into the informer at once. Does not guarantee that the answer arrives: a write that took effect and was not
-answered is refused when it is tried again, and seen.
+answers go into the informer at once. A write that took effect, and whose answer was lost, is refused when the client
+sends it again, and known by its stamp.
 """
 
 import logging
@@ -16,6 +16,7 @@ from understudy_contract import names
 from understudy_contract.lease import encode, micro_time
 from understudy_contract.names import Annotation
 from understudy_kube.client import Api, Conflict
+from understudy_kube.informer import Key
 
 from understudy_operator import children
 from understudy_operator.core.actions import (
@@ -109,7 +110,7 @@ class Ranks:
         try:
             await self._swap(job, lease.name, lease.resource_version, notes, spec)
         except Conflict:
-            if action.cold and self._holder(job, lease.name) != action.target:
+            if action.cold:
                 memo.unborn.discard(action.target)  # its number was not taken: another pod may get it
             raise
         if action.suspect_node is not None:
@@ -143,8 +144,7 @@ class Ranks:
         try:
             await self._swap(job, action.lease.name, action.lease.resource_version, notes, spec)
         except Conflict:
-            if self._holder(job, action.lease.name) != name:
-                memo.unborn.discard(name)  # the number is spent, the pod never will be
+            memo.unborn.discard(name)  # the number is spent, the pod never will be
             raise
         if action.suspect_node is not None:
             self._world.suspect(action.suspect_node)
@@ -159,11 +159,6 @@ class Ranks:
         await self._swap(job, lease.name, lease.resource_version, notes, {"holderIdentity": None})
         memo.unborn.discard(lease.holder)
 
-    def _holder(self, job: Job, name: str) -> str:
-        """Tell who holds a Lease, as read after a conflict: maybe whom this very write gave it, unanswered at first."""
-        record = self._world.leases.records.get((job.namespace, name))
-        return record.holder if record is not None else ""
-
     async def _swap(
         self, job: Job, name: str, version: str, annotations: Mapping[Any, str | None], spec: Mapping[str, Any]
     ) -> None:
@@ -174,7 +169,16 @@ class Ranks:
             self._world.leases.upsert(await self._api.merge_patch(path, msgspec.json.encode(body)))
         except Conflict:
             self._world.leases.upsert(await self._api.get(path))
-            raise
+            if not self._stands((job.namespace, name), spec):
+                raise
+
+    def _stands(self, key: Key, spec: Mapping[str, Any]) -> bool:
+        """Tell whether a Lease was given away by this very write, whose first attempt was not answered.
+
+        The stamp tells it, to the microsecond: whoever was given the Lease does not know it yet.
+        """
+        found = self._world.leases.records.get(key)
+        return found is not None and "renewTime" in spec and found.renew_time == spec["renewTime"]
 
 
 def _path(job: Job) -> str:
