@@ -129,8 +129,12 @@ class Invariants:
             self._require(7, since_s >= needed_s, f"{what}, {since_s:.2f} s after the API server came back")
 
     def _nobody_is_heard(self, old: LeaseRecord) -> bool:
-        """Tell whether workers run on several nodes, and none has renewed for far longer than a lease."""
-        holders = {lease["spec"].get("holderIdentity") for lease in self._sim.server.all("leases")} | {old.holder}
+        """Tell whether workers that have reported run on several nodes, and none has renewed for long.
+
+        What was reported before an etcd was restored may be forgotten.
+        """
+        records = [record for lease in self._sim.server.all("leases") if (record := _decode(lease)) is not None]
+        holders = {record.holder for record in records if record.current_heartbeat is not None} | {old.holder}
         nodes = {
             node.name
             for node in self._sim.nodes

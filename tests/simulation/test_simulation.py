@@ -17,6 +17,7 @@ SEEDS = 2000
 BATCH = 100
 FOUND = (
     105555,  # an operator that slept through the restore of an etcd: what it does then is not promised
+    101772,  # two operators passed a rank on at once, and one gave a pod's number a second time
     108830,  # two pods of one name after a restore: the volume chooses between them
     110518,  # a rank that had just completed was given a higher term after a restore, and was not complete any more
     108111,  # the one whole checkpoint of two was removed before its replacement was committed
