@@ -20,6 +20,8 @@ from testbed.pods import Pod
 STATUS_WITHIN_S: Final = 60
 ACKNOWLEDGE_S: Final = 2.0
 """What the operator gives a successor to report, at least."""
+UNTOLD: Final = frozenset({Cause.PROCESS_EXITED, Cause.STALLED})
+"""Causes that only a release tells."""
 CLOCKS_S: Final = 0.3
 """A renewal is stamped before it is sent, and heard some time after."""
 
@@ -80,7 +82,7 @@ class Sent:
 def attribute(ward: Ward, sent: Sequence[Sent], failovers: Sequence[Seen]) -> None:
     """Give each failover to the fault that explains it, and note what is wrong with it."""
     for seen in failovers:
-        owner = next((s for s in reversed(sent) if s.outcome.at <= seen.promoted_at and _explains(s, seen, sent)), None)
+        owner = next((s for s in reversed(sent) if s.outcome.at <= seen.promoted_at and explains(s, seen, sent)), None)
         late = owner is None and truly_silent(seen, sent)
         if owner is None and not late:
             sent[-1].outcome.wrong.append(
@@ -109,11 +111,15 @@ def truly_silent(seen: Seen, sent: Sequence[Sent]) -> bool:
     return seen.cause == Cause.LEASE_EXPIRED and seen.promoted_at - audible >= patience_s - CLOCKS_S
 
 
-def _explains(one: Sent, seen: Seen, sent: Sequence[Sent]) -> bool:
+def explains(one: Sent, seen: Seen, sent: Sequence[Sent]) -> bool:
+    """Tell whether a failover is a consequence of this fault, sent together with others."""
     target, strike = seen.target, one.strike
     if any(target in other.strike.blurs for other in sent if other is not one):
         return target in strike.touched
-    return any(seen.cause in causes.get(target, ()) for causes in (strike.must, strike.may))
+    told = {seen.cause}
+    if seen.cause == Cause.CONTAINER_EXITED and any(other.strike.deafens for other in sent):
+        told |= UNTOLD  # an agent that cannot write its release for a whole lease ends without it
+    return any(told & causes.get(target, frozenset()) for causes in (strike.must, strike.may))
 
 
 def _loss(ward: Ward, sent: Sent, seen: Seen, *, late: bool) -> Loss:

@@ -4,7 +4,7 @@ import pytest
 from understudy_contract.reports import Cause
 
 from chaos.account import Seen
-from chaos.outcome import Outcome, Sent, truly_silent
+from chaos.outcome import Outcome, Sent, explains, truly_silent
 from chaos.strike import Strike, Target
 from chaos.ward import LEASE_S
 
@@ -44,3 +44,12 @@ def test_what_nobody_could_hear_does_not_count(since_s: float) -> None:
 
 def test_other_causes_have_other_reasons() -> None:
     assert not truly_silent(failover(30.0, cause=Cause.POD_DELETED), [CALM])
+
+
+def test_a_release_that_could_not_be_written_leaves_the_end_of_the_container_as_the_cause() -> None:
+    strike = Strike("frozen", lambda: 50.0, must={SOLO: frozenset({Cause.STALLED})})
+    frozen = Sent(strike, Outcome(1, "any", "any", at=50.0, ended=60.0), {}, {})
+    ended = failover(1.0, cause=Cause.CONTAINER_EXITED)
+    assert explains(frozen, failover(1.0, cause=Cause.STALLED), [frozen])
+    assert not explains(frozen, ended, [frozen, CALM])
+    assert explains(frozen, ended, [frozen, sent(ended=60.0, deafens=True)])
