@@ -105,7 +105,7 @@ class Actor:
         since = known.since if known is not None else micro_time(now.wall)
         memo.problems[aim(action)] = Problem(reason, message, since, now.at + RETRY_PROBLEM_S)
         if isinstance(action, CreatePod) and reason == EventReason.NAME_TAKEN:
-            memo.unborn.discard(action.name)  # it never will be: the next number is taken
+            memo.unborn.pop(action.name, None)  # it never will be: the next number is taken
 
     async def _dispatch(  # noqa: C901 - one case an action
         self, job: Job, action: Action, memo: Memo, now: Now
@@ -159,7 +159,7 @@ class Actor:
     async def _create_pod(self, job: Job, action: CreatePod, memo: Memo) -> None:
         path = f"/api/v1/namespaces/{job.namespace}/pods"
         body = await create(self._api, job, path, children.pod(job, action))
-        memo.unborn.discard(action.name)
+        memo.unborn.pop(action.name, None)
         self._world.pods.upsert(body)
 
     async def _relabel(self, job: Job, action: Relabel) -> None:

@@ -6,6 +6,7 @@ doubtful until somebody asks. Reads no clock.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -26,7 +27,9 @@ class Memo:
     prepared_generation: int = 0
     budgets: bool | None = None
     problems: dict[model.Aim, model.Problem] = field(default_factory=dict)
-    unborn: set[str] = field(default_factory=set)
+    unborn: Counter[str] = field(default_factory=Counter)
+    """Pods that are to be made, by how many writes that are under way or took effect: two may want the same number,
+    and the one that fails leaves it to the other."""
     emitted: set[str] = field(default_factory=set)
     status_written_at: float = -math.inf
 

@@ -271,7 +271,7 @@ class World:
         else:
             self._pods_of[index][key] = None
             if (memo := self.jobs.find_memo(index[1])) is not None:
-                memo.unborn.discard(meta.name)
+                memo.unborn.pop(meta.name, None)
             seen = self._sightings.setdefault(uid, _Sighting(self._clock()))
             if new.metadata.deletion_timestamp and seen.deleting_since is None:
                 seen.deleting_since = self._clock()

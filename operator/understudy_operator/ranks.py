@@ -7,6 +7,7 @@ sends it again, and known by its stamp.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -49,7 +50,7 @@ class Ranks:
         """Make the Lease of a rank."""
         body = children.rank_lease(job, action, now)
         if not action.complete and (job.namespace, action.holder) not in self._world.pods.records:
-            memo.unborn.add(action.holder)
+            memo.unborn[action.holder] += 1
         self._world.leases.upsert(await create(self._api, job, _path(job), body))
 
     async def open_slot(self, job: Job, action: OpenSlot) -> None:
@@ -100,7 +101,7 @@ class Ranks:
             promoted = msgspec.structs.replace(action.promotion, promoted_at=micro_time(datetime.now(UTC)))
             notes[Annotation.PROMOTION] = encode(promoted)
         if action.cold:
-            memo.unborn.add(action.target)  # before the request: the watch may tell of it before the answer does
+            memo.unborn[action.target] += 1  # before the request: the watch may tell of it before the answer does
         spec = {
             "holderIdentity": action.target,
             "leaseTransitions": action.term,
@@ -111,7 +112,7 @@ class Ranks:
             await self._swap(job, lease.name, lease.resource_version, notes, spec)
         except Conflict:
             if action.cold:
-                memo.unborn.discard(action.target)  # its number was not taken: another pod may get it
+                memo.unborn -= Counter([action.target])  # its number was not taken: another pod may get it
             raise
         if action.suspect_node is not None:
             self._world.suspect(action.suspect_node)
@@ -128,7 +129,7 @@ class Ranks:
         taken = {Annotation.INCARNATION: str(rank.incarnation + 1)}
         await self._swap(job, rank.name, rank.resource_version, taken, {})
         name = names.pod_name(job.name, action.rank, rank.incarnation)
-        memo.unborn.add(name)
+        memo.unborn[name] += 1
         notes = {
             Annotation.FAILURES: str(action.failures),
             Annotation.HEARTBEAT: None,
@@ -144,7 +145,7 @@ class Ranks:
         try:
             await self._swap(job, action.lease.name, action.lease.resource_version, notes, spec)
         except Conflict:
-            memo.unborn.discard(name)  # the number is spent, the pod never will be
+            memo.unborn -= Counter([name])  # the number is spent, the pod never will be
             raise
         if action.suspect_node is not None:
             self._world.suspect(action.suspect_node)
@@ -157,7 +158,7 @@ class Ranks:
         if lease.floor is not None and lease.name == names.rank_lease_name(job.name, action.rank):
             notes[Annotation.FLOOR] = encode(lease.floor)
         await self._swap(job, lease.name, lease.resource_version, notes, {"holderIdentity": None})
-        memo.unborn.discard(lease.holder)
+        memo.unborn.pop(lease.holder, None)
 
     async def _swap(
         self, job: Job, name: str, version: str, annotations: Mapping[Any, str | None], spec: Mapping[str, Any]

@@ -83,6 +83,19 @@ async def test_conflicts_without_end_do_not_spin(stage: Stage) -> None:
 
 
 @stage_test
+async def test_a_promotion_that_fails_leaves_its_number_to_the_slot_that_was_given_it(stage: Stage) -> None:
+    await stage.run(1)
+    lost = stage.world.pods.records["default", "digits-0-0"].metadata.uid
+    stage.world.pods.remove(("default", "digits-0-0"), lost)
+    unborn = stage.world.jobs.memo("job").unborn
+    unborn.clear()
+    unborn["digits-0-2"] += 1  # a slot is being assigned meanwhile
+    with refusing(stage, stale):
+        await stage.run(1)
+    assert set(stage.world.jobs.memo("job").unborn) == {"digits-0-2"}
+
+
+@stage_test
 async def test_a_promotion_that_took_effect_and_was_answered_with_a_conflict_is_no_loss(stage: Stage) -> None:
     await stage.run(1)
     lost = stage.world.pods.records["default", "digits-0-0"].metadata.uid
