@@ -9,6 +9,9 @@ from tests.e2e import jobs, operators, see
 pytestmark = pytest.mark.cluster
 
 JOB = "steady"
+BOTH_ANEW_WITHIN_S = 240
+"""Kubernetes takes 40 to 55 s to call a node NotReady, and 10 more to replace its operators; then pods have to start.
+Without the chart's tolerations it would take 300 more."""
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +98,35 @@ def test_helm_uninstall_keeps_definition_and_jobs_and_a_new_release_takes_them_o
     (after,) = steady.wait_settled(JOB)
     assert (after.term, after.primary and after.primary.uid) == (before.term, before.primary and before.primary.uid)
     operators.steps_on(steady, JOB)
+
+
+def test_a_node_that_takes_all_operators_and_all_pods_of_a_job_with_it_ends_neither(bed: Testbed) -> None:
+    """Both start anew on the other node, once Kubernetes has called the dead one NotReady."""
+    dead, other = (node.name for node in bed.cluster.nodes[:2])
+    see.kubectl(bed, "cordon", other)
+    try:
+        for pod in operator.pods(bed.kube):
+            if pod["spec"]["nodeName"] == other:
+                operators.end(bed, pod["metadata"]["name"])
+        operators.wait_ready(bed)
+        bed.apply(jobs.job("anew", lease_s=6, arguments={"save_every": 50, "pace": 0.02}))
+        (before,) = bed.wait_settled("anew")
+    finally:
+        see.kubectl(bed, "uncordon", other)
+    assert {pod["spec"]["nodeName"] for pod in operator.pods(bed.kube)} == {dead}
+    assert {pod.node for pod in bed.world.pods.values() if pod.job == "anew"} == {dead}
+    node = bed.cluster.node(dead)
+    node.power_cut()
+    try:
+        bed.wait_until(
+            lambda: (now := bed.world.rank("anew", 0)).term > before.term and now.training,
+            timeout_s=BOTH_ANEW_WITHIN_S,
+            what="a primary on the node that is left",
+        )
+        jobs.finish(bed, "anew")
+        (failover,) = see.wait_phase(bed, "anew", "Succeeded")["failovers"]
+    finally:
+        node.start()
+        operators.wait_ready(bed)
+    assert (failover["cause"], failover["cold"]) == ("LeaseExpired", True)
+    assert 0 <= failover["lostSteps"] <= 51

@@ -105,6 +105,12 @@ def test_replicas_prefer_different_nodes(objects: dict[str, dict[str, Any]]) -> 
     }
 
 
+def test_the_operators_of_a_lost_node_are_replaced_soon(objects: dict[str, dict[str, Any]]) -> None:
+    tolerations = objects["Deployment"]["spec"]["template"]["spec"]["tolerations"]
+    common = {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 10}
+    assert tolerations == [{"key": f"node.kubernetes.io/{why}"} | common for why in ("not-ready", "unreachable")]
+
+
 def test_one_replica_has_no_budget_that_would_stop_every_drain(helm: Path) -> None:
     kinds = [document["kind"] for document in yaml.safe_load_all(RENDER["template"](helm, "--set=replicas=1"))]
     assert "Deployment" in kinds
@@ -189,7 +195,7 @@ def test_values_reach_the_deployment(helm: Path) -> None:
     assert {"name": "UNDERSTUDY_LOG_LEVEL", "value": "DEBUG"} in container["env"]
     assert pod["priorityClassName"] == "system-cluster-critical"
     assert pod["nodeSelector"] == {"disk": "ssd"}
-    assert pod["tolerations"] == [{"operator": "Exists"}]
+    assert pod["tolerations"][-1] == {"operator": "Exists"}
     assert pod["affinity"] == {"podAntiAffinity": {}}
     assert pod["imagePullSecrets"] == [{"name": "pull"}]
     assert template["metadata"]["labels"]["team"] == "ml"
