@@ -10,12 +10,14 @@ from chaos.draw import Draw, between
 from chaos.nodes import LOST, NODE, named, node_of, on, targets
 from chaos.strike import Causes, Kind, Strike, Target, timed
 from chaos.ward import LEASE_S, Ward
-from testbed import faults
+from localcluster import Node
+from testbed import faults, operator
 from testbed.pods import Pod
 
 SILENT: Final[Causes] = frozenset({Cause.LEASE_EXPIRED})
-NOT_READY_S: Final = 55.0
-"""Kubernetes calls a silent node NotReady after 40 to 50 s."""
+NOT_READY_S: Final = 65.0
+"""Kubernetes calls a silent node NotReady after 40 to 55 s. If all workers were there, they are then waited for for a
+lease: they may come back one after the other."""
 BLIP_S: Final = 2.0
 """A third of a lease: one renewal is lost and the next is not."""
 
@@ -29,7 +31,7 @@ def partition(ward: Ward, draw: Draw) -> Strike:
     return Strike(
         what=f"partition of {node.name}, with {named(there)}",
         fire=timed(node.partition),
-        must=dict.fromkeys(relieved, SILENT),
+        must=dict.fromkeys(relieved if acted_on(ward, node) else (), SILENT),
         may=dict.fromkeys(targets(there), LOST),
         undo=node.heal,
         lasts_s=between(draw.amount, LEASE_S + 6, 3 * LEASE_S),
@@ -44,12 +46,17 @@ def long_partition(ward: Ward, draw: Draw) -> Strike:
     return Strike(
         what=f"partition of {node.name} until it is NotReady, with {named(there)}",
         fire=timed(node.partition),
-        must=dict.fromkeys(hit, SILENT),
+        must=dict.fromkeys(hit if acted_on(ward, node) else (), SILENT),
         may=dict.fromkeys(targets(there), LOST),
         undo=node.heal,
         lasts_s=between(draw.amount, NOT_READY_S, NOT_READY_S + 10),
         runs_on=True,
     )
+
+
+def acted_on(ward: Ward, node: Node) -> bool:
+    """Tell whether an operator is left while a node is cut off: an earlier fault may have brought all of them there."""
+    return any(pod["spec"]["nodeName"] != node.name for pod in operator.pods(ward.kube))
 
 
 def blip(ward: Ward, draw: Draw) -> Strike:

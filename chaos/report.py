@@ -87,9 +87,9 @@ def _loss(loss: Loss) -> str:
 
 
 def verdict_text(verdict: Verdict) -> str:
-    """Say what was checked, and what is wrong."""
+    """Say what was checked, and what is wrong: that comes last, since of a long log often only the end is kept."""
     lines = []
-    for check, wrong in verdict.items():
+    for check, wrong in sorted(verdict.items(), key=lambda item: bool(item[1])):
         lines.append(f"{'WRONG' if wrong else 'ok   '} {check}")
         lines += [f"      {sentence}" for sentence in wrong]
     return "\n".join(lines) + "\n"
