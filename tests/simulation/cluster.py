@@ -57,7 +57,7 @@ class Cluster:
         self._timeline = network.timeline
         self._modes = modes
         self._start = start
-        self._home: str | None = None
+        self.volume_node: str | None = None
         """The node of a volume that only one node can mount."""
         for node in nodes:
             body = {"metadata": {"name": node.name}}
@@ -169,8 +169,8 @@ class Cluster:
         if pod is None or pod["spec"].get("nodeName"):
             return
         fit = [node["metadata"]["name"] for node in self._server.all("nodes") if _ready(node)]
-        if "ReadWriteMany" not in self._modes and self._home is not None:
-            fit = [node for node in fit if node == self._home]
+        if "ReadWriteMany" not in self._modes and self.volume_node is not None:
+            fit = [node for node in fit if node == self.volume_node]
         if not fit:
             said = {"type": "PodScheduled", "status": "False", "message": "0 nodes are available."}
             self._server.update("scheduler", "pods", name, {"status": {"conditions": [said]}})
@@ -178,7 +178,7 @@ class Cluster:
             return
         cost = {node: self._cost(pod, node) for node in fit}
         chosen = min(fit, key=lambda node: (cost[node], node))
-        self._home = self._home or chosen
+        self.volume_node = self.volume_node or chosen
         self._server.update("scheduler", "pods", name, {"spec": {"nodeName": chosen}, "status": {"conditions": []}})
 
     def _cost(self, pod: Json, node: str) -> int:

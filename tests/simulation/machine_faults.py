@@ -48,12 +48,12 @@ def second_operator(sim: "Simulation") -> None:
 
 
 def node_loses_power(sim: "Simulation") -> None:
-    """A node goes dark; with a disk of its own, whatever was not synced may be lost."""
+    """A node goes dark; if the volume is its own disk, whatever was not synced may be lost."""
     node = sim.random.choice(sim.nodes)
     seconds = span(sim)
     sim.say("fault", f"{node.name} loses its power for {seconds:.1f} s")
     sim.cluster.cut_power(node)
-    if not sim.plan.shared:
+    if not sim.plan.shared and node.name == sim.cluster.volume_node:
         sim.cut_volume_power()
     sim.timeline.after(seconds, sim.cluster.restore_power, node)
 

@@ -20,6 +20,7 @@ FOUND = (
     101772,  # two operators passed a rank on at once, and one gave a pod's number a second time
     108830,  # two pods of one name after a restore: the volume chooses between them
     110518,  # a rank that had just completed was given a higher term after a restore, and was not complete any more
+    357673,  # a disk lost its power with another node than its own, and a writer that lived on had synced in vain
     108111,  # the one whole checkpoint of two was removed before its replacement was committed
 )
 
