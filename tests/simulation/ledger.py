@@ -137,6 +137,8 @@ class Ledger:
             value, steps = int(found.tensors["value"][0]), int(found.tensors["steps"])
             right = (value, steps) == (undisturbed(number, ref.step), ref.step)
             self._require(4, right, f"{path.name} of term {term} holds another state, after {steps} steps")
+            taken = found.extra["state"]["taken"]
+            self._require(4, taken == ref.step, f"{path.name} of term {term} has the extra state of step {taken}")
             rank.lines[ref] = found.line
 
     def _on_base(self, number: int, rank: Rank, term: int, folder: Path) -> None:

@@ -189,6 +189,16 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     # The checkpoints
     Mutant(
+        "a checkpoint's extra state lives on until it is written",
+        30,
+        (Edit(Session._envelope, "as_json(self._state.extra())", "self._state.extra()"),),
+    ),
+    Mutant(
+        "the warm-up leaves a trace in the extra state",
+        56,
+        (Edit(Session._warm_up, "as_json(self._state.extra()) != extra", "False"),),
+    ),
+    Mutant(
         "the path has no term",
         0,
         (Edit(RankFolder.term_path, 'f"term-{term}-{pod_uid}"', 'f"term-1-{pod_uid}"'),),

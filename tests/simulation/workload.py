@@ -32,12 +32,14 @@ class Chain:
         self._rank = rank
         self._pause = pause
         self._value, self._steps = _SEED, 0
+        self._extra = {"taken": 0}
 
     def step(self, index: int) -> None:
         """Take a step; it takes a while."""
         self._pause()
         self._value = step_of(self._value, self._rank, index)
         self._steps += 1
+        self._extra["taken"] += 1
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """See State."""
@@ -48,8 +50,9 @@ class Chain:
         self._value, self._steps = int(tensors["value"][0]), int(tensors["steps"])
 
     def extra(self) -> dict[str, Any]:
-        """See State."""
-        return {}
+        """See State; what is returned lives on, as a callback's own state does."""
+        return self._extra
 
     def load_extra(self, extra: Mapping[str, Any]) -> None:
         """See State."""
+        self._extra = dict(extra)

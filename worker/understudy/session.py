@@ -9,8 +9,9 @@ restores the newest checkpoint and goes on. Without an agent it is one rank with
 
 Guarantees: `step_fn(index)` is called for each index from the restored checkpoint's step to total - 1, in order, and
 every checkpoint holds the state after the loop's body of its step. Does not guarantee that a step is taken once: what
-was not committed is taken again, by another pod. `step_fn` runs once more on a redundant pod, to warm up, and the state
-is restored and compared after it. Durations are measured on the monotonic clock; the wall clock is for display.
+was not committed is taken again, by another pod. `step_fn` runs once more on a redundant pod, to warm up; the state is
+restored after it, and its arrays are compared. Durations are measured on the monotonic clock; the wall clock is for
+display.
 """
 
 import os
@@ -23,7 +24,7 @@ from typing import Any, Final
 from understudy_contract.events import EventReason
 
 from understudy import __version__
-from understudy.checkpoint import Checkpoint, RankStore, TermWriter
+from understudy.checkpoint import Checkpoint, RankStore, TermWriter, as_json
 from understudy.context import Context, read_context
 from understudy.counters import Counters
 from understudy.errors import NotStarted, Superseded, VolumeTrouble
@@ -216,7 +217,7 @@ class Session:
             self._warm_up(total)
         if isinstance(order, Standby):
             assert self._link is not None
-            order = Follower(self._link, self._store, order, restorer.take, self._counters.bump).run()
+            order = Follower(self._link, self._store, order, restorer.take, self._counters).run()
         with self.busy():
             self._begin_term(order, restorer)
 
@@ -279,11 +280,13 @@ class Session:
     def _warm_up(self, total: int) -> None:
         newest = self._store.peek()
         index = min(newest.step if newest else 0, max(total - 1, 0))
-        before = self._state.tensors()
+        before, extra = self._state.tensors(), as_json(self._state.extra())
         with name_failure(f"step_fn({index})"):
             self._step_fn(index)
         self._counters.bump()
         self._state.load(before)
+        if as_json(self._state.extra()) != extra:
+            self._state.load_extra(extra)
         require_equal(before, self._state.tensors(), "after the warm-up step")
 
     def _load(self, checkpoint: Checkpoint) -> None:
@@ -309,7 +312,7 @@ class Session:
         return {
             "version": ENVELOPE,
             "stopped": self._stopped,
-            "state": self._state.extra(),
+            "state": as_json(self._state.extra()),  # a copy: it is written while training goes on
             "facts": self._recorded_facts,
         }
 

@@ -27,7 +27,7 @@ class State(Protocol):
         ...
 
     def extra(self) -> dict[str, Any]:
-        """Give what else must survive, as JSON values."""
+        """Give what else must survive, as JSON values; it is copied at once."""
         return {}
 
     def load_extra(self, extra: Mapping[str, Any]) -> None:

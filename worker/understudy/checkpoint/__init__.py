@@ -36,9 +36,9 @@ Rules, in order of importance:
    is full.
 """
 
-from understudy.checkpoint.format import Checkpoint
+from understudy.checkpoint.format import Checkpoint, as_json
 from understudy.checkpoint.saver import AsyncSaver
 from understudy.checkpoint.store import RankStore
 from understudy.checkpoint.writer import TermWriter
 
-__all__ = ["AsyncSaver", "Checkpoint", "RankStore", "TermWriter"]
+__all__ = ["AsyncSaver", "Checkpoint", "RankStore", "TermWriter", "as_json"]

@@ -88,6 +88,12 @@ def _plain(value: object) -> object:
     raise TypeError(f"extra state must be JSON (numbers, strings, lists, dicts), not {type(value).__name__}")
 
 
+def as_json(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy the extra state as it will be read back; TypeError if it is not JSON."""
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(extra, enc_hook=_plain))
+    return found
+
+
 def seal(value: msgspec.Struct) -> tuple[bytes, str]:
     """Encode as JSON whose last field, `digest`, is the SHA-256 of all before it. Return the bytes and the digest."""
     body = msgspec.json.encode(value, enc_hook=_plain)[:-1]
