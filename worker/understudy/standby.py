@@ -14,6 +14,7 @@ from understudy_contract.events import EventReason
 from understudy_contract.reports import CheckpointRef
 
 from understudy.checkpoint import Checkpoint, RankStore
+from understudy.counters import Counters
 from understudy.errors import CheckpointDamaged, CheckpointMissing, Retryable, VolumeMismatch
 from understudy.exits import HandedOverExit, SupersededExit
 from understudy.link import Closed, Link
@@ -28,13 +29,13 @@ class Follower:
     """Follows the primary's checkpoints until the promotion."""
 
     def __init__(
-        self, link: Link, store: RankStore, order: Standby, load: Callable[[Checkpoint], None], bump: Callable[[], None]
+        self, link: Link, store: RankStore, order: Standby, load: Callable[[Checkpoint], None], counters: Counters
     ) -> None:
-        """Follow `store`, loading each newer checkpoint with `load`; `bump` is called at each sign of life."""
+        """Follow `store`, loading each newer checkpoint with `load`; `counters` show that this is alive, or reads."""
         self._link = link
         self._store = store
         self._load = load
-        self._bump = bump
+        self._counters = counters
         self._volume = order.volume
         self._wanted: CheckpointRef | None = None
         self._announced: CheckpointRef | None = None
@@ -54,7 +55,7 @@ class Follower:
         try:
             message = self._link.inbox.get(timeout=PEEK_INTERVAL_S)
         except queue.Empty:
-            self._bump()
+            self._counters.bump()
             return None
         while True:
             match message:
@@ -77,12 +78,12 @@ class Follower:
                 return None
 
     def _follow(self) -> None:
-        try:
-            self._catch_up()
-            self._announce()
-        except Retryable as trouble:
-            self._once(str(trouble))
-        self._bump()
+        with self._counters.busy():  # promoted amid a long read it must not count as one that hangs
+            try:
+                self._catch_up()
+                self._announce()
+            except Retryable as trouble:
+                self._once(str(trouble))
 
     def _catch_up(self) -> None:
         seen = (self._store.peek(), self._wanted)
