@@ -141,6 +141,24 @@ def test_a_renewal_that_timed_out_is_repeated_before_the_lease_runs_out() -> Non
     assert it.wait(model.QUICK_RETRY_S).only(model.Renew).lease == RANK
 
 
+def test_each_renewal_that_timed_out_lets_the_next_wait_longer_until_answers_are_quick_again() -> None:
+    it = drive().primary().wait(1.0)
+    waits = [it.renewals[-1].timeout_s]
+    for _ in range(3):
+        it.wait(waits[-1]).fail().wait(model.QUICK_RETRY_S)
+        waits.append(it.renewals[-1].timeout_s)
+    assert waits == pytest.approx([0.9, 1.8, 2.7, 2.7]), "less than a lease of 3 s"
+    it.wait(2.0).accept()
+    assert it.renewals[-1].timeout_s == pytest.approx(2.7), "an answer after two seconds is heard out again"
+    it.wait(0.1).accept().wait(1.0)
+    assert it.renewals[-1].timeout_s == pytest.approx(0.9)
+
+
+def test_a_renewal_that_is_refused_at_once_lets_the_next_wait_no_longer() -> None:
+    it = drive().primary().wait(1.0).wait(0.1).fail().wait(1.0)
+    assert it.renewals[-1].timeout_s == pytest.approx(0.9)
+
+
 def test_notices_go_out_one_by_one_each_until_it_is_accepted() -> None:
     it = drive().primary().feed(protocol.Notice("A", "first")).feed(protocol.Notice("B", "second"))
     it.wait(1.0).fail().wait(1.0).accept().wait(1.0).accept().wait(1.0)

@@ -1,7 +1,9 @@
 """Bookkeeping of the one Lease that this pod holds: when to renew, what is in flight, whether it is released. Pure.
 
 Guarantees at most one renewal in flight, except that a release overtakes one that hangs, and that what is sent is the
-newest content at the moment of sending. Times are the machine's (monotonic seconds).
+newest content at the moment of sending. One that is not answered within an interval is given up, since a new connection
+may do better; each that was given up lets the next wait for an interval longer, up to nearly a lease, since an API
+server that takes two seconds for each call must be heard out. Times are the machine's (monotonic seconds).
 """
 
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ from understudy.agent.model import DEFAULT_DURATION_S, QUICK_RETRY_S, RELEASE_WA
 from understudy.agent.verdict import LastWords
 
 _TIMEOUT_MAX_S: Final = 5.0
+_PATIENCE_MAX: Final = 3
+"""Intervals that an answer is waited for at most: as many as a lease has."""
 
 
 @dataclass(slots=True)
@@ -39,6 +43,8 @@ class Held:
     """The renewal in flight is the release."""
     _overtake_at: float = 0.0
     _sent_at: float = 0.0
+    _patience: int = 1
+    """Intervals that the next answer is waited for."""
 
     @property
     def interval_s(self) -> float:
@@ -47,8 +53,8 @@ class Held:
 
     @property
     def timeout_s(self) -> float:
-        """Below the interval, so that a lost request costs no more than itself."""
-        return min(0.9 * self.interval_s, _TIMEOUT_MAX_S)
+        """Below the interval at first, so that a lost request costs no more than itself."""
+        return min(0.9 * self.interval_s * self._patience, _TIMEOUT_MAX_S)
 
     def hurry(self) -> None:
         """Renew at once, or as soon as the renewal in flight is answered."""
@@ -86,9 +92,11 @@ class Held:
         self._overtake_at = float("inf")
         self.due_at = now + self.interval_s
 
-    def accepted(self, duration_s: int) -> None:
+    def accepted(self, duration_s: int, now: float) -> None:
         """Note that the renewal in flight was accepted, and how long the Lease lasts by now."""
         self.in_flight = 0
+        if now - self._sent_at < self.interval_s:
+            self._patience = 1
         if duration_s and duration_s != self.duration_s:
             self.duration_s, self._urgent = duration_s, True  # until it is told, the longer of the two counts
         self.settled = self.settled or self._releasing
@@ -100,6 +108,8 @@ class Held:
         which alone does not tell that its training is complete.
         """
         self.in_flight = 0
+        if now - self._sent_at > 0.9 * self.timeout_s:
+            self._patience = min(self._patience + 1, _PATIENCE_MAX)
         if gone and self._releasing and self.words is not None and self.words.reason is not ReleaseReason.COMPLETED:
             self.settled = True
         self.due_at = now + QUICK_RETRY_S

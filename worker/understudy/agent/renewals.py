@@ -67,7 +67,7 @@ class Renewals:
         if isinstance(answer, RenewalFailed):
             held.failed(now, gone=answer.gone)
             return f"Lease {held.name} could not be renewed, trying on: {answer.message}" if was_healthy else None
-        held.accepted(answer.duration_s)
+        held.accepted(answer.duration_s, now)
         if answer.number == self._notice_in:
             self.progress.notices.pop(0)
         return None if was_healthy else f"Lease {held.name} is renewed again"
