@@ -1,6 +1,9 @@
 """API objects as the informers decode them: only what is read, so that a pod costs about a kilobyte."""
 
+from datetime import datetime, timedelta
+
 import msgspec
+from understudy_contract.lease import micro_time
 from understudy_contract.names import TRAINER_CONTAINER, Annotation, Label, Rank, Role, Term
 
 from understudy_operator.core import model
@@ -25,6 +28,7 @@ class Meta(msgspec.Struct, rename="camel"):
     annotations: dict[str, str] = {}
     creation_timestamp: str = ""
     deletion_timestamp: str | None = None
+    deletion_grace_period_seconds: int | None = None
     owner_references: list[Owner] = []
 
 
@@ -150,13 +154,21 @@ def pod_view(
         phase=pod.status.phase,
         reason=pod.status.reason,
         deleting_since=deleting_since,
-        deletion_time=meta.deletion_timestamp or "",
+        deletion_time=_deletion_time(meta),
         scheduling=unscheduled.message if unscheduled else "",
         ready=any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions),
         container=_container(pod, running_since),
         seen_since=seen_since,
         ending_since=ending_since,
     )
+
+
+def _deletion_time(meta: Meta) -> str:
+    """Tell when the deletion was asked for: Kubernetes writes down when the grace period will be over."""
+    if meta.deletion_timestamp is None:
+        return ""
+    over = datetime.fromisoformat(meta.deletion_timestamp)
+    return micro_time(over - timedelta(seconds=meta.deletion_grace_period_seconds or 0))
 
 
 def _container(pod: PodObject, running_since: float) -> model.Container:

@@ -7,6 +7,7 @@ network.py. `observers` are told of each change in the order in which it happens
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -76,7 +77,7 @@ EVERYTHING = Wanted()
 class Server:
     """All objects."""
 
-    def __init__(self, now: Callable[[], str]) -> None:
+    def __init__(self, now: Callable[[], datetime]) -> None:
         self.version = 1000
         self.observers: list[Observer] = []
         self.streams: defaultdict[str, dict[Any, Wanted]] = defaultdict(dict)
@@ -109,7 +110,7 @@ class Server:
         if (resource, meta["name"]) in self._objects:
             raise Conflict(409, "AlreadyExists", f"{resource} {meta['name']} exists already")
         self._uids += 1
-        meta |= {"uid": f"uid-{self._uids}", "creationTimestamp": self._now(), "namespace": "default"}
+        meta |= {"uid": f"uid-{self._uids}", "creationTimestamp": self._stamp(), "namespace": "default"}
         if resource == "pods":
             obj["status"] = {"phase": "Pending"}
         return self._put(who, resource, meta["name"], None, obj)
@@ -152,9 +153,13 @@ class Server:
             if old["spec"].get("nodeName") and grace_s and old["status"]["phase"] in ("Pending", "Running"):
                 if old["metadata"].get("deletionTimestamp"):
                     return raw
-                return self.update(who, resource, name, {"metadata": {"deletionTimestamp": self._now()}})
+                over = {"deletionTimestamp": self._stamp(grace_s), "deletionGracePeriodSeconds": grace_s}
+                return self.update(who, resource, name, {"metadata": over})
         self._drop(who, resource, name, old)
         return raw
+
+    def _stamp(self, ahead_s: float = 0.0) -> str:
+        return f"{self._now() + timedelta(seconds=ahead_s):%Y-%m-%dT%H:%M:%SZ}"
 
     # What the cluster's own parts do
 

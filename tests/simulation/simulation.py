@@ -6,6 +6,7 @@ and requests, the Session, the checkpoint store. seams.py lists what is not.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from logging import LogRecord
 from random import Random
@@ -27,7 +28,7 @@ from tests.simulation.network import Link, Network
 from tests.simulation.plan import CALM_AFTER_S, Plan, draw
 from tests.simulation.seams import installed
 from tests.simulation.server import Json, Server, merged
-from tests.simulation.timeline import Process, Timeline, ViolationError
+from tests.simulation.timeline import EPOCH, Process, Timeline, ViolationError
 from tests.simulation.transcript import Transcript, brief
 from tests.simulation.volume import Mount, Volume
 from tests.simulation.worker import Container, Machinery
@@ -66,7 +67,7 @@ class Simulation:
         self.violation = ""
         self.outage = Outage()
         self.sent_twice_until = 0.0
-        self.server = Server(lambda: f"{self.timeline.now:.0f}")
+        self.server = Server(lambda: EPOCH + timedelta(seconds=self.timeline.now))
         self.network = Network(self.server, self.timeline, self.random)
         self.volume = Volume(links=plan.links)
         self.nodes = [self._node(number) for number in range(plan.nodes)]
@@ -293,7 +294,8 @@ def _job(name: str, plan: Plan) -> bytes:
                 "handOverSeconds": plan.hand_over_s,
                 "progressDeadlineSeconds": plan.progress_s,
                 "startupDeadlineSeconds": 100,
-                "maxFailuresWithoutProgress": 1000,
+                # Each fault may end the program once; whatever else ends it must not count.
+                "maxFailuresWithoutProgress": len(plan.faults) + 1,
             },
         },
     }

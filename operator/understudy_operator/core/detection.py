@@ -101,7 +101,8 @@ def judge_primary(
             why = f"has not renewed its Lease for {lease.record.patience_s} s since"
             message = f"pod {pod.name} was deleted and {why}"
             return Failure(Cause.POD_DELETED, message, pod.deletion_time, application=False, silent=True)
-        why = "took longer than handOverSeconds to hand over" if lease.acknowledged else "had not begun to train"
+        began = lease.phase in (Phase.TRAINING, Phase.FINISHING)
+        why = "took longer than handOverSeconds to hand over" if began else "had not begun to train"
         cause, gone = _why_deleted(lease)
         return Failure(cause, f"pod {pod.name} was {gone} and {why}", pod.deletion_time, application=False)
     if relieved and not lease.acknowledged and not isinstance(pod.container, Running):

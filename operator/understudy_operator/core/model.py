@@ -80,6 +80,7 @@ class Pod:
     """status.reason: Evicted, for one."""
     deleting_since: float | None
     deletion_time: str
+    """Wall clock of the API server when the deletion was asked for, RFC 3339; empty: it was not."""
     scheduling: str
     """Why the scheduler finds no node; empty when it found one or has not tried."""
     ready: bool

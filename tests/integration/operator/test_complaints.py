@@ -237,7 +237,9 @@ async def test_a_pod_that_is_stuck_terminating_does_not_hold_its_rank_up(
     async with heard(lambda: rank.primary.train(10, 0)):
         await promoted(rank)
     await rank.successor.train(1, 0)
-    assert "took longer than handOverSeconds" in (await failover(rank))["message"]
+    told = await failover(rank)
+    assert "took longer than handOverSeconds" in told["message"]
+    assert told["failedAt"] < told["detectedAt"], "it failed when its deletion was asked for"
     await add_spare(stage, 2, 2, 0, 2)
     await stage.until("trainingjobs", "job", status_where(phase="Running", redundant="1/1"), "a whole job")
     assert terminating(await stage.get("pods", rank.primary.pod))

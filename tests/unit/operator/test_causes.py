@@ -30,7 +30,7 @@ LOST: dict[str, tuple[Bend, str, str]] = {
     "a deleted primary that has nothing to hand over yet is not waited for": (
         lambda s: s.pod(PRIMARY, deleting_since=ago(0)).beat(RANK, phase=Phase.STARTING),
         "PodDeleted",
-        "took longer",
+        "had not begun to train",
     ),
     "a deleted primary that never reported is not waited for": (
         lambda s: s.pod(PRIMARY, deleting_since=ago(0)).beat(RANK, none=True),
