@@ -115,24 +115,38 @@ def test_checkpoints_that_vanish_and_return_are_waited_for_and_gone_on_from(stor
     ends_as_undisturbed(stored)
 
 
-def test_a_stale_writer_that_wakes_up_after_its_successor_has_saved_changes_nothing(stored: Testbed) -> None:
-    old = stored.primary(JOB, 0)
-    (before,) = stored.wait_settled(JOB)
-    agent, trainer = faults.agent_and_trainer(stored, old)
+def test_a_stale_writer_that_wakes_up_and_commits_after_its_successor_has_saved_changes_nothing(bed: Testbed) -> None:
+    """It stood still between its last look at the volume and the rename that makes a checkpoint visible."""
+    checkpoint = {**jobs.SHARED, "keep": 100}  # or its folder might be gone by then
+    arguments = {"save_every": SAVE_EVERY, "pace": 0.02}
+    bed.apply(jobs.job(JOB, lease_s=4, checkpoint=checkpoint, arguments=arguments))
+    (before,) = bed.wait_settled(JOB)
+    old = bed.primary(JOB, 0)
+    stale = see.rank_folder(bed, JOB) / f"term-{before.term}-{old.uid}"
+    held = bed.cluster.volume_folder(bed.namespace, f"{JOB}-checkpoints") / f"held-{old.name}"
+    agent, trainer = faults.agent_and_trainer(bed, old)
+    held.touch()
+    held.chmod(0o666)  # the trainer is another user
+    name = bed.wait_until(held.read_text, timeout_s=see.WAIT_S, what="a save that is complete but for its rename")
     for process in (agent, trainer):
         faults.signal_to(process, signal.SIGSTOP)
-    stored.wait_until(
-        lambda: stored.world.rank(JOB, 0).term == before.term + 1 and stored.world.rank(JOB, 0).training,
+    bed.wait_until(
+        lambda: bed.world.rank(JOB, 0).term == before.term + 1 and bed.world.rank(JOB, 0).training,
         timeout_s=see.WAIT_S,
         what="the promotion",
     )
-    wait_saved_above(stored, stored.world.leases[f"{JOB}-0"].floor_step + 2 * SAVE_EVERY)
-    for process in (trainer, agent):
-        faults.signal_to(process, signal.SIGCONT)
-    stored.wait_until(lambda: old.uid in stored.world.pods_gone, timeout_s=see.WAIT_S, what="the end of the old pod")
-    (after,) = stored.wait_settled(JOB)
+    wait_saved_above(bed, int(name.removeprefix("step-")))
+    assert not (stale / name).exists()
+    held.unlink()
+    faults.signal_to(trainer, signal.SIGCONT)
+    bed.wait_until((stale / name).exists, timeout_s=see.WAIT_S, what=f"the stale commit of {name}")
+    faults.signal_to(agent, signal.SIGCONT)
+    bed.wait_until(lambda: old.uid in bed.world.pods_gone, timeout_s=see.WAIT_S, what="the end of the old pod")
+    (after,) = bed.wait_settled(JOB)
     assert after.term == before.term + 1
-    ends_as_undisturbed(stored)
+    bed.delete_pod(bed.primary(JOB, 0).name, grace_s=0)  # its successor chooses what to go on from
+    bed.wait_until(lambda: bed.world.rank(JOB, 0).term == after.term + 1, timeout_s=see.WAIT_S, what="the next")
+    ends_as_undisturbed(bed)
 
 
 def test_a_redundant_pod_that_sees_another_volume_says_so_and_is_warm_once_it_sees_the_right_one(

@@ -1,12 +1,14 @@
 """A deterministic training in numpy: about 100 kB of state, as many steps as asked for, or until told to finish.
 
 The state after step s is a pure function of (seed, rank, s). A file `finish` at the root of the volume ends the
-training after the step that sees it; while there is a file `slow` or `failing`, each fsync takes two seconds or fails.
+training after the step that sees it; while there is a file `slow` or `failing`, each fsync takes two seconds or fails;
+while there is a file `held-POD`, that pod's saves stand still right before they become visible, and say so in it.
 """
 
 import argparse
 import errno
 import os
+import socket
 import threading
 import time
 from pathlib import Path
@@ -51,6 +53,20 @@ def spoil_fsync(root: Path) -> None:
     os.fsync = fsync
 
 
+def hold_saves(root: Path) -> None:
+    """Let a save of this pod stand still before its rename, for as long as a file at the volume's root says so."""
+    replace, held = Path.replace, root / f"held-{socket.gethostname()}"
+
+    def late(source: Path, target: Path) -> Path:
+        if target.name.startswith("step-") and held.exists():
+            held.write_text(target.name)
+            while held.exists():
+                time.sleep(0.01)
+        return replace(source, target)
+
+    Path.replace = late  # type: ignore[method-assign, assignment]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=1_000_000)
@@ -79,6 +95,7 @@ def main() -> None:
 
     session = Session(net, step, metrics=lambda: {"norm": float(np.linalg.norm(net.weights))})
     spoil_fsync(session.context.root)
+    hold_saves(session.context.root)
     finish = session.context.root / "finish"
     for done in session.steps(args.steps, save_every=args.save_every, log_every=args.log_every):
         if done % 10 == 0 and finish.exists():
