@@ -4,8 +4,8 @@
 
 Installs the chart, starts the digits sample with a line per step and no end, and then, for each cause, sends the fault
 to the primary of one rank after the other and follows the workers' logs. Before each run the job is whole: every rank
-trains and has a warm redundant pod; before the loss of a node the primary has been brought to a node without the
-operator that leads, and its redundant pod to another: what is timed is the job's failover, not the operator's. Whatever
+trains and has a warm redundant pod; before the loss or drain of a node the primary has been brought to a node without
+the operator that leads, and its redundant pod to another: what is timed is the job's failover, not the operator's. What
 that takes is not counted.
 
 t0 is the wall clock just before the fault is sent; the end is the first step of the new primary, stamped by that worker
@@ -27,6 +27,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks import machine
+from benchmarks.processes import resident_mb
 from benchmarks.stats import percentile
 from localcluster import Cluster, ClusterError
 from testbed import Testbed, TestbedError, faults, jobs, measure, operator, placement
@@ -73,6 +74,7 @@ def main() -> int:
                     jobs.counting(f"beside-{index}", step_s=BUSY_STEP_S, log_every=1000, lease_s=BUSY_LEASE_S)
                 )
             facts["busy_jobs_beside"] = arguments.beside
+            facts["operator_mb"] = {}  # of each that led, after each failover
             for fault, run in ((fault, run) for fault in causes for run in range(arguments.runs)):
                 try:
                     result = one(testbed, job, run % len(testbed.world.ranks(job)), fault)
@@ -83,6 +85,8 @@ def main() -> int:
                         raise
                     continue
                 results[fault.name].append(result)
+                leader = operator.pod(testbed.kube)[0]
+                facts["operator_mb"].setdefault(leader, []).append(_resident_mb(testbed, leader))
                 screen.print(_line(fault, run, result), highlight=False, soft_wrap=True)
                 facts["cpu_stolen_percent"] = machine.stolen_percent(began)
                 if arguments.json:
@@ -92,16 +96,14 @@ def main() -> int:
         return 1
     finally:
         if any(results.values()):
-            for table in (summary(causes, results), legs(causes, results)):
-                screen.print(table)
-            screen.print(f"The host took {facts['cpu_stolen_percent']}% of the CPU meanwhile.", highlight=False)
+            screen.print(summary(causes, results), legs(causes, results), *_asides(facts), sep="\n", highlight=False)
     return 1 if failed else 0
 
 
 def one(testbed: Testbed, job: str, rank: int, fault: Fault) -> Failover:
     """Measure one failover, and leave nodes as they were."""
     testbed.wait_settled(job)
-    if fault.node:
+    if fault.node or fault is faults.DRAIN:  # while all pods are on one node a drain waits, and training goes on
         placement.expose(testbed, job, rank)
     _wait_for_steps(testbed, job, rank)
     node = testbed.primary(job, rank).node
@@ -109,6 +111,19 @@ def one(testbed: Testbed, job: str, rank: int, fault: Fault) -> Failover:
         return measure.failover(testbed, job, rank, fault)
     finally:
         fault.undo(testbed, node)
+
+
+def _resident_mb(testbed: Testbed, leader: str) -> float:
+    (process, *_) = testbed.cluster.processes(operator.NAMESPACE, leader)
+    return round(resident_mb(process.pid), 1)
+
+
+def _asides(facts: dict[str, Any]) -> list[str]:
+    said = [
+        f"{pod} led for {len(held)} failovers and held {held[0]} MB after the first, {held[-1]} MB after the last."
+        for pod, held in facts["operator_mb"].items()
+    ]
+    return [*said, f"The host took {facts['cpu_stolen_percent']}% of the CPU meanwhile."]
 
 
 def _wait_for_steps(testbed: Testbed, job: str, rank: int) -> None:

@@ -169,6 +169,10 @@ def _kill_leader(testbed: Testbed, pod: Pod) -> Trigger:
     return fire
 
 
+def _replace_operator(testbed: Testbed, node: str) -> None:
+    operator.replace_crashed(testbed.kube)
+
+
 def _start(testbed: Testbed, node: str) -> None:
     testbed.cluster.node(node).start()
 
@@ -198,7 +202,12 @@ DRAIN: Final = Fault(
     "drain", "kubectl drain of the node", Cause.POD_DELETED, _drain, 0.6, lossless=True, undo=_uncordon
 )
 KILL_LEADER: Final = Fault(
-    "kill-leader", "SIGKILL of the leading operator and the trainer", Cause.PROCESS_EXITED, _kill_leader, 6.0
+    "kill-leader",
+    "SIGKILL of the leading operator and the trainer",
+    Cause.PROCESS_EXITED,
+    _kill_leader,
+    6.0,
+    undo=_replace_operator,
 )
 """The goal is the operators' lease, 5 s, and half a second, and a failover."""
 POWER_CUT: Final = Fault(

@@ -194,7 +194,8 @@ def _signal(testbed: Testbed, fault: Fault, old: Pod, at: float) -> float | None
             line = log.find("SIGTERM", since=at, agent=True)
             return line.at if line else world.pod_change(old.uid, lambda pod: pod.deleting, since=at)
         case "kill-trainer" | "kill-leader" | "freeze-trainer":
-            line = log.find("the trainer ended", since=at, agent=True)
+            words = "no progress for" if fault.name == "freeze-trainer" else "the trainer ended"
+            line = log.find(words, since=at, agent=True)
             return line.at if line else None
         case "kill-agent":
             return world.pod_change(old.uid, lambda pod: pod.terminated, since=at)

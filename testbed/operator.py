@@ -9,6 +9,7 @@ from typing import Final
 
 from localcluster import Cluster, ClusterError, load
 from localcluster.paths import CHECKOUT
+from localcluster.shell import wait_until
 from testbed.errors import TestbedError
 from testbed.kube import LEASES, PODS, Kube, Object, wall
 
@@ -58,6 +59,21 @@ def pods(kube: Kube) -> list[Object]:
     """Return the operator's pods that run, whoever of them leads."""
     items = kube.get(PODS.format(NAMESPACE), labelSelector=SELECTOR)["items"]
     return [item for item in items if item.get("status", {}).get("phase") == "Running"]
+
+
+def replace_crashed(kube: Kube) -> None:
+    """Replace pods whose process has died, and wait until all are ready: each further death is restarted later."""
+    replicas = kube.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/understudy-operator")["spec"]["replicas"]
+    for item in pods(kube):
+        if any(status["restartCount"] for status in item.get("status", {}).get("containerStatuses", ())):
+            kube.delete(f"{PODS.format(NAMESPACE)}/{item['metadata']['name']}", gracePeriodSeconds=0)
+
+    def ready(item: Object) -> bool:
+        return any((c["type"], c["status"]) == ("Ready", "True") for c in item["status"].get("conditions", ()))
+
+    wait_until(
+        lambda: sum(map(ready, pods(kube))) == replicas, timeout_s=INSTALLED_WITHIN_S, what="all operators to be ready"
+    )
 
 
 def pod(kube: Kube) -> tuple[str, str, str]:
