@@ -5,6 +5,7 @@ and what the template leaves open is set so that the restricted Pod Security Sta
 """
 
 import copy
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -88,14 +89,18 @@ def worker_role(job: Job) -> Json:
 
 
 def worker_binding(job: Job) -> Json:
-    """Bind the Role to the pods' account: the template's own, or the one made for the job."""
+    """Bind the Role to the pods' account: the template's own, or the one made for the job.
+
+    Named after the account: a binding that exists is never changed, and a suspended job's template may get another one.
+    """
     name = names.worker_account_name(job.name)
+    own = job.policy.account_name
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
-        "metadata": _meta(job, name),
+        "metadata": _meta(job, f"{name}-{hashlib.sha256(own.encode()).hexdigest()[:8]}" if own else name),
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": job.policy.account_name or name, "namespace": job.namespace}],
+        "subjects": [{"kind": "ServiceAccount", "name": own or name, "namespace": job.namespace}],
     }
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from functools import partial
 
 import pytest
 from understudy_contract.names import MAX_REDUNDANCY
@@ -10,7 +11,7 @@ from understudy_kube.client import Api, Forbidden
 
 from tests.integration.operator.control_plane import ACCOUNT, SYSTEM, ControlPlane
 from tests.integration.operator.process import Operator
-from tests.integration.operator.stage import Stage, Worker, decoded
+from tests.integration.operator.stage import TRAINER, Json, Stage, Worker, decoded
 
 pytestmark = pytest.mark.cluster
 
@@ -124,6 +125,25 @@ async def test_a_worker_may_get_watch_and_patch_its_jobs_leases_and_nothing_else
             assert await granted("coordination.k8s.io", "leases", name) == set(), name
         for group, resource in RESOURCES:
             assert await granted(group, resource) == set(), resource
+
+
+async def test_an_account_that_a_suspended_jobs_template_is_given_gets_the_workers_role(
+    stage: Stage, operator: Operator
+) -> None:
+    await stage.create_job("mine")
+    await stage.until("rolebindings", "mine-worker", lambda _: True, "the workers' RoleBinding")
+    for account in ("own", "other"):
+        await stage.patch("trainingjobs", "mine", {"spec": {"suspend": True}})
+        template = {"spec": {"containers": [TRAINER], "serviceAccountName": account}}
+        await stage.patch("trainingjobs", "mine", {"spec": {"template": template}})
+        await stage.patch("trainingjobs", "mine", {"spec": {"suspend": False}})
+        names_it = partial(_names, account=account)
+        bound = await stage.until("rolebindings", None, names_it, f"a binding of {account}")
+        assert bound["roleRef"]["name"] == "mine-worker"
+
+
+def _names(binding: Json, account: str) -> bool:
+    return bool(binding["subjects"][0]["name"] == account)
 
 
 async def test_a_workers_own_token_renews_its_lease_and_is_refused_elsewhere(
