@@ -13,6 +13,8 @@ from understudy_contract.events import EventReason
 from understudy_contract.names import Label
 from understudy_kube.client import Api, Conflict, NotFound
 
+from understudy_operator import children
+from understudy_operator.core.actions import CreatePod
 from understudy_operator.core.model import Job
 from understudy_operator.objects import ClaimObject
 
@@ -23,6 +25,21 @@ class TroubleError(Exception):
     def __init__(self, reason: EventReason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def build_pod(job: Job, order: CreatePod) -> dict[str, Any]:
+    """Build a pod of a job's template; TroubleError for one with a list or a map where a pod has something else.
+
+    The CRD leaves the template to the API server, which is asked about the pod made of it: so far it has to come.
+    """
+    try:
+        return children.pod(job, order)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise TroubleError(
+            EventReason.INVALID_TEMPLATE,
+            f"No pod can be made of the pod template: a list or a map is not where a Pod has one ({error}). Compare it "
+            "with `kubectl explain pod.spec.containers`.",
+        ) from error
 
 
 async def create(

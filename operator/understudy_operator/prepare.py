@@ -15,7 +15,7 @@ from understudy_kube.client import Api, ApiError, Conflict, Forbidden, NotFound
 from understudy_operator import children
 from understudy_operator.core.actions import CreatePod, Placement
 from understudy_operator.core.model import Job
-from understudy_operator.creation import TroubleError, ensure, made_for, owned_by
+from understudy_operator.creation import TroubleError, build_pod, ensure, made_for, owned_by
 
 
 async def prepare(api: Api, job: Job, *, trial: bool) -> bytes:
@@ -69,7 +69,7 @@ async def _try_template(api: Api, job: Job) -> None:
 
 async def _try_pod(api: Api, job: Job, slot: int | None) -> None:
     trial = CreatePod(f"{job.name}-dry-run", names.Rank(0), slot, names.Term(0), Placement(False, ()))
-    pod = children.pod(job, trial)
+    pod = build_pod(job, trial)
     pod["metadata"]["generateName"] = pod["metadata"].pop("name") + "-"  # no pod that exists can be in the way
     body = msgspec.json.encode(pod)
     try:

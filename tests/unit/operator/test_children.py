@@ -3,10 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from understudy_contract.names import Env, Rank, Term
 from understudy_operator import children
 from understudy_operator.core.actions import CreatePod, Placement
 from understudy_operator.core.model import Job
+from understudy_operator.creation import TroubleError, build_pod
 
 from tests.unit.operator.builders import a_job
 
@@ -21,6 +23,24 @@ def made(**container: Any) -> dict[str, Any]:
     (found,) = pod["spec"]["containers"]
     assert isinstance(found, dict)
     return found
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        {"env": {"HOME": "/home/me"}},
+        {"volumeMounts": {"mountPath": "/data"}},
+        {"resources": {"limits": None}},
+        {"securityContext": "none"},
+    ],
+    ids=str,
+)
+def test_a_template_of_another_shape_is_told(container: dict[str, Any]) -> None:
+    job = a_job()
+    template = {"spec": {"containers": [{"name": "trainer", "command": ["python", "train.py"], **container}]}}
+    with pytest.raises(TroubleError, match="No pod can be made of the pod template") as told:
+        build_pod(replace(job, policy=replace(job.policy, template=template)), ORDER)
+    assert told.value.reason == "InvalidTemplate"
 
 
 def environment(container: dict[str, Any]) -> dict[str, Any]:
