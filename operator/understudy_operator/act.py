@@ -17,7 +17,7 @@ from understudy_contract.lease import micro_time
 from understudy_contract.names import Annotation, Label
 from understudy_kube.client import Api, ApiError, Conflict, Invalid, NotFound
 
-from understudy_operator import children, events
+from understudy_operator import events
 from understudy_operator.core.actions import (
     Action,
     AssignSlot,
@@ -27,6 +27,7 @@ from understudy_operator.core.actions import (
     DeleteJob,
     DeletePod,
     Emit,
+    FindPod,
     GiveUp,
     KeepBudgets,
     OpenRank,
@@ -42,7 +43,7 @@ from understudy_operator.core.actions import (
     aim,
 )
 from understudy_operator.core.model import Job, Now, Problem
-from understudy_operator.creation import TroubleError, create
+from understudy_operator.creation import TroubleError, build_pod, create
 from understudy_operator.jobs import Memo
 from understudy_operator.observe import World
 from understudy_operator.prepare import keep_budgets, prepare
@@ -122,6 +123,8 @@ class Actor:
                 memo.budgets = action.wanted
             case OpenRank():
                 await self._ranks.open_rank(job, action, memo, now)
+            case FindPod():
+                await self._find_pod(job, action.name, memo)
             case OpenSlot():
                 await self._ranks.open_slot(job, action)
             case GiveUp():
@@ -158,9 +161,14 @@ class Actor:
 
     async def _create_pod(self, job: Job, action: CreatePod, memo: Memo) -> None:
         path = f"/api/v1/namespaces/{job.namespace}/pods"
-        body = await create(self._api, job, path, children.pod(job, action))
+        body = await create(self._api, job, path, build_pod(job, action))
         memo.unborn.pop(action.name, None)
         self._world.pods.upsert(body)
+
+    async def _find_pod(self, job: Job, name: str, memo: Memo) -> None:
+        with suppress(NotFound):
+            self._world.pods.upsert(await self._api.get(f"/api/v1/namespaces/{job.namespace}/pods/{name}"))
+        memo.unborn.pop(name, None)
 
     async def _relabel(self, job: Job, action: Relabel) -> None:
         pod = action.pod

@@ -176,7 +176,8 @@ class World:
             pod = self.pods.records.get((record.namespace, record.holder))
             if pod is None or record.current_heartbeat is None or record.current_release is not None:
                 continue
-            runs = pod.trainer is not None and pod.trainer.running is not None
+            # What has reported runs, also where a restored etcd has forgotten that its container was started.
+            runs = pod.trainer is None or pod.trainer.terminated is None
             if runs and not pod.metadata.deletion_timestamp and pod.spec.node_name:
                 yield key, record, pod.spec.node_name
 

@@ -164,8 +164,9 @@ class Invariants:
 
     def _on_pod(self, change: Change) -> None:
         if change.old is None:
-            self._require(9, change.name not in self._names, f"the name {change.name} is used again")
-            self._names.add(change.name)
+            if self._sim.timeline.now >= self._restored_at + LATE_S:  # else as it was decided on before, and forgotten
+                self._require(9, change.name not in self._names, f"the name {change.name} is used again")
+                self._names.add(change.name)
         elif change.who.startswith("operator") and _ends(change):
             self._on_deletion(change.name)
         if change.new is not None and (term := change.new["metadata"].get("annotations", {}).get(Annotation.TERM)):

@@ -21,6 +21,9 @@ FOUND = (
     108830,  # two pods of one name after a restore: the volume chooses between them
     110518,  # a rank that had just completed was given a higher term after a restore, and was not complete any more
     357673,  # a disk lost its power with another node than its own, and a writer that lived on had synced in vain
+    404205,  # all workers cut off, and one did not count: a restored etcd had forgotten that its container was started
+    407058,  # a pod whose report came before the watch told of the pod was taken for one that is gone
+    407201,  # an operator made a pod of before a restore, whose number was then given again
     108111,  # the one whole checkpoint of two was removed before its replacement was committed
 )
 

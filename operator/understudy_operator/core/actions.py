@@ -53,6 +53,14 @@ class OpenSlot:
 
 
 @dataclass(frozen=True, slots=True)
+class FindPod:
+    """Look for a pod that has reported and was never seen: the watch of pods lags behind, or it is gone already."""
+
+    rank: Rank
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Promote:
     """Pass a rank's Lease on, by CAS: the decision itself."""
 
@@ -204,6 +212,7 @@ Creation = Prepare | KeepBudgets | OpenRank | OpenSlot | CreatePod
 """Actions that make something, which a person may have to allow first."""
 Action = (
     Creation
+    | FindPod
     | Promote
     | GiveUp
     | TakeSwitchover
@@ -241,6 +250,7 @@ def rank_of(action: Action) -> Rank | None:
             | Vacate()
             | AssignSlot()
             | CreatePod()
+            | FindPod()
         ):
             return action.rank
         case _:

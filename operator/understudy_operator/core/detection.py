@@ -84,9 +84,8 @@ def judge_primary(
     if release is not None:
         return math.inf if release.reason == ReleaseReason.COMPLETED else _released(lease, release, pod)
     if pod is None:
-        # A pod that has reported is born, whatever became of the answer to its creation.
-        if unborn and not lease.acknowledged:
-            return _unstarted(lease, "was not created yet") if relieved else math.inf
+        if unborn:
+            return _unstarted(lease, "was not created yet") if relieved and not lease.acknowledged else math.inf
         return Failure(
             Cause.POD_DELETED, f"pod {lease.record.holder} is gone: deleted without a hand-over", "", application=False
         )
@@ -116,11 +115,8 @@ def judge_primary(
 def judge_redundant(lease: Lease, pod: Pod | None, scene: Scene, *, unborn: bool) -> Failure | float:
     """Say why a slot's holder is lost, or when to look again."""
     if pod is None:
-        return (
-            math.inf
-            if unborn and not lease.acknowledged
-            else Failure(Cause.POD_DELETED, f"pod {lease.record.holder} is gone", "", application=False)
-        )
+        gone = Failure(Cause.POD_DELETED, f"pod {lease.record.holder} is gone", "", application=False)
+        return math.inf if unborn else gone
     if pod.deleting_since is not None:
         return Failure(Cause.POD_DELETED, f"pod {pod.name} was deleted", pod.deletion_time, application=False)
     release = lease.record.current_release

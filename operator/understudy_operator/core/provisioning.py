@@ -18,6 +18,7 @@ from understudy_operator.core.actions import (
     AssignSlot,
     CreatePod,
     DeletePod,
+    FindPod,
     OpenRank,
     OpenSlot,
     Placement,
@@ -49,9 +50,8 @@ def provide_rank(observation: Observation, view: RankView, now: Now) -> tuple[li
     wake_at = math.inf
     record = view.lease.record
     if not rank_complete(view):
-        unborn = record.holder in observation.unborn and not view.lease.acknowledged and record.holder not in view.pods
-        if unborn and _may_create(observation, view, None, now):
-            actions.append(CreatePod(record.holder, view.rank, None, record.term, placement(observation, view)))
+        if record.holder in observation.unborn and record.holder not in view.pods:
+            actions += _bear(observation, view, None, view.lease, now)
         for slot in range(observation.job.policy.redundancy):
             more, again_at = _provide_slot(observation, view, slot, now)
             actions += more
@@ -94,12 +94,10 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
     failures = budget.slot_standing(lease.record)
     loss, suspect = "", None
     if view.serves(holder):
-        unborn = holder in observation.unborn and not lease.acknowledged
+        unborn = holder in observation.unborn
         verdict = judge_redundant(lease, view.pods.get(holder), scene(observation, now), unborn=unborn)
         if isinstance(verdict, float):
-            if unborn and holder not in view.pods and _may_create(observation, view, slot, now):
-                return [CreatePod(holder, view.rank, slot, lease.record.term, placement(observation, view))], verdict
-            return [], verdict
+            return _bear(observation, view, slot, lease, now) if unborn and holder not in view.pods else [], verdict
         failures = budget.slot_failures_after(lease.record, verdict)
         pod = view.pods.get(holder)
         loss = verdict.message
@@ -111,6 +109,16 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
     if now.at < due:
         return [], due
     return [AssignSlot(view.rank, slot, lease.record, view.lease.record, failures, loss, suspect)], math.inf
+
+
+def _bear(observation: Observation, view: RankView, slot: int | None, lease: Lease, now: Now) -> list[Action]:
+    """Create a holder that nobody has seen yet; look for one that has reported: it was born, and may be gone again."""
+    record = lease.record
+    if lease.acknowledged:
+        return [FindPod(view.rank, record.holder)]
+    if not _may_create(observation, view, slot, now):
+        return []
+    return [CreatePod(record.holder, view.rank, slot, record.term, placement(observation, view))]
 
 
 def _served(view: RankView) -> dict[str, Lease]:

@@ -18,6 +18,7 @@ from understudy_operator.core.actions import (
     DeleteJob,
     DeletePod,
     Emit,
+    FindPod,
     GiveUp,
     KeepBudgets,
     OpenRank,
@@ -159,6 +160,8 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
             )
             world = replace(world, placements={**world.placements, pod.uid: action.placement})
             return world.put_pod(pod, own=True).remember(unborn=memory.unborn - {action.name})
+        case FindPod(_, name):
+            return sync(world).remember(unborn=memory.unborn - {name})
         case Relabel(pod, role, term):
             truth = world.pods.get(pod.name)
             if truth is None:

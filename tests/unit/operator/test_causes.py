@@ -133,11 +133,6 @@ LOST: dict[str, tuple[Bend, str, str]] = {
         "LeaseExpired",
         "was not created yet, and a redundant pod is ready",
     ),
-    "a pod that has reported is not taken for one still to be created": (
-        lambda s: s.gone(PRIMARY).given(unborn=frozenset({PRIMARY})),
-        "PodDeleted",
-        "is gone",
-    ),
 }
 
 
@@ -173,6 +168,10 @@ KEPT: dict[str, tuple[Bend, float | None]] = {
     "silence over a broken watch is nothing": (lambda s: s.lease(RANK, silent_s=-float("inf")), None),
     "a pod still to be created is not missed": (
         lambda s: s.beat(RANK, none=True).gone(PRIMARY, UNDERSTUDY).given(unborn=frozenset({PRIMARY, UNDERSTUDY})),
+        None,
+    ),
+    "nor is one that has reported before anybody saw it": (
+        lambda s: s.gone(PRIMARY, UNDERSTUDY).given(unborn=frozenset({PRIMARY, UNDERSTUDY})),
         None,
     ),
     "a cold start that finds no node is waited for while nothing better is there": (

@@ -4,12 +4,13 @@ import math
 from dataclasses import replace
 
 import pytest
-from understudy_contract.names import Role, Term
+from understudy_contract.names import Rank, Role, Term
 from understudy_contract.reports import Phase
 from understudy_operator.core.actions import (
     AssignSlot,
     CreatePod,
     DeletePod,
+    FindPod,
     KeepBudgets,
     OpenRank,
     OpenSlot,
@@ -155,6 +156,12 @@ class TestBudgets:
 
     def test_wait_until_the_volume_is_known(self) -> None:
         assert of(opened().decide().rest, KeepBudgets) == []
+
+
+def test_a_pod_that_reported_before_anybody_saw_it_is_looked_for_and_not_made_again() -> None:
+    rest = Scene().gone(PRIMARY, UNDERSTUDY).given(unborn=frozenset({PRIMARY, UNDERSTUDY})).decide().rest
+    assert of(rest, FindPod) == [FindPod(Rank(0), PRIMARY), FindPod(Rank(0), UNDERSTUDY)]
+    assert of(rest, CreatePod) == []
 
 
 class TestPlacement:

@@ -1,8 +1,12 @@
 """What the operator asks of an API server that refuses: seldom, and the same thing once."""
 
+import json
 from typing import Any
 
 import pytest
+from understudy_contract.lease import encode
+from understudy_contract.names import Annotation
+from understudy_contract.reports import Heartbeat, Phase
 from understudy_kube.client import Conflict
 
 from tests.unit.operator import virtual
@@ -93,6 +97,25 @@ async def test_a_promotion_that_fails_leaves_its_number_to_the_slot_that_was_giv
     with refusing(stage, stale):
         await stage.run(1)
     assert set(stage.world.jobs.memo("job").unborn) == {"digits-0-2"}
+
+
+@stage_test
+async def test_a_pod_that_reports_before_the_watch_tells_of_it_is_not_lost_and_a_gone_one_is(stage: Stage) -> None:
+    await stage.run(1)
+    for transitions, gone in (1, False), (2, True):
+        lost = stage.world.pods.records["default", "digits-0-0"].metadata.uid
+        beat = Heartbeat(pod="digits-0-0", term=1, phase=Phase.TRAINING, step=3)
+        report = {"metadata": {"annotations": {Annotation.HEARTBEAT: encode(beat)}}}
+        await stage.server.merge_patch(f"{LEASES}/digits-0", json.dumps(report).encode())
+        stage.world.leases.upsert(await stage.server.get(f"{LEASES}/digits-0"))
+        stage.server.objects[f"{PODS}/digits-0-0"]["metadata"]["uid"] = "never-seen"
+        if gone:
+            del stage.server.objects[f"{PODS}/digits-0-0"]
+        stage.world.jobs.memo("job").unborn["digits-0-0"] += 1  # its creation was not answered
+        stage.world.pods.remove(("default", "digits-0-0"), lost)
+        await stage.run(1)
+        assert stage.server.objects[f"{LEASES}/digits-0"]["spec"]["leaseTransitions"] == transitions
+        assert (("default", "digits-0-0") in stage.world.pods.records) is not gone
 
 
 @stage_test
