@@ -1,5 +1,6 @@
 """Names on the wire: the API group, labels, annotations, environment variables, and the names of a job's children."""
 
+import hashlib
 from enum import StrEnum
 from typing import Final, NewType
 
@@ -143,6 +144,12 @@ def claim_name(job: str) -> str:
     return f"{job}-checkpoints"
 
 
+def worker_binding_name(job: str, account: str | None) -> str:
+    """Name the binding of a job's worker Role to an account of the template's own, or to the one made for the job."""
+    name = worker_account_name(job)
+    return f"{name}-{hashlib.sha256(account.encode()).hexdigest()[:8]}" if account else name
+
+
 def worker_account_name(job: str) -> str:
-    """Name the ServiceAccount, Role and RoleBinding of a job's pods."""
+    """Name the ServiceAccount and the Role of a job's pods."""
     return f"{job}-worker"

@@ -5,7 +5,6 @@ and what the template leaves open is set so that the restricted Pod Security Sta
 """
 
 import copy
-import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -98,7 +97,7 @@ def worker_binding(job: Job) -> Json:
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
-        "metadata": _meta(job, f"{name}-{hashlib.sha256(own.encode()).hexdigest()[:8]}" if own else name),
+        "metadata": _meta(job, names.worker_binding_name(job.name, own)),
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
         "subjects": [{"kind": "ServiceAccount", "name": own or name, "namespace": job.namespace}],
     }

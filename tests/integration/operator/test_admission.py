@@ -60,7 +60,9 @@ async def begin(stage: Stage, tokens: Tokens, name: str, account: str = "") -> J
     pod = {"containers": [TRAINER], **({"serviceAccountName": account} if account else {})}
     failover = {"leaseDurationSeconds": 3600}  # nobody renews here
     await stage.create_job(name, template={"spec": pod}, failover=failover)
-    await stage.until("rolebindings", f"{name}-worker", lambda _: True, "the workers' RoleBinding")
+    await stage.until(
+        "rolebindings", names.worker_binding_name(name, account), lambda _: True, "the workers' RoleBinding"
+    )
     of_pods = account or f"{name}-worker"
     await stage.run_pod(f"{name}-0-0", "node-a")
     api = await tokens.api(stage.namespace, of_pods, f"{name}-0-0")
