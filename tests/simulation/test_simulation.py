@@ -24,6 +24,8 @@ FOUND = (
     404205,  # all workers cut off, and one did not count: a restored etcd had forgotten that its container was started
     407058,  # a pod whose report came before the watch told of the pod was taken for one that is gone
     407201,  # an operator made a pod of before a restore, whose number was then given again
+    405614,  # two pods began one term after a restore, of which the second believed old names around it
+    411507,  # names of before and after a term came to count, believed together, looked like a rank without checkpoints
     108111,  # the one whole checkpoint of two was removed before its replacement was committed
 )
 

@@ -1,10 +1,14 @@
 """A node that believes for a while what it once read of a folder, as over NFS."""
 
+import errno
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from understudy.checkpoint import Checkpoint, RankStore
+from understudy.errors import Superseded
 
 from tests.simulation.volume import ROOT, Mount, Volume
 
@@ -65,3 +69,44 @@ def test_names_of_checkpoints_that_were_all_pruned_are_read_again(
     assert there.peek() is None, "the node sees step 0 alone, which is gone"
     assert check(there.newest()).ref == last
     assert CACHE_S <= clock.now < CACHE_S + 2
+
+
+def test_names_of_before_a_term_came_to_count_are_read_again(
+    stores: tuple[RankStore, RankStore],
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    state: Callable[[int], Any],
+    check: Callable[[Checkpoint | None], Checkpoint],
+) -> None:
+    here, there = stores
+    remove = here._fs.remove_folder
+
+    def dies(path: Path) -> None:
+        if "term-1-a" in path.name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        remove(path)
+
+    floor = here.begin(1, "a", None).commit(5, state(5), {})
+    assert there.highest_term() == 1
+    clock.sleep(10)
+    assert there.peek() == floor, "the names in term 1 are believed from now on"
+    clock.sleep(CACHE_S - 5)
+    writer = here.begin(2, "b", check(here.newest()))
+    assert there.peek() == floor, "and those around it and in term 2, without a BASE"
+    monkeypatch.setattr(here._fs, "remove_folder", dies)
+    last = writer.commit(10, state(10), {})  # term 1 is emptied, and not removed
+    assert check(there.newest(floor)).ref == last
+    assert 5 + 2 * CACHE_S <= clock.now < 5 + 2 * CACHE_S + 2
+
+
+def test_of_two_pods_that_begin_one_term_the_later_one_sees_the_other(
+    stores: tuple[RankStore, RankStore], state: Callable[[int], Any]
+) -> None:
+    here, there = stores
+    here.begin(1, "a", None).commit(0, state(0), {})
+    base, other_base = here.newest(), there.newest()
+    writer = here.begin(2, "b", base)
+    assert there.highest_term() == 1, "the node does not see term 2 yet"
+    with pytest.raises(Superseded):
+        there.begin(2, "c", other_base)
+    writer.commit(10, state(10), {})

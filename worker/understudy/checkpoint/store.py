@@ -161,12 +161,14 @@ class RankStore:
                             )
                         return replace(found, damaged=tuple(problems))
                 else:
-                    if hollow and looked_at < deadline:
-                        # A folder's names are from before a living primary pruned all of them: they will be renewed.
+                    stuck = self._no_way_back(folders, floor, problems)
+                    if (hollow or (stuck and not problems)) and looked_at < deadline:
+                        # A folder's names are from before a living primary pruned all of them, or from before the first
+                        # one of a term that counts: they will be renewed.
                         self._pause(_LONGEST_PAUSE_S, deadline)
                         hollow, looked_at = set(), self._clock()
                         continue
-                    if stuck := self._no_way_back(folders, floor, problems):
+                    if stuck:
                         raise stuck
                     return None
 
@@ -175,20 +177,27 @@ class RankStore:
 
         Makes the term's folder, which stops older writers before their next commit, and secures the base in it by hard
         links. Syncs nothing, for it is on a failover's path: a folder that a power cut takes back held nothing yet.
-        Raises Superseded if a higher term, or another pod with this term, has a folder.
+        Raises Superseded if a higher term, or another pod with this term, has a folder. Looks again once its own is
+        made: a change of one's own ends what a network file system believed of the names around it. Of two pods that
+        an etcd restored to an older state gave the same term at least one sees the other.
         """
         with volume_errors(f"begin term {term}", self.path):
-            for other, uid in self._rank.term_names():
-                if other > term:
-                    raise Superseded(other)
-                if other == term and uid != pod_uid:
-                    raise Superseded(term, f"term {term} was begun by pod {uid} already; this pod ({pod_uid}) stops")
+            self._stop_if_taken(term, pod_uid)
             if base is None and any(folder.counts and folder.term < term for folder in self._rank.scan()):
                 raise CheckpointsExist(
                     f"checkpoints lie below {self.path}: term {term} must go on from the newest of them; "
                     "to start over, use another job, or remove that folder"
                 )
-            return TermWriter(self._rank, term, pod_uid, base, self._keep)
+            writer = TermWriter(self._rank, term, pod_uid, base, self._keep)
+            self._stop_if_taken(term, pod_uid)
+            return writer
+
+    def _stop_if_taken(self, term: int, pod_uid: str) -> None:
+        for other, uid in self._rank.term_names():
+            if other > term:
+                raise Superseded(other)
+            if other == term and uid != pod_uid:
+                raise Superseded(term, f"term {term} was begun by pod {uid} already; this pod ({pod_uid}) stops")
 
     def _volume_id(self) -> str | None:
         try:
