@@ -283,7 +283,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a list of pruned names is believed",
         53,
-        (Edit(RankStore.newest, "if hollow and looked_at < deadline:", "if False:"),),
+        (Edit(RankStore.newest, "if (hollow or (stuck and not problems)) and looked_at < deadline:", "if False:"),),
     ),
 )
 
