@@ -24,6 +24,7 @@ from benchmarks import machine
 from chaos import report
 from chaos.draw import draws, groups
 from chaos.kinds import KINDS
+from chaos.nodes import THREE_NODES
 from chaos.run import Run
 from chaos.strike import combinable
 from chaos.verdict import judge
@@ -60,11 +61,12 @@ def _break(run: Run, arguments: argparse.Namespace) -> list[str]:
     try:
         run.ward.prepare()
         run.ward.start_all()
-        sequence = draws(arguments.seed, arguments.only, lambda first, second: combinable(KINDS[first], KINDS[second]))
+        kinds = [kind for kind in arguments.only if kind != "two-nodes" or len(run.ward.cluster.nodes) >= THREE_NODES]
+        sequence = draws(arguments.seed, kinds, lambda first, second: combinable(KINDS[first], KINDS[second]))
         run.strike_until(time.monotonic() + 60 * arguments.minutes, groups(sequence))
     except (TestbedError, ClusterError, ApiException, HTTPError, SubprocessError, OSError) as error:
         return [f"{type(error).__name__}: {error}"]
-    return []
+    return [] if any(not outcome.void for outcome in run.outcomes) else ["no fault was sent"]
 
 
 def _arguments() -> argparse.Namespace:

@@ -106,7 +106,8 @@ def write(folder: Path, name: str, run: Run, facts: Mapping[str, Any], verdict: 
         "events_worst_minute": run.events_worst_minute,
         "operator_peak_mb": round(run.memory.peak_mb(), 1),
         "operator_growth_mb": run.memory.judged(),
-        "checkpoints_compared": len(run.audit.checksums),
+        "checkpoints_seen": len(run.audit.checksums),
+        "steps_compared_between_terms": run.audit.compared,
         "faults": [asdict(outcome) for outcome in run.outcomes],
     }
     (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")

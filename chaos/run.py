@@ -80,6 +80,8 @@ class Run:
                 sent.append(self._fire(strike, outcome))
             except TestbedError as error:
                 outcome.void = str(error)
+                if len(group) == 1:  # everything was whole, so that nothing can have been in its way
+                    outcome.wrong.append(f"it could not be sent: {error}")
 
     def _aim(self, kind: Kind, draw: Draw) -> Strike | None:
         try:

@@ -35,8 +35,8 @@ def newest_step(rank: Path) -> int:
 class Audit:
     """All checkpoints seen so far."""
 
-    checksums: dict[tuple[Target, int], tuple[str, str]] = field(default_factory=dict)
-    """By rank and step: the checksums of all tensors, and where they were seen first."""
+    checksums: dict[tuple[Target, int], dict[int, tuple[str, str]]] = field(default_factory=dict)
+    """By rank and step, and by the term that took it: the checksums of all tensors, and where they were seen first."""
     wrong: list[str] = field(default_factory=list)
 
     def look(self, target: Target, rank: Path) -> None:
@@ -50,9 +50,16 @@ class Audit:
         found = json.loads(path.read_text())
         here = f"{path.parents[1].name}/{path.parent.name}"
         checksums = json.dumps(found["tensors"], sort_keys=True)
-        before, there = self.checksums.setdefault((target, int(found["step"])), (checksums, here))
+        seen = self.checksums.setdefault((target, int(found["step"])), {})
+        before, there = next(iter(seen.values()), (checksums, here))
+        seen.setdefault(int(found["term"]), (checksums, here))  # a base keeps the term that took it
         if before != checksums:
             self.wrong.append(f"step {found['step']} of {target} has other tensors in {here} than in {there}")
+
+    @property
+    def compared(self) -> int:
+        """Count the comparisons of a step that was taken in several terms."""
+        return sum(len(seen) - 1 for seen in self.checksums.values())
 
 
 def readable(target: Target, root: Path, job_uid: str, wanted_step: int) -> list[str]:

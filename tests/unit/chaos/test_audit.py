@@ -27,6 +27,7 @@ def test_equal_states_of_one_step_in_two_terms_are_sound(tmp_path: Path) -> None
     commit(tmp_path, 2, {30: 3.0}, base=True)
     audit.look(SOLO, store.path)
     assert audit.wrong == []
+    assert audit.compared == 0, "the base is the very same file"
     assert newest_step(store.path) == 30
     assert readable(SOLO, tmp_path, "job", 30) == []
 
@@ -35,6 +36,7 @@ def test_a_step_that_is_found_again_with_other_tensors_is_told(tmp_path: Path) -
     audit = Audit()
     for term, value in ((1, 1.0), (2, 1.0), (3, 1.5)):
         audit.look(SOLO, commit(tmp_path / f"as-found-{term}", term, {10: value}).path)
+    assert audit.compared == 2
     assert audit.wrong == ["step 10 of solo/0 has other tensors in term-3-pod-3/step-10 than in term-1-pod-1/step-10"]
 
 

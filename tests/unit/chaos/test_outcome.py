@@ -4,7 +4,7 @@ import pytest
 from understudy_contract.reports import Cause
 
 from chaos.account import Seen
-from chaos.outcome import Outcome, Sent, explains, truly_silent
+from chaos.outcome import Outcome, Sent, excused, explains, truly_silent
 from chaos.strike import Strike, Target
 from chaos.ward import LEASE_S
 
@@ -28,6 +28,13 @@ CALM = sent(ended=60.0, deafens=False)
 def test_a_worker_that_did_not_renew_for_a_lease_is_truly_silent() -> None:
     assert truly_silent(failover(LEASE_S), [CALM])
     assert not truly_silent(failover(LEASE_S - 1), [CALM])
+
+
+def test_a_fault_of_which_nothing_may_come_excuses_no_silence() -> None:
+    touching = Sent(Strike("any", lambda: 50.0, blurs=frozenset({SOLO})), CALM.outcome, {}, {})
+    assert not excused(failover(LEASE_S), [CALM])
+    assert excused(failover(LEASE_S), [touching])
+    assert excused(failover(LEASE_S), [CALM, touching])
 
 
 def test_a_successor_that_does_not_acknowledge_is_given_less() -> None:
