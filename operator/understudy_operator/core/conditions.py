@@ -11,7 +11,7 @@ from understudy_operator.core import budget
 from understudy_operator.core.actions import Action, Emit
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.deadlines import DEADLINE_EXCEEDED
-from understudy_operator.core.model import Now, Observation, RankView
+from understudy_operator.core.model import Now, Observation, Pod, RankView
 from understudy_operator.core.pending import Finding, claim_refused, problem, stuck
 from understudy_operator.core.suspension import living, suspended
 from understudy_operator.core.training import training
@@ -184,12 +184,22 @@ def _node_fault_tolerant(observation: Observation, complete: bool, now: Now) -> 
         )
     for view in observation.ranks:
         if not rank_complete(view) and not _spread(view, now):
-            return Finding(
-                False, "SameNode", f"Rank {view.rank} has no warm redundant pod on another node than its primary"
-            )
+            return Finding(False, "SameNode", _same_node(view, now))
     return Finding(True, "OtherNodes", "Every rank has a warm redundant pod on another node than its primary")
 
 
 def _spread(view: RankView, now: Now) -> bool:
-    warm = [view.slot_pod(slot) for slot in range(len(view.slots)) if view.warm(slot, now.at)]
-    return view.primary is not None and any(pod is not None and pod.node != view.primary.node for pod in warm)
+    return view.primary is not None and any(pod.node != view.primary.node for pod in _warm(view, now))
+
+
+def _same_node(view: RankView, now: Now) -> str:
+    said = f"Rank {view.rank} has no warm redundant pod on another node than its primary"
+    if not (beside := [pod.name for pod in _warm(view, now)]):
+        return said
+    # Nothing is moved by itself: whether another node would take a pod is known to the scheduler alone.
+    return f"{said}; once another node has room, delete {' or '.join(beside)}, and its successor may go there"
+
+
+def _warm(view: RankView, now: Now) -> list[Pod]:
+    pods = (view.slot_pod(slot) for slot in range(len(view.slots)) if view.warm(slot, now.at))
+    return [pod for pod in pods if pod is not None]
