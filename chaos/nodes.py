@@ -40,6 +40,7 @@ def power_cut(ward: Ward, draw: Draw) -> Strike:
         fire=timed(node.power_cut),
         must=dict.fromkeys(hit, LOST),
         may=dict.fromkeys(targets(there), LOST),
+        takes=names(there),
         undo=node.start,
         lasts_s=between(draw.amount, 1, 2 * LEASE_S),
     )
@@ -66,6 +67,7 @@ def two_nodes(ward: Ward, draw: Draw) -> Strike:
         fire=timed(send),
         must=dict.fromkeys(hit, LOST),
         may=dict.fromkeys(targets(there), LOST),
+        takes=names(there),
         undo=undo,
         lasts_s=between(draw.amount, 1, 2 * LEASE_S),
     )
@@ -94,6 +96,7 @@ def drain(ward: Ward, draw: Draw) -> Strike:
         fire=timed(send),
         must=dict.fromkeys(hit, DELETED),
         may=dict.fromkeys(targets(there), DELETED),
+        takes=names(there),
         undo=undo,
         waits=True,
         lossless=True,
@@ -121,6 +124,7 @@ def preempt(ward: Ward, draw: Draw) -> Strike:
         fire=timed(lambda: ward.kube.create(path, guest)),
         must=dict.fromkeys(hit, DELETED),
         may=dict.fromkeys(targets(there), DELETED),
+        takes=names(there),
         undo=undo,
         lasts_s=between(draw.amount, 1, 10),
         waits=True,
@@ -153,6 +157,11 @@ def on(ward: Ward, node: str) -> list[Pod]:
 def targets(pods: Iterable[Pod]) -> set[Target]:
     """Return the ranks that pods belong to."""
     return {Target(pod.job, pod.rank) for pod in pods}
+
+
+def names(pods: Iterable[Pod]) -> frozenset[str]:
+    """Return the names of pods."""
+    return frozenset(pod.name for pod in pods)
 
 
 def named(pods: Iterable[Pod]) -> str:

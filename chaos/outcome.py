@@ -125,6 +125,8 @@ def explains(one: Sent, seen: Seen, sent: Sequence[Sent]) -> bool:
     target, strike = seen.target, one.strike
     if any(target in other.strike.blurs for other in sent if other is not one):
         return target in strike.touched
+    if strike.takes and seen.old not in strike.takes:
+        return False
     told = {seen.cause}
     if seen.cause == Cause.CONTAINER_EXITED and any(other.strike.deafens for other in sent):
         told |= UNTOLD  # an agent that cannot write its release for a whole lease ends without it

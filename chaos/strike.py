@@ -65,6 +65,8 @@ class Strike:
     """Ranks that lose their primary by it, and what the status may call that."""
     may: Mapping[Target, Causes] = field(default_factory=dict)
     """Ranks that may lose a primary, or one more: a redundant pod may turn out to be lost after its promotion."""
+    takes: frozenset[str] = frozenset()
+    """Names of the pods that it takes, where it takes pods: it explains the loss of no other primary."""
     undo: Callable[[], None] = nothing
     lasts_s: float = 0.0
     """From the fault to its undoing."""

@@ -1,5 +1,7 @@
 """Whose fault a failover is: that of a worker which truly fell silent on a busy machine is nobody's."""
 
+from dataclasses import replace
+
 import pytest
 from understudy_contract.reports import Cause
 
@@ -51,6 +53,16 @@ def test_what_nobody_could_hear_does_not_count(since_s: float) -> None:
 
 def test_other_causes_have_other_reasons() -> None:
     assert not truly_silent(failover(30.0, cause=Cause.POD_DELETED), [CALM])
+
+
+def test_a_fault_that_takes_pods_explains_the_loss_of_no_other_primary() -> None:
+    deleted = frozenset({Cause.POD_DELETED})
+    drained = Strike("drain", lambda: 50.0, may={SOLO: deleted}, takes=frozenset({"solo-0-1"}))
+    elsewhere = failover(1.0, cause=Cause.POD_DELETED)
+    there = replace(elsewhere, old="solo-0-1", new="solo-0-2")
+    one = Sent(drained, CALM.outcome, {}, {})
+    assert explains(one, there, [one])
+    assert not explains(one, elsewhere, [one])
 
 
 def test_a_release_that_could_not_be_written_leaves_the_end_of_the_container_as_the_cause() -> None:
