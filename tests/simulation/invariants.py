@@ -9,7 +9,7 @@
  7. No primary is replaced that renewed within its lease, unless it let go, ended or was deleted; an outage of the API
     server, which nobody can renew through, proves nothing, nor does the silence of all workers of several nodes. The
     operator deletes no pod that a Lease names, unless the job is suspended.
- 8. No two pods are labelled as primary of one term; at rest, the holder alone is labelled primary.
+ 8. No two pods are labelled as primary of one term; in the end, the holder alone is labelled primary.
  9. A pod's name is used once.
 10. A worker takes itself for superseded only if somebody else was given the rank, or its slot.
 11. No part of the product meets an error that it should not.
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 0.85
 """Of a lease: what clocks that run a little fast leave of it."""
-SETTLED_S = 30.0
 PASSED_ON_MAX = 60
 """Times that a rank may be passed on in one run: far more than faults can ask for."""
 LATE_S = 20.0
@@ -109,7 +108,7 @@ class Invariants:
             self._require(1, new.term > old.term, f"{old.holder} -> {new.holder} without a new term")
             if old.holder != new.holder:
                 self._on_replacement(rank, old, new)
-        rank.granted_at[new.term] = rank.passed_on_at = self._sim.timeline.now
+        rank.granted_at[new.term] = self._sim.timeline.now
         rank.floors[new.term] = self._whole(rank, new.floor)
         self.ledger.look_at_volume()
 
@@ -197,13 +196,15 @@ class Invariants:
     def _may_lag(self) -> bool:
         """Tell whether 7 is not promised, since an operator may see Leases and pods of different moments.
 
-        So it is where several act, without election, and when etcd has just been restored, or one wakes up that stood
-        still then, and hears of what was before: it deletes a pod before it sees the Lease that names it, or passes a
-        rank on whose primary it cannot see. Nothing is lost by it.
+        So it is where several act, without election, and when etcd has just been restored, or one hears again that
+        stood still or was cut off then, and knows what was before: it deletes a pod before it sees the Lease that names
+        it, or passes a rank on whose primary it cannot see. Nothing is lost by it.
         """
         together = len(self._sim.operators) > 1 and not self._sim.plan.elected
         operators = [operator.process for operator in self._sim.operators.values() if operator is not None]
         heard_at = [process.resumed_at for process in operators if process.paused_at <= self._restored_at]
+        links = [link for link in self._sim.operator_links.values() if link.cut_at <= self._restored_at]
+        heard_at += [link.mended_at if link.whole else math.inf for link in links]
         return together or self._sim.timeline.now < max([self._restored_at, *heard_at]) + LATE_S
 
     def _serves(self, slot: LeaseRecord) -> bool:
@@ -259,26 +260,32 @@ class Invariants:
         expected = isinstance(error, VolumeTrouble) or (rank.damaged and isinstance(error, CheckpointDamaged))
         self._require(11, expected, f"the script of {container.name} fails: {type(error).__name__}: {error}")
 
-    def at_rest(self) -> None:
-        """Check what holds when nothing has happened for a while."""
-        if self._sim.is_over():
-            return
-        for number, rank in enumerate(self.ranks):
+    def mislabelled(self) -> str:
+        """Tell of a rank whose primary is not the one pod that is labelled so, if there is one."""
+        for number in range(len(self.ranks)):
             lease = self._sim.server.find("leases", rank_lease_name(self._sim.job, number))
-            if lease is None or self._sim.timeline.now < rank.passed_on_at + SETTLED_S:
+            if lease is None:
                 continue
             holder = lease["spec"]["holderIdentity"]
-            labelled = [
-                pod["metadata"]["name"]
-                for pod in self._sim.server.all("pods")
-                if pod["metadata"]["labels"][Label.RANK] == str(number)
-                and pod["metadata"]["labels"].get(Label.ROLE) == "primary"
-            ]
-            self._require(8, set(labelled) <= {holder}, f"rank {number}: {labelled} are primary, {holder} holds it")
+            metas = [pod["metadata"] for pod in self._sim.server.all("pods")]
+            own = {meta["name"]: meta["labels"].get(Label.ROLE) for meta in metas if _is_of(meta, number)}
+            labelled = sorted(name for name, role in own.items() if role == "primary")
+            if labelled != [holder] * (holder in own):
+                return f"rank {number}: {labelled} are labelled primary, {holder} holds it"
+        return ""
+
+    def at_end(self, mislabelled: str) -> None:
+        """Check what holds when nothing happens any more."""
+        self._require(8, not mislabelled, mislabelled)
+        self.ledger.at_end()
 
     def _require(self, number: int, holds: bool, what: str) -> None:
         if not holds:
             self._sim.violate(f"invariant {number}: {what}")
+
+
+def _is_of(meta: Json, rank: int) -> bool:
+    return bool(meta["labels"][Label.RANK] == str(rank))
 
 
 def _says_the_same(old: Json, new: Json) -> bool:

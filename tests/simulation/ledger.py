@@ -37,7 +37,6 @@ class Rank:
         """The floor when a term was granted."""
         self.floor: CheckpointRef | None = None
         self.renewed_at = 0.0
-        self.passed_on_at = 0.0
         self.lines: dict[CheckpointRef, Line] = {}
         """Every commit, and the line of its term."""
         self.counting: dict[int, tuple[float, Line]] = {}

@@ -1,5 +1,6 @@
 """Between the processes and the API server: how it is today, and the ways that can be cut."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -67,6 +68,8 @@ class Link:
         self.streams: dict[Passing, None] = {}
         self.listeners: list[Callable[[], None]] = []
         """Told when it is whole again."""
+        self.cut_at = self.mended_at = -math.inf
+        """When it was cut and mended last."""
         self._timeline = timeline
 
     @property
@@ -76,6 +79,8 @@ class Link:
 
     def cut(self, *, to_server: bool = True, from_server: bool = True) -> None:
         """Lose what passes in these directions; watches break after a while."""
+        if self.whole:
+            self.cut_at = self._timeline.now
         self.to_server &= not to_server
         self.from_server &= not from_server
         for stream in list(self.streams):
@@ -84,6 +89,7 @@ class Link:
     def mend(self) -> None:
         """Let everything pass; watches that did not break deliver what they held."""
         self.to_server = self.from_server = True
+        self.mended_at = self._timeline.now
         for stream in list(self.streams):
             stream.flush()
         for listener in self.listeners:

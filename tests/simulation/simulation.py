@@ -37,8 +37,8 @@ JOBS = "/apis/understudy.dev/v1alpha1/namespaces/default/trainingjobs"
 REACHED_WITHIN_S = 600.0
 """After the last fault every job is through by then: what is left of it, a back-off of a minute and a wait for the
 floor of a minute, each several times over."""
-REST_S = (60.0, 90.0)
-"""After the last fault, when labels are looked at."""
+SETTLED_WITHIN_S = 60.0
+"""From the end of the job, and of all faults, until every label is right."""
 
 
 @dataclass(slots=True)
@@ -87,12 +87,13 @@ class Simulation:
                     if self.timeline.now > CALM_AFTER_S + REACHED_WITHIN_S:
                         phase = self.transcript.phase or "not begun"
                         self.violate(f"the job is {phase}, {REACHED_WITHIN_S:.0f} s after the last fault")
-                    self.timeline.next()
-                    if self.violation:
-                        raise ViolationError(self.violation)
+                    self._go_on()
+                until = max(self.timeline.now, CALM_AFTER_S) + SETTLED_WITHIN_S
+                while (mislabelled := self.invariants.mislabelled()) and self.timeline.now < until:
+                    self._go_on()
                 for name in list(self.operators):
                     self.stop_operator(name)
-                self.invariants.ledger.at_end()
+                self.invariants.at_end(mislabelled)
             finally:
                 self._end()
 
@@ -209,8 +210,11 @@ class Simulation:
         for at, name in self.plan.faults:
             self.timeline.at(at, BY_NAME[name], self)
         self.timeline.at(CALM_AFTER_S, heal, self)
-        for after_s in REST_S:
-            self.timeline.at(CALM_AFTER_S + after_s, self.invariants.at_rest)
+
+    def _go_on(self) -> None:
+        self.timeline.next()
+        if self.violation:
+            raise ViolationError(self.violation)
 
     def _end(self) -> None:
         for operator in self.operators.values():

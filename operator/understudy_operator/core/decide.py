@@ -9,6 +9,8 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
+from understudy_contract.names import Role
+
 from understudy_operator.core import status as status_clause
 from understudy_operator.core.actions import Action, GiveUp, KeepBudgets, Prepare, Promote
 from understudy_operator.core.completion import job_over, rank_complete
@@ -16,7 +18,7 @@ from understudy_operator.core.deadlines import expired, overdue
 from understudy_operator.core.detection import judge_primary, scene
 from understudy_operator.core.model import Now, Observation, RankView
 from understudy_operator.core.opening import raise_term
-from understudy_operator.core.provisioning import OVER, provide_rank, removals
+from understudy_operator.core.provisioning import OVER, labels, provide_rank, removals
 from understudy_operator.core.succession import candidates, succeed
 from understudy_operator.core.suspension import resume_rank, suspend_rank
 from understudy_operator.core.switchover import refuse, switch_over
@@ -43,6 +45,8 @@ def decide(observation: Observation, now: Now) -> Decision:
     wake_at = math.inf
     if job_over(observation):
         for view in observation.ranks:
+            # A training may end before the labels have followed its last promotion; what else there is, goes.
+            rest += [a for a in labels(view) if Role.PRIMARY in (a.role, a.pod.role)]
             gone, again_at = removals(observation.job.name, view, now, over=OVER)
             rest += gone
             wake_at = min(wake_at, again_at)

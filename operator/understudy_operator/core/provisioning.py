@@ -56,7 +56,7 @@ def provide_rank(observation: Observation, view: RankView, now: Now) -> tuple[li
             more, again_at = _provide_slot(observation, view, slot, now)
             actions += more
             wake_at = min(wake_at, again_at)
-    actions += _labels(view)
+    actions += labels(view)
     actions += _durations(observation.job.policy, view)
     gone, again_at = removals(observation.job.name, view, now, over=OVER if rank_complete(view) else "")
     return actions + gone, min(wake_at, again_at)
@@ -140,8 +140,10 @@ def _durations(policy: Policy, view: RankView) -> Iterator[SetDuration]:
             yield SetDuration(view.rank, lease.record)
 
 
-def _labels(view: RankView) -> Iterator[Action]:
-    assert view.lease is not None
+def labels(view: RankView) -> Iterator[Relabel]:
+    """Make the labels of a rank's pods say what its Leases say, the old primary's first."""
+    if view.lease is None:
+        return
     holder, term = view.lease.record.holder, view.lease.record.term
     served = _served(view)
     wanted: list[Relabel] = []

@@ -1,6 +1,7 @@
 """When a rank and a job are complete, and what becomes of their pods."""
 
-from understudy_operator.core.actions import AssignSlot, CreatePod, DeletePod, WriteStatus
+from understudy_contract.names import Role, Term
+from understudy_operator.core.actions import AssignSlot, CreatePod, DeletePod, Relabel, WriteStatus
 from understudy_operator.core.provisioning import ENDS_WITHIN_S
 
 from tests.unit.operator.builders import PRIMARY, RANK, UNDERSTUDY, Scene, ago, ended, of
@@ -46,6 +47,19 @@ def test_a_sidecar_does_not_outlive_a_complete_job() -> None:
     assert (of(decision.rest, DeletePod), decision.wake_at) == ([], ago(5) + ENDS_WITHIN_S)
     late = scene.pod(PRIMARY, ending_since=ago(ENDS_WITHIN_S)).decide()
     assert [d.pod.name for d in of(late.rest, DeletePod)] == [PRIMARY]
+
+
+def test_the_labels_follow_a_promotion_after_which_the_job_was_over_at_once() -> None:
+    scene = Scene().promoted().released(RANK, "Completed", term=2).settled()
+    scene.pod(PRIMARY, role=Role.PRIMARY, term=Term(1), container=ended(0), phase="Succeeded")
+    scene.pod(UNDERSTUDY, role=Role.REDUNDANT, term=None, container=ended(0), phase="Succeeded")
+    changes = [(r.pod.name, r.role, r.term) for r in of(scene.decide().rest, Relabel)]
+    assert changes == [(PRIMARY, None, None), (UNDERSTUDY, Role.PRIMARY, 2)]
+
+
+def test_no_label_is_taken_from_the_redundant_pods_of_a_job_that_is_over() -> None:
+    scene = complete().settled().pod(UNDERSTUDY, deleting_since=ago(1), container=ended(143), phase="Failed")
+    assert not of(scene.decide().rest, Relabel)
 
 
 def test_a_job_seen_to_succeed_stays_so_without_its_leases() -> None:
