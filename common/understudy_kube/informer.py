@@ -107,7 +107,10 @@ class Informer(Generic[R]):
         self._opened_at = 0.0
         self.records: Final[Mapping[Key, R]] = self._records
         self.contact: Final = Contact(clock)
-        """Every line of the watch is heard there; whoever needs to know more often may ask the server and tell it."""
+        """Every change that the watch tells is heard there; whoever needs to know more often may ask the server.
+
+        A bookmark proves nothing: the server writes it out of its cache, also while it cannot reach etcd.
+        """
         self.synced: Final = asyncio.Event()
         """Set once the first list is in."""
 
@@ -185,8 +188,10 @@ class Informer(Generic[R]):
         )
         async with aclosing(watch) as lines:
             async for line in lines:
-                self.contact.heard()
-                self._take(self._decode_event(line))
+                event = self._decode_event(line)
+                if event.type != "BOOKMARK":
+                    self.contact.heard()
+                self._take(event)
 
     def _take(self, event: _Event) -> None:
         match event.type:

@@ -1,5 +1,10 @@
-"""What a list does to the informer's copy: it is the truth, even where the server has gone back to a backup."""
+"""What a list does to the informer's copy: it is the truth, even where the server has gone back to a backup.
 
+And which lines of a watch are a sign of life.
+"""
+
+import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
@@ -16,6 +21,7 @@ class Server:
         self.objects: dict[str, tuple[str, int]] = {}
         """uid and version by name."""
         self.meanwhile: Callable[[], object] = lambda: None
+        self.lines: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def list_pages(self, path: str, *, params: object = None) -> AsyncIterator[bytes]:
         answer = msgspec.json.encode(
@@ -23,6 +29,12 @@ class Server:
         )
         self.meanwhile()
         yield answer
+
+    async def watch(self, path: str, *, on_open: Callable[[], None], **_: object) -> AsyncIterator[bytes]:
+        on_open()
+        while True:
+            yield await self.lines.get()
+            self.lines.task_done()
 
 
 def an_object(name: str, uid: str, version: int) -> dict[str, Any]:
@@ -34,9 +46,14 @@ def lease(name: str, uid: str, version: int) -> LeaseObject:
     return msgspec.convert(an_object(name, uid, version), LeaseObject)
 
 
-def informed(server: Server) -> Informer[LeaseRecord]:
+def informed(server: Server, clock: Callable[[], float] = time.monotonic) -> Informer[LeaseRecord]:
     return Informer[LeaseRecord](
-        cast(Api, server), "/leases", kind=LeaseObject, to_record=LeaseObject.record, on_change=lambda old, new: None
+        cast(Api, server),
+        "/leases",
+        kind=LeaseObject,
+        to_record=LeaseObject.record,
+        on_change=lambda old, new: None,
+        clock=clock,
     )
 
 
@@ -88,3 +105,15 @@ async def test_an_object_newer_than_the_servers_position_and_not_listed_is_gone(
     informer.upsert(lease("a", "u", 5000))
     await informer.refresh()
     assert versions(informer) == {}
+
+
+async def test_a_bookmark_is_no_sign_that_the_server_can_be_written_to() -> None:
+    server, now = Server(), 0.0
+    informer = informed(server, lambda: now)
+    running = asyncio.create_task(informer.run())
+    for at, kind, version in ((1.0, "ADDED", 1001), (8.0, "BOOKMARK", 1002), (9.0, "BOOKMARK", 1003)):
+        now = at
+        server.lines.put_nowait(msgspec.json.encode({"type": kind, "object": an_object("a", "u", version)}))
+        await server.lines.join()
+    assert informer.contact.heard_at == 1.0
+    running.cancel()
