@@ -223,6 +223,7 @@ class World:
             policy=policy,
             status=body.get("status") or {},
             switchover=(meta.get("annotations") or {}).get(Annotation.SWITCHOVER),
+            resource_version=meta.get("resourceVersion", ""),
         )
 
     def _rank(self, job: model.Job, rank: Rank) -> model.RankView:

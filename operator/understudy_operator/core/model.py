@@ -215,6 +215,8 @@ class Job:
     """As last read or written."""
     switchover: str | None = None
     """The rank that is to change its primary, as the annotation has it."""
+    resource_version: str = ""
+    """Of the object that `switchover` was read from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,4 +51,5 @@ def refuse(observation: Observation) -> list[Action]:
     else:
         return []
     said = f"The annotation understudy.dev/switchover={asked} was removed: {why}."
-    return [Emit(f"switchover {asked} {why}", EventReason.SWITCHOVER_REFUSED, said), ClearSwitchover(asked)]
+    request = f"switchover {observation.job.resource_version}"  # the same words, asked again, are answered again
+    return [Emit(request, EventReason.SWITCHOVER_REFUSED, said), ClearSwitchover(asked)]

@@ -81,6 +81,15 @@ def test_a_hand_over_that_is_late_is_told_as_a_switchover_too() -> None:
     assert promote.promotion is not None and promote.promotion.cause == Cause.SWITCHOVER
 
 
+def test_a_request_that_is_made_again_is_refused_again() -> None:
+    keys = []
+    for version in ("7", "7", "9"):
+        scene = asked("all")
+        scene.job = replace(scene.job, resource_version=version)
+        keys += list(scene.events())
+    assert keys[0] == keys[1] != keys[2]
+
+
 def test_another_rank_is_left_alone() -> None:
     scene = asked("1", Scene(ranks=2))
     (take,) = of(scene.decide().rest, TakeSwitchover)
