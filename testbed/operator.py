@@ -61,18 +61,24 @@ def pods(kube: Kube) -> list[Object]:
     return [item for item in items if item.get("status", {}).get("phase") == "Running"]
 
 
+def is_ready(item: Object) -> bool:
+    """Tell whether a pod is Ready, and is to stay."""
+    conditions = item.get("status", {}).get("conditions", ())
+    return "deletionTimestamp" not in item["metadata"] and any(
+        (condition["type"], condition["status"]) == ("Ready", "True") for condition in conditions
+    )
+
+
 def replace_crashed(kube: Kube) -> None:
     """Replace pods whose process has died, and wait until all are ready: each further death is restarted later."""
     replicas = kube.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/understudy-operator")["spec"]["replicas"]
     for item in pods(kube):
         if any(status["restartCount"] for status in item.get("status", {}).get("containerStatuses", ())):
             kube.delete(f"{PODS.format(NAMESPACE)}/{item['metadata']['name']}", gracePeriodSeconds=0)
-
-    def ready(item: Object) -> bool:
-        return any((c["type"], c["status"]) == ("Ready", "True") for c in item["status"].get("conditions", ()))
-
     wait_until(
-        lambda: sum(map(ready, pods(kube))) == replicas, timeout_s=INSTALLED_WITHIN_S, what="all operators to be ready"
+        lambda: sum(map(is_ready, pods(kube))) == replicas,
+        timeout_s=INSTALLED_WITHIN_S,
+        what="all operators to be ready",
     )
 
 

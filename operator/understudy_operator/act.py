@@ -124,7 +124,8 @@ class Actor:
             case OpenRank():
                 await self._ranks.open_rank(job, action, memo, now)
             case FindPod():
-                await self._find_pod(job, action.name, memo)
+                await self._refresh_pod(job, action.name)
+                memo.unborn.pop(action.name, None)
             case OpenSlot():
                 await self._ranks.open_slot(job, action)
             case GiveUp():
@@ -165,11 +166,6 @@ class Actor:
         memo.unborn.pop(action.name, None)
         self._world.pods.upsert(body)
 
-    async def _find_pod(self, job: Job, name: str, memo: Memo) -> None:
-        with suppress(NotFound):
-            self._world.pods.upsert(await self._api.get(f"/api/v1/namespaces/{job.namespace}/pods/{name}"))
-        memo.unborn.pop(name, None)
-
     async def _relabel(self, job: Job, action: Relabel) -> None:
         pod = action.pod
         patch = {
@@ -189,7 +185,8 @@ class Actor:
             await self._refresh_pod(job, pod.name, pod.uid)
             raise
 
-    async def _refresh_pod(self, job: Job, name: str, uid: str) -> None:
+    async def _refresh_pod(self, job: Job, name: str, uid: str = "") -> None:
+        """Read a pod; forget the one of this uid if there is none."""
         try:
             self._world.pods.upsert(await self._api.get(f"/api/v1/namespaces/{job.namespace}/pods/{name}"))
         except NotFound:

@@ -43,14 +43,8 @@ def restart(testbed: Testbed) -> None:
 def wait_ready(testbed: Testbed, replicas: int = REPLICAS) -> None:
     """Wait until so many operators are ready, and no other is left."""
 
-    def ready(pod: Object) -> bool:
-        conditions = pod.get("status", {}).get("conditions", ())
-        return "deletionTimestamp" not in pod["metadata"] and ("Ready", "True") in {
-            (condition["type"], condition["status"]) for condition in conditions
-        }
-
     def available(found: list[Object]) -> bool:
-        return len(found) == replicas and all(map(ready, found))
+        return len(found) == replicas and all(map(operator.is_ready, found))
 
     path = PODS.format(operator.NAMESPACE)
     see.until(testbed, path, available, f"{replicas} operators that are ready", labelSelector=operator.SELECTOR)
