@@ -155,6 +155,11 @@ MUTANTS: tuple[Mutant, ...] = (
         0,
         (Edit(provisioning.removals, "pod.finished or (pod.name == holder and not over)", "pod.finished"),),
     ),
+    Mutant(
+        "labels stay as they were given",
+        2,
+        (Edit(provisioning.labels, "if (pod.role, pod.term) != (role, pod_term):", "if False:"),),
+    ),
     # The agent
     Mutant(
         "a renewal does not ask who holds the Lease",
