@@ -58,14 +58,14 @@ class Memory:
         """Return the most that any of them held."""
         return max((mb for life in self.lives.values() for _, mb in life.samples), default=0.0)
 
-    def judged(self) -> dict[str, float]:
-        """Return the growth of each process that was seen for long enough, by pod."""
-        found = {life.pod: life.growth_mb() for life in self.lives.values()}
-        return {pod: growth for pod, growth in found.items() if growth is not None}
+    def judged(self) -> list[tuple[str, float]]:
+        """Return pod and growth of each process that was seen for long enough; a pod may have had several."""
+        found = [(life.pod, life.growth_mb()) for life in self.lives.values()]
+        return [(pod, growth) for pod, growth in found if growth is not None]
 
     def wrong(self) -> list[str]:
         """Say what is wrong with it."""
-        grown = [f"the operator {pod} grew by {mb:.1f} MB" for pod, mb in self.judged().items() if mb > GROWTH_MAX_MB]
+        grown = [f"the operator {pod} grew by {mb:.1f} MB" for pod, mb in self.judged() if mb > GROWTH_MAX_MB]
         if (peak := self.peak_mb()) > PEAK_MAX_MB:
             grown.append(f"an operator held {peak:.0f} MB, more than {PEAK_MAX_MB:.0f}")
         return grown

@@ -94,6 +94,16 @@ def wait_phase(testbed: Testbed, job: str, phase: str, *, timeout_s: float = WAI
     return testbed.status(job)
 
 
+def told(testbed: Testbed, job: str) -> list[Object]:
+    """Wait until the status tells of a failover; give all that it tells of, each with its first step."""
+
+    def look() -> list[Object]:
+        listed: list[Object] = testbed.status(job).get("failovers", [])
+        return listed if all("firstStepAt" in entry for entry in listed) else []
+
+    return testbed.wait_until(look, timeout_s=WAIT_S, what=f"the failovers of {job} in its status, with first steps")
+
+
 def events(testbed: Testbed, job: str, reason: str | None = None) -> list[Object]:
     """Give the Events about a job itself."""
     found = testbed.kube.get(EVENTS.format(testbed.namespace), fieldSelector=f"involvedObject.name={job}")["items"]

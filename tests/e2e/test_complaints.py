@@ -22,6 +22,7 @@ every test named here exists.
       integration/operator/test_complaints.py::test_an_old_pod_beside_its_successor_is_never_primary_with_it_nor_heard
  7  Nothing fences writes of checkpoints: ray-project/kuberay#5211, ray-project/ray#64105
       unit/checkpoint/test_store.py::test_what_a_superseded_writer_commits_is_not_read
+      e2e/test_storage.py::test_a_stale_writer_that_wakes_up_and_commits_after_its_successor_has_saved_changes_nothing
       e2e/test_faults.py::test_after_all_these_the_final_state_is_that_of_an_undisturbed_run_bit_for_bit
  8  Pods that are stuck Terminating inflate the recovery: kubernetes-sigs/jobset#576, #574
       integration/operator/test_complaints.py::test_a_pod_that_is_stuck_terminating_does_not_hold_its_rank_up
@@ -46,6 +47,7 @@ every test named here exists.
       integration/operator/test_complaints.py::test_a_failover_fires_although_the_claim_was_deleted_with_the_primary
       integration/operator/test_operator.py::test_a_failure_while_the_operator_is_down_is_acted_on_when_it_is_back
       e2e/test_api_outage.py::test_an_outage_of_the_api_server_costs_no_primary
+      e2e/test_api_outage.py::test_an_api_server_that_takes_two_seconds_for_each_call_costs_no_primary
       e2e/test_cut_off.py::test_when_no_worker_is_heard_none_is_replaced_and_all_train_on
       e2e/test_claims.py::test_on_a_volume_of_one_node_all_pods_stand_there_and_the_job_says_what_that_means
 

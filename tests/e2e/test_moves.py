@@ -40,11 +40,7 @@ def test_a_drained_primary_loses_no_step_and_the_last_one_is_not_taken(mover: Te
     old = mover.primary(JOB, 0)
     done = drain(mover, old.node, timeout_s=180)
     assert done.returncode == 0, done.stdout + done.stderr
-    failovers = mover.wait_until(
-        lambda: [e for e in mover.status(JOB).get("failovers", []) if "firstStepAt" in e],
-        timeout_s=see.WAIT_S,
-        what="the failover in the status",
-    )
+    failovers = see.told(mover, JOB)
     assert {(e["cause"], e["lostSteps"], e["cold"]) for e in failovers} == {("PodDeleted", 0, False)}
     mover.wait_settled(JOB)
     new = mover.primary(JOB, 0)
@@ -69,8 +65,7 @@ def test_a_job_whose_volume_is_of_one_node_does_not_stop_a_drain(bed: Testbed) -
         assert done.returncode == 0, done.stdout + done.stderr
     finally:
         see.kubectl(bed, "uncordon", node)
-    bed.wait_settled(JOB)
-    assert {entry.get("lostSteps", 0) for entry in bed.status(JOB)["failovers"]} == {0}
+    assert [entry["lostSteps"] for entry in see.told(bed, JOB)] == [0]
 
 
 def test_the_budget_goes_when_the_redundant_pods_do(bed: Testbed) -> None:
@@ -86,11 +81,7 @@ def test_a_rank_that_is_asked_to_switch_over_does_so_once_and_loses_no_step(bed:
     bed.apply(jobs.job(JOB, arguments={"save_every": 50, "pace": 0.02}))
     (before,) = bed.wait_settled(JOB)
     see.kubectl(bed, "annotate", "tj", JOB, "understudy.dev/switchover=0")
-    (failover,) = bed.wait_until(
-        lambda: [e for e in bed.status(JOB).get("failovers", []) if "firstStepAt" in e],
-        timeout_s=see.WAIT_S,
-        what="the failover in the status",
-    )
+    (failover,) = see.told(bed, JOB)
     assert (failover["cause"], failover["lostSteps"], failover["cold"]) == ("Switchover", 0, False)
     (after,) = bed.wait_settled(JOB)
     assert after.term == before.term + 1

@@ -70,12 +70,7 @@ def test_a_volume_that_takes_two_seconds_for_each_fsync_slows_saves_and_not_step
     assert log.steps[-1].step > began + SAVE_EVERY, "it trains while it saves"
     (before,) = stored.wait_settled(JOB)
     stored.delete_pod(stored.primary(JOB, 0).name)
-    stored.wait_until(
-        lambda: [e for e in stored.status(JOB).get("failovers", []) if "firstStepAt" in e],
-        timeout_s=see.WAIT_S,
-        what="the failover in the status",
-    )
-    (failover,) = stored.status(JOB)["failovers"]
+    (failover,) = see.told(stored, JOB)
     assert (failover["cause"], failover["lostSteps"], failover["term"]) == ("PodDeleted", 0, before.term + 1)
     spoiled.unlink()
     ends_as_undisturbed(stored)
@@ -167,11 +162,7 @@ def test_a_redundant_pod_that_sees_another_volume_says_so_and_is_warm_once_it_se
     label.write_text(right)
     stored.wait_settled(JOB)
     faults.KILL_TRAINER.aim(stored, stored.primary(JOB, 0))()
-    stored.wait_until(
-        lambda: [e for e in stored.status(JOB).get("failovers", []) if "firstStepAt" in e],
-        timeout_s=see.WAIT_S,
-        what="the failover in the status",
-    )
+    see.told(stored, JOB)
     stored.wait_settled(JOB)
     assert [(e["cause"], e["cold"]) for e in stored.status(JOB)["failovers"]] == [("ProcessExited", False)]
     ends_as_undisturbed(stored)

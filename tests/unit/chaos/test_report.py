@@ -73,8 +73,14 @@ def test_a_process_that_warms_up_and_stays_is_not() -> None:
     assert watched(30, 50, 60, *[62] * 20).wrong() == []
 
 
+def test_a_process_that_grew_is_not_forgotten_for_the_next_one_of_its_pod() -> None:
+    both = watched(*(50 + GROWTH_MAX_MB * at / 6 for at in range(20)))
+    both.lives[Identity(2, 2)] = Life("operator", [(900.0, 50.0)])
+    assert both.wrong() != []
+
+
 def test_a_process_that_lived_too_short_is_judged_by_its_peak_alone() -> None:
-    assert watched(50, 80, 110).judged() == {}
+    assert watched(50, 80, 110).judged() == []
     assert watched(50, 80, 110).wrong() == []
     assert watched(50, PEAK_MAX_MB + 1).wrong() != []
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from understudy.checkpoint import Checkpoint, RankStore
+from understudy.checkpoint import Checkpoint, RankStore, TermWriter
 from understudy.errors import (
     CheckpointDamaged,
     CheckpointMissing,
@@ -223,10 +223,10 @@ def test_a_damaged_base_loses_no_term_and_no_line(
     assert check(store.newest(floor)).ref.step == 10
 
 
-def test_what_a_superseded_writer_commits_is_not_read(store: RankStore, disk: MemoryFileSystem, state: State) -> None:
+def test_a_superseded_writer_is_told_so(store: RankStore, state: State) -> None:
     old = store.begin(1, "a", None)
     base = store.newest(old.commit(10, state(10), {}))
-    new = store.begin(2, "b", base)
+    store.begin(2, "b", base)
     with pytest.raises(Superseded) as caught:
         old.commit(20, state(20), {})
     assert caught.value.term == 2
@@ -235,8 +235,31 @@ def test_what_a_superseded_writer_commits_is_not_read(store: RankStore, disk: Me
     with pytest.raises(Superseded, match="begun by pod b already"):
         store.begin(2, "c", base)
     assert store.highest_term() == 2
-    assert store.peek() == base.ref if base else None
-    assert store.peek() != new.commit(15, state(15), {})
+
+
+def test_what_a_superseded_writer_commits_is_not_read(
+    store: RankStore, disk: MemoryFileSystem, state: State, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = store.begin(1, "a", None)
+    base = check(store.newest(old.commit(10, state(10), {})))
+    began: list[TermWriter] = []
+    rename = disk.rename
+
+    def overtaken(source: Path, target: Path) -> None:
+        if target.name == "step-20":
+            began.append(store.begin(2, "b", base))  # after the old writer has looked for a successor
+        rename(source, target)
+
+    monkeypatch.setattr(disk, "rename", overtaken)
+    assert old.commit(20, state(20), {}).step == 20
+    assert "step-20" in disk.names(old.path)
+    mine = began[0].commit(15, state(15), {})
+    assert store.peek() == mine
+    assert check(store.newest(mine)).ref == mine
+    for step in (15, 10):  # 10 is one file with two names
+        disk.damage(began[0].path / f"step-{step}" / "state.safetensors", cut_tail)
+    with pytest.raises(CheckpointDamaged):  # rather none than the late one, which is of no line that counts
+        store.newest(mine)
 
 
 def test_a_checkpoint_of_an_old_term_is_found_by_name_in_its_successor(store: RankStore, state: State) -> None:
