@@ -117,6 +117,8 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     """Cold ones among them."""
     failures: int = 0
     """Consecutive failures of the application up to this one, with no new checkpoint between them."""
+    untold: tuple["Promotion", ...] = ()
+    """Those before that the status did not tell of when this one was decided, oldest first."""
 
 
 class GivenUp(msgspec.Struct, frozen=True):

@@ -116,8 +116,7 @@ class Ranks:
             raise
         if action.suspect_node is not None:
             self._world.suspect(action.suspect_node)
-        gone = f"{lease.holder} is gone and never was at work" if lease.holder else "the job is resumed"
-        cause = action.promotion.message if action.promotion else gone
+        cause = action.promotion.message if action.promotion else "the job is resumed"
         log.warning(
             "%s/%s rank %d: %s -> %s, term %d (%s)",
             job.namespace, job.name, action.rank, lease.holder or "nobody", action.target, action.term, cause,

@@ -72,7 +72,7 @@ class Promote:
     floor: CheckpointRef | None
     failures: int
     promotion: Promotion | None
-    """None: the holder never was at work, nothing failed over."""
+    """None: the job is resumed, nothing failed over."""
     suspect_node: str | None
     """Node of a holder that fell silent."""
 

@@ -205,12 +205,7 @@ def _silence(lease: Lease, pod: Pod, scene: Scene, relieved: bool, horizon: floa
     """Return when the holder's silence counts as its loss; in the past: it does."""
     running = isinstance(pod.container, Running)
     node_ready = pod.node is not None and scene.nodes.get(pod.node, False)
-    warm = (
-        lease.record.promotion is not None
-        and lease.record.promotion.term == lease.record.term
-        and not lease.record.promotion.cold
-    )
-    if lease.acknowledged or warm:
+    if lease.acknowledged or _is_warm(lease):
         unacknowledged = not lease.acknowledged
         patience_s: float = lease.record.patience_s
         if unacknowledged and relieved:
@@ -229,6 +224,12 @@ def _silence(lease: Lease, pod: Pod, scene: Scene, relieved: bool, horizon: floa
     return horizon
 
 
+def _is_warm(lease: Lease) -> bool:
+    """Tell whether the holder was redundant before this term: then it is at work, and has to answer soon."""
+    last = lease.record.promotion
+    return last is not None and last.term == lease.record.term and not last.cold
+
+
 def _cut_off(lease: Lease, scene: Scene) -> bool:
     """Tell whether all workers are cut off, or were up to a lease ago: they do not all come back at once."""
     return scene.at < scene.cut_off_at + lease.record.patience_s
@@ -237,7 +238,9 @@ def _cut_off(lease: Lease, scene: Scene) -> bool:
 def _silent(lease: Lease, pod: Pod) -> Failure:
     where = f" on node {pod.node}" if pod.node else ""
     if not lease.acknowledged:
-        return Failure(Cause.LEASE_EXPIRED, f"pod {pod.name}{where} never reported", "", application=False, silent=True)
+        hint = "" if _is_warm(lease) else ": see in the log of the one after it whether it reaches the API server"
+        message = f"pod {pod.name}{where} never reported{hint}"
+        return Failure(Cause.LEASE_EXPIRED, message, "", application=False, silent=True)
     return Failure(
         Cause.LEASE_EXPIRED,
         f"pod {pod.name}{where} did not renew its Lease for {lease.record.patience_s} s",

@@ -15,7 +15,7 @@ from understudy_contract.lease import LeaseRecord
 from understudy_contract.reports import Heartbeat, Phase, Promotion
 
 from understudy_operator.core import budget, conditions
-from understudy_operator.core.actions import Action, Emit, WriteStatus
+from understudy_operator.core.actions import Action, Emit, OpenRank, WriteStatus
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.deadlines import active_since
 from understudy_operator.core.model import Now, Observation, RankView
@@ -37,7 +37,7 @@ def report(observation: Observation, now: Now) -> tuple[list[Action], float]:
     actions: list[Action] = []
     wake_at = math.inf
     old = observation.job.status
-    if wanted != old:
+    if wanted != old and not _reopens(observation, now):
         due = observation.status_written_at + PROGRESS_S
         if _notable(wanted) != _notable(old) or now.at >= due:
             actions.append(WriteStatus(wanted))
@@ -45,6 +45,15 @@ def report(observation: Observation, now: Now) -> tuple[list[Action], float]:
             wake_at = due
     actions += _events(observation, wanted, now)
     return actions, wake_at
+
+
+def _reopens(observation: Observation, now: Now) -> bool:
+    """Tell whether a Lease that somebody deleted is being made anew: for that moment little is known of its rank."""
+    if job_over(observation) or observation.job.policy.suspend:
+        return False
+    told = {entry.get("rank") for entry in observation.job.status.get("ranks", ()) if entry.get("primary")}
+    lost = [view.rank for view in observation.ranks if view.lease is None and view.rank in told]
+    return any(not observation.blocked(OpenRank, rank, now.at) for rank in lost)
 
 
 def _notable(status: Mapping[str, Any]) -> Json:
@@ -144,19 +153,25 @@ def _step(record: LeaseRecord) -> int:
     return beat.step
 
 
+def _promotions(view: RankView) -> tuple[Promotion, ...]:
+    """List the promotions that a rank's Lease tells of, oldest first; one of term 0 is a mere count."""
+    last = view.lease.record.promotion if view.lease is not None else None
+    return tuple(promotion for promotion in (*last.untold, last) if promotion.term) if last is not None else ()
+
+
 def _failovers(observation: Observation) -> list[Json]:
-    """Merge the last promotion of each rank into the list that the status holds already."""
+    """Merge the last promotions of each rank into the list that the status holds already."""
     known: dict[tuple[int, int], Json] = {
         (int(entry["rank"]), int(entry["term"])): dict(entry) for entry in observation.job.status.get("failovers", ())
     }
     for view in observation.ranks:
-        promotion = view.lease.record.promotion if view.lease is not None else None
-        if view.lease is None or promotion is None or not promotion.term:
+        if view.lease is None:
             continue
-        entry = known.setdefault((int(view.rank), promotion.term), _failover(view, promotion))
-        beat = view.lease.record.current_heartbeat
-        if promotion.term == view.lease.record.term and beat is not None and "firstStepAt" not in entry:
-            entry |= _first_step(promotion, beat)
+        for promotion in _promotions(view):
+            entry = known.setdefault((int(view.rank), promotion.term), _failover(view, promotion))
+            beat = view.lease.record.current_heartbeat
+            if promotion.term == view.lease.record.term and beat is not None and "firstStepAt" not in entry:
+                entry |= _first_step(promotion, beat)
     ordered = sorted(known.values(), key=lambda e: (e["promotedAt"], e["rank"], e["term"]))
     return ordered[-FAILOVERS_KEPT:]
 
@@ -196,8 +211,9 @@ def _events(observation: Observation, status: Json, now: Now) -> list[Action]:
             for lease in leases
             if (note := lease.record.notice) is not None
         ]
-        promotion = view.lease.record.promotion if view.lease else None
-        if promotion is not None and promotion.term and _is_news(promotion.promoted_at, now):
+        for promotion in _promotions(view):
+            if not _is_news(promotion.promoted_at, now):
+                continue
             how = "Started {0} in its place: no redundant pod was ready" if promotion.cold else "Promoted {0}"
             message = f"Rank {view.rank}: {promotion.message}. {how.format(promotion.target)} (term {promotion.term})."
             reason = EventReason.COLD_START if promotion.cold else EventReason.PROMOTED

@@ -7,15 +7,20 @@ before a cold start.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
+import msgspec
 from understudy_contract.lease import micro_time
-from understudy_contract.names import pod_name
+from understudy_contract.names import Rank, pod_name
 from understudy_contract.reports import CheckpointRef, GivenUp, Phase, Promotion
 
 from understudy_operator.core import budget
 from understudy_operator.core.actions import GiveUp, Promote
 from understudy_operator.core.detection import ACKNOWLEDGE_S, Failure
 from understudy_operator.core.model import LATE, Job, Now, Pod, RankView, Running
+
+UNTOLD_MAX: Final = 5
+"""Promotions of a rank between two status writes that are kept: a status that cannot be written is no log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +117,15 @@ def succeed(
         cold=cold,
         floor=record.floor,
         failures=failures,
-        promotion=_record(view, failure, target, cold, now),
+        promotion=_record(job, view, failure, target, cold, now),
         suspect_node=view.primary.node if failure.silent and view.primary else None,
     )
 
 
-def _record(view: RankView, failure: Failure, target: str, cold: bool, now: Now) -> Promotion | None:
+def _record(job: Job, view: RankView, failure: Failure, target: str, cold: bool, now: Now) -> Promotion:
     assert view.lease is not None
     record = view.lease.record
     last = record.promotion
-    began = view.lease.acknowledged or failure.application
-    took_over = last is not None and last.term == record.term and not last.cold
-    if cold and not began and not took_over:
-        return None
     beat = record.current_heartbeat
     wall = micro_time(now.wall)
     return Promotion(
@@ -143,4 +144,14 @@ def _record(view: RankView, failure: Failure, target: str, cold: bool, now: Now)
         failovers=(last.failovers if last else 0) + 1,
         restarts=(last.restarts if last else 0) + int(cold),
         failures=budget.application_failures_after(record, failure),
+        untold=_untold(job, view.rank, last),
     )
+
+
+def _untold(job: Job, rank: Rank, last: Promotion | None) -> tuple[Promotion, ...]:
+    """List the promotions before this one that the status does not tell of yet, oldest first."""
+    if last is None or not last.term:
+        return ()
+    told = {(entry.get("rank"), entry.get("term")) for entry in job.status.get("failovers", ())}
+    before = (*last.untold, msgspec.structs.replace(last, untold=()))
+    return tuple(promotion for promotion in before if (rank, promotion.term) not in told)[-UNTOLD_MAX:]

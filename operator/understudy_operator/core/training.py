@@ -46,7 +46,17 @@ def _rank_training(observation: Observation, view: RankView, now: Now) -> Findin
         if view.primary.ended and view.primary.reason:
             ended = f"Pod {record.holder} was ended by its node ({view.primary.reason}): see `kubectl describe pod`"
             return Finding(False, "Ended", f"{ended}. A new pod is made, with growing pauses.")
-    return _failing(view) or Finding(False, "Starting", f"Pod {record.holder} of rank {view.rank} is starting")
+    return _failing(view) or _starting(view)
+
+
+def _starting(view: RankView) -> Finding:
+    """Say which pod is awaited, and what became of the one before if that was replaced by it."""
+    assert view.lease is not None
+    record = view.lease.record
+    message, last = f"Pod {record.holder} of rank {view.rank} is starting", record.promotion
+    if last is not None and last.term == record.term and last.cold:
+        message += f" in place of another: {last.message}"
+    return Finding(False, "Starting", message)
 
 
 def _failing(view: RankView) -> Finding | None:

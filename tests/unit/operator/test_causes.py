@@ -121,7 +121,7 @@ LOST: dict[str, tuple[Bend, str, str]] = {
     "a container that ran for two minutes without a word from its agent is lost": (
         lambda s: s.beat(RANK, none=True).lease(RANK, silent_s=120).pod(PRIMARY, container=Running(ago(120))),
         "LeaseExpired",
-        "never reported",
+        "never reported: see in the log of the one after it",
     ),
     "a cold start that finds no node gives way to a redundant pod that is ready": (
         lambda s: s.beat(RANK, none=True).pod(PRIMARY, container=None, node=None, phase="Pending"),

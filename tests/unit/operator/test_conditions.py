@@ -65,6 +65,11 @@ BAD = {
         "InvalidTemplate",
         "spec.imagee",
     ),
+    "a pod after one that never reported": (
+        starting().lease(RANK, promotion=a_promotion(term=1, cold=True, message="pod digits-0-9 never reported")),
+        "Starting",
+        "Pod digits-0-0 of rank 0 is starting in place of another: pod digits-0-9 never reported",
+    ),
     "a script that fails again and again": (
         starting()
         .pod(PRIMARY, container=Waiting("ContainerCreating", ""))

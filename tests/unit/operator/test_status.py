@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import yaml
+from understudy_contract.events import EventReason
+from understudy_contract.names import Term
 from understudy_contract.reports import FirstStep, Phase
-from understudy_operator.core.actions import WriteStatus
+from understudy_operator.core.actions import OpenRank, WriteStatus
 
 from tests.unit.operator.builders import (
     LEASE_S,
@@ -16,6 +18,7 @@ from tests.unit.operator.builders import (
     SLOT,
     UNDERSTUDY,
     Scene,
+    a_problem,
     a_promotion,
     ago,
     checkpoint,
@@ -71,6 +74,12 @@ class TestFailovers:
         scene.lease(RANK, holder="digits-0-2", term=3, promotion=a_promotion(term=3, promoted_at="2026-01-01T12Z"))
         assert [e.get("lostSteps") for e in scene.written()["failovers"]] == [20, None]
 
+    def test_two_between_two_writes_of_the_status_are_both_told(self) -> None:
+        later = a_promotion(term=3, promoted_at="2026-01-01T11:59:30.000000Z", untold=(a_promotion(term=2),))
+        scene = Scene().promoted().lease(RANK, term=Term(3), promotion=later)
+        assert [e["term"] for e in scene.written()["failovers"]] == [2, 3]
+        assert {"promotion 0 2", "promotion 0 3"} <= scene.events().keys()
+
     def test_only_the_last_20_are_kept(self) -> None:
         scene = Scene()
         for term in range(2, 30):
@@ -88,6 +97,21 @@ class TestFailovers:
         scene = at_work_again(failovers=3)
         before = scene.written()
         assert scene.settled().status({}).written() == before
+
+
+class TestALeaseThatWasDeleted:
+    """Of its rank the status says what was known until it is made anew."""
+
+    def test_is_not_taken_for_a_rank_that_has_not_begun(self) -> None:
+        scene = Scene().settled().given(status_written_at=-1e9).gone(RANK)
+        assert of(scene.decide().rest, OpenRank)
+        assert not of(scene.decide().rest, WriteStatus)
+
+    def test_is_told_of_where_it_cannot_be_made_anew(self) -> None:
+        scene = Scene().settled().given(status_written_at=-1e9).gone(RANK)
+        refused = a_problem(EventReason.NAME_TAKEN, "in the way", again_at=NOW.at + 5)
+        (write,) = of(scene.given(problems={("OpenRank", 0): refused}).decide().rest, WriteStatus)
+        assert write.status["phase"] != "Running"
 
 
 class TestCounts:

@@ -1,6 +1,8 @@
 """Who takes a lost rank over, when nobody can, and what is put on record."""
 
 import pytest
+from msgspec.structs import replace
+from understudy_contract.names import Term
 from understudy_contract.reports import Phase
 from understudy_operator.core.actions import Promote
 from understudy_operator.core.model import Running
@@ -124,14 +126,29 @@ class TestColdStart:
         assert scene.lease(RANK, silent_s=7.9).decide().promotions == ()
         assert promotion_of(scene.lease(RANK, silent_s=8)).failures == 4
 
-    def test_of_a_pod_that_never_was_at_work_is_no_failover(self) -> None:
+    def test_of_a_pod_that_never_was_at_work_is_on_record_with_its_cause(self) -> None:
         scene = Scene(redundancy=0).beat(RANK, none=True).gone(PRIMARY)
-        assert promotion_of(scene).promotion is None
+        record = promotion_of(scene).promotion
+        assert record is not None
+        assert (record.cause, record.source, record.cold) == ("PodDeleted", PRIMARY, True)
+        assert (record.failovers, record.restarts) == (1, 1)
 
     def test_is_counted_as_restart_and_failover(self) -> None:
         record = promotion_of(self.cold().gone(PRIMARY)).promotion
         assert record is not None
         assert (record.cold, record.restarts, record.failovers) == (True, 1, 2)
+
+
+def test_a_promotion_that_the_status_does_not_tell_of_yet_is_kept_beside_the_next_one() -> None:
+    first = a_promotion(term=2)
+    scene = Scene().promoted().beat(RANK, none=True).pod(UNDERSTUDY, deleting_since=ago(1))
+    (second,) = [p.promotion for p in scene.lease(RANK, promotion=first).decide().promotions]
+    assert second is not None and second.untold == (first,)
+    third = promotion_of(scene.lease(RANK, term=Term(3), promotion=replace(second, term=3))).promotion
+    assert third is not None and [p.term for p in third.untold] == [2, 3]
+    scene.status(scene.written())
+    told = promotion_of(scene).promotion
+    assert told is not None and told.untold == ()
 
 
 def test_a_warm_successor_waits_for_no_back_off() -> None:
