@@ -1,11 +1,12 @@
 """The saves of one primary: asynchronous while it trains, synchronous where the next thing must be durable.
 
-Guarantees that a save that fails stops no training: it is reported once for each distinct error and the next save tries
-again; a hand-over and the end of the training try several times before they give up. Waits between tries on the
+Guarantees that a save that fails stops no training: it is reported, each distinct error at most every ten minutes, and the
+next save tries again; a hand-over and the end of the training try several times before they give up. Waits between tries on the
 monotonic clock. A higher term found on the volume is an order: it goes to `Orders`.
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,8 @@ from understudy.state import State
 
 FINAL_TRIES: Final = 6
 """Tries of a save that must succeed; with the pauses between them about half a minute."""
+TOLD_EVERY_S: Final = 600.0
+"""A failure that lasts, or comes back, is told of again after so long: Kubernetes forgets Events after an hour."""
 FIRST_PAUSE_S: Final = 0.5
 """Pause after the first failed try; doubled after each."""
 
@@ -47,7 +50,7 @@ class Saves:
         self._tell = tell
         self._bump = bump
         self._envelope = envelope
-        self._reported: set[tuple[type[BaseException], int | None]] = set()
+        self._reported_at: dict[tuple[type[BaseException], int | None], float] = {}
         self._saver = AsyncSaver(writer, self._committed, self._failed)
         self.newest: CheckpointRef | None = writer.newest
 
@@ -105,9 +108,10 @@ class Saves:
             self._orders.superseded_by = error.term
             return
         kind = (type(error), getattr(error, "errno", None))
-        if kind in self._reported:
+        now = time.monotonic()
+        if now < self._reported_at.get(kind, -math.inf) + TOLD_EVERY_S:
             return
-        self._reported.add(kind)
+        self._reported_at[kind] = now
         sentence = str(error) if isinstance(error, UnderstudyError) else f"{type(error).__name__}: {error}"
         say(f"a save failed, training goes on: {sentence}")
         self._tell(Notice(EventReason.CHECKPOINT_FAILED, sentence))

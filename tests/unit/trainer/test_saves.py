@@ -93,6 +93,25 @@ def test_a_full_volume_is_reported_once_and_the_next_save_tries_again(bench: Ben
     assert len(bench.notices()) == 2, "another cause is worth another notice"
 
 
+def test_a_failure_that_comes_back_or_lasts_is_reported_again_after_a_while(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    bench.saves.commit(0)
+    for step, at, failure in (
+        (10, 1000.0, errno.ENOSPC),
+        (20, 1001.0, None),
+        (30, 1002.0, errno.ENOSPC),
+        (40, 1601.0, errno.ENOSPC),
+        (50, 2300.0, errno.ENOSPC),
+    ):
+        now, bench.disk.failure = at, failure
+        save(bench, step)
+    told = [step for notice in bench.notices() for step in (10, 20, 30, 40, 50) if f"step {step} " in notice.message]
+    assert told == [10, 40, 50]
+
+
 def test_a_save_that_must_succeed_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(module.time, "sleep", pauses.append)
