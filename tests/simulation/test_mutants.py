@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.simulation.fixes import FIXES
 from tests.simulation.mutants import MUTANTS, Mutant, applied
 from tests.simulation.simulation import simulate
 from tests.simulation.test_simulation import SEEDS
@@ -30,3 +31,9 @@ def test_a_protection_taken_out_is_missed(mutant: Mutant) -> None:
 def test_there_is_a_mutant_for_each_protection() -> None:
     assert len(MUTANTS) >= 14
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+@pytest.mark.parametrize("fix", FIXES, ids=lambda fix: fix.name)
+def test_a_seed_finds_its_defect_again_when_the_fix_is_taken_out(fix: Mutant) -> None:
+    with applied(fix):
+        assert simulate(fix.found_by).violation

@@ -1,8 +1,8 @@
 """The saves of one primary: asynchronous while it trains, synchronous where the next thing must be durable.
 
-Guarantees that a save that fails stops no training: it is reported, each distinct error at most every ten minutes, and the
-next save tries again; a hand-over and the end of the training try several times before they give up. Waits between tries on the
-monotonic clock. A higher term found on the volume is an order: it goes to `Orders`.
+Guarantees that a save that fails stops no training: it is reported, each distinct error at most every ten minutes, and
+the next save tries again; a hand-over and the end of the training try several times before they give up. Both are timed
+by the monotonic clock. A higher term found on the volume is an order: it goes to `Orders`.
 """
 
 import contextlib

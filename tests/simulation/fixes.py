@@ -1,0 +1,53 @@
+"""What seeds have found that only one in many thousands finds: each fix, taken out, makes its seed fail again."""
+
+from understudy.checkpoint.store import RankStore
+from understudy_kube.informer import Informer
+from understudy_operator.core import decide, detection
+from understudy_operator.observe import World
+
+from tests.simulation.mutants import Edit, Mutant
+
+FIXES: tuple[Mutant, ...] = (
+    Mutant(
+        "of workers that are all cut off, one does not count whose start a restored etcd has forgotten",
+        404205,
+        (
+            Edit(
+                World._at_work,
+                "pod.trainer is None or pod.trainer.terminated is None",
+                "pod.trainer is not None and pod.trainer.running is not None",
+            ),
+        ),
+    ),
+    Mutant(
+        "two pods begin one term after a restore, of which the second believes old names around it",
+        405614,
+        (
+            Edit(
+                RankStore.begin,
+                "        self._stop_if_taken(term, pod_uid)\n        return writer",
+                "        return writer",
+            ),
+        ),
+    ),
+    Mutant(
+        "a pod whose report comes before the watch tells of the pod is taken for one that is gone",
+        407058,
+        (Edit(detection.judge_primary, "if unborn:", "if unborn and not lease.acknowledged:"),),
+    ),
+    Mutant(
+        "names of before and after a term came to count, believed together, look like a rank without checkpoints",
+        411507,
+        (Edit(RankStore.newest, "(hollow or (stuck and not problems))", "hollow"),),
+    ),
+    Mutant(
+        "a bookmark is taken for the end of an outage",
+        500985,
+        (Edit(Informer._watch, 'if event.type != "BOOKMARK":', "if True:"),),
+    ),
+    Mutant(
+        "a job is over before the labels have followed its last promotion, and they never do",
+        600394,
+        (Edit(decide.decide, "rest += [a for a in labels(view) if Role.PRIMARY in (a.role, a.pod.role)]", "pass"),),
+    ),
+)
