@@ -61,6 +61,7 @@ def job(
     }
 
 
-def finish(testbed: Testbed, name: str) -> None:
-    """Tell a job of train.py to end its training with the step that it is at."""
-    (testbed.cluster.volume_folder(testbed.namespace, f"{name}-checkpoints") / "finish").touch()
+def finish(testbed: Testbed, name: str, rank: int | None = None) -> None:
+    """Tell a job of train.py, or one rank of it, to end its training with the step that it is at."""
+    file = "finish" if rank is None else f"finish-{rank}"
+    (testbed.cluster.volume_folder(testbed.namespace, f"{name}-checkpoints") / file).touch()

@@ -19,9 +19,9 @@ def delete_lease(bed: Testbed, name: str) -> None:
     assert bed.kube.delete(f"{LEASES.format(bed.namespace)}/{name}")
 
 
-def trained_on(bed: Testbed) -> None:
+def trained_on(bed: Testbed, rank: int = 0) -> None:
     """Wait for 50 more steps of the present primary."""
-    log = bed.logs.of(bed.primary(JOB, 0).name)
+    log = bed.logs.of(bed.primary(JOB, rank).name)
     reached = log.steps[-1].step if log.steps else 0
     bed.wait_until(lambda: log.steps and log.steps[-1].step > reached + 50, timeout_s=see.WAIT_S, what="50 more steps")
 
@@ -42,17 +42,19 @@ def test_leases_deleted_by_hand_cost_neither_a_step_nor_a_pod_of_the_primary(bed
     assert (status["failoverCount"], status["restarts"], status.get("failovers")) == (0, 0, [])
 
 
-def test_a_complete_rank_whose_lease_is_deleted_stays_complete(bed: Testbed) -> None:
-    bed.apply(jobs.job(JOB, ranks=2, arguments={"steps": 20, "pace": 0.0}))
-    see.wait_phase(bed, JOB, "Succeeded")
-    old = {pod.uid for pod in bed.world.pods.values()}
+def test_a_complete_rank_whose_lease_is_deleted_stays_complete_while_another_trains(bed: Testbed) -> None:
+    bed.apply(jobs.job(JOB, ranks=2, arguments={"save_every": 50, "pace": 0.01}))
+    before, _ = bed.wait_settled(JOB)
+    jobs.finish(bed, JOB, rank=0)
+    bed.wait_until(lambda: bed.status(JOB)["ranks"][0]["complete"], timeout_s=see.WAIT_S, what="the end of rank 0")
+    old = {pod.uid for pod in bed.world.pods.values() if pod.rank == 0}
     delete_lease(bed, rank_lease_name(JOB, 0))
-    see.kubectl(bed, "annotate", "tj", JOB, "look=again")  # an event for the operator to look at
-    see.kubectl(bed, "wait", "--for=condition=Complete", f"tj/{JOB}", "--timeout=60s")
-    bed.wait_until(
-        lambda: {pod.uid for pod in bed.world.pods.values()} <= old, timeout_s=see.WAIT_S, what="no pod made anew"
-    )
-    assert bed.status(JOB)["step"] == 20
+    bed.wait_until(lambda: bed.world.rank(JOB, 0).term > before.term, timeout_s=see.WAIT_S, what="a Lease made anew")
+    trained_on(bed, rank=1)
+    assert bed.status(JOB)["ranks"][0]["complete"]
+    jobs.finish(bed, JOB)
+    see.wait_phase(bed, JOB, "Succeeded")
+    assert {pod.uid for pod in bed.world.pods.values() if pod.rank == 0} <= old, "no pod was made for what is over"
 
 
 def test_a_job_outlives_an_etcd_restored_from_a_backup_of_several_terms_ago(bed: Testbed, tmp_path: Path) -> None:

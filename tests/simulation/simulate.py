@@ -64,7 +64,7 @@ def show(simulation: Simulation) -> None:
     print(f"plan: {simulation.plan}")
     if simulation.violation:
         print(f"seed {simulation.plan.seed} fails at {simulation.timeline.now:.3f} s: {simulation.violation}")
-        print(f"replay: python -m tests.simulation.simulate --replay {simulation.plan.seed}", flush=True)
+        print(f"replay: .venv/bin/python -m tests.simulation.simulate --replay {simulation.plan.seed}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """A deterministic training in numpy: about 100 kB of state, as many steps as asked for, or until told to finish.
 
 The state after step s is a pure function of (seed, rank, s). A file `finish` at the root of the volume ends the
-training after the step that sees it; while there is a file `slow` or `failing`, each fsync takes two seconds or fails;
-while there is a file `held-POD`, that pod's saves stand still right before they become visible, and say so in it.
+training after the step that sees it, `finish-0` that of rank 0 alone; while there is a file `slow` or `failing`, each
+fsync takes two seconds or fails; while there is a file `held-POD`, that pod's saves stand still right before they
+become visible, and say so in it.
 """
 
 import argparse
@@ -96,9 +97,9 @@ def main() -> None:
     session = Session(net, step, metrics=lambda: {"norm": float(np.linalg.norm(net.weights))})
     spoil_fsync(session.context.root)
     hold_saves(session.context.root)
-    finish = session.context.root / "finish"
+    finish = (session.context.root / "finish", session.context.root / f"finish-{session.rank}")
     for done in session.steps(args.steps, save_every=args.save_every, log_every=args.log_every):
-        if done % 10 == 0 and finish.exists():
+        if done % 10 == 0 and any(file.exists() for file in finish):
             session.stop()
     print(f"weights {net.weights.sum().hex()}", flush=True)
     Path(session.context.root, f"result-{session.context.job}-{session.rank}").write_text(net.weights.sum().hex())
