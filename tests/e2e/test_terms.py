@@ -74,10 +74,13 @@ def test_a_job_outlives_an_etcd_restored_from_a_backup_of_several_terms_ago(bed:
         lambda: bed.world.rank(JOB, 0).term > before.term, timeout_s=see.WAIT_S, what="a term above the volume's"
     )
     (after,) = bed.wait_settled(JOB)
-    trained_on(bed)
     assert after.term > before.term
-    newest = see.newest(folder)
-    assert newest.term >= after.term > committed.term
+    newest = bed.wait_until(
+        lambda: found if (found := see.newest(folder)).term >= after.term else None,
+        timeout_s=see.WAIT_S,
+        what="a checkpoint of the new term",
+    )
+    assert newest.term > committed.term
     assert newest.step > committed.step
     log = bed.log_text(bed.primary(JOB, 0).name)
     resumed = int(log.partition("resuming from step ")[2].split()[0])
