@@ -1,5 +1,6 @@
 """API objects as the informers decode them: only what is read, so that a pod costs about a kilobyte."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import msgspec
@@ -74,6 +75,7 @@ class _PodStatus(msgspec.Struct, rename="camel"):
     phase: str = "Pending"
     reason: str = ""
     conditions: list[_Condition] = []
+    init_container_statuses: list[_ContainerStatus] = []
     container_statuses: list[_ContainerStatus] = []
 
 
@@ -158,6 +160,7 @@ def pod_view(
         scheduling=unscheduled.message if unscheduled else "",
         ready=any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions),
         container=_container(pod, running_since),
+        waiting=tuple(_others_waiting(pod)),
         seen_since=seen_since,
         ending_since=ending_since,
     )
@@ -181,3 +184,10 @@ def _container(pod: PodObject, running_since: float) -> model.Container:
     if state.running is not None:
         return model.Running(running_since)
     return model.Waiting(state.waiting.reason, state.waiting.message) if state.waiting else None
+
+
+def _others_waiting(pod: PodObject) -> Iterator[tuple[str, model.Waiting]]:
+    for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
+        waiting = status.state.waiting
+        if waiting is not None and status.name != TRAINER_CONTAINER:
+            yield status.name, model.Waiting(waiting.reason, waiting.message)

@@ -152,7 +152,8 @@ def _redundant(observation: Observation, ready: int, desired: int, complete: boo
     for view in observation.ranks:
         for slot in range(len(view.slots)):
             pod = view.slot_pod(slot)
-            held_up = stuck(observation, pod) if pod is not None else None
+            # A sidecar that cannot start keeps no pod from being warm.
+            held_up = stuck(observation, pod) if pod is not None and not view.warm(slot, now.at) else None
             if held_up is not None:
                 return held_up
             lease = view.slots[slot]

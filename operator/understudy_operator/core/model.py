@@ -85,6 +85,9 @@ class Pod:
     """Why the scheduler finds no node; empty when it found one or has not tried."""
     ready: bool
     container: Container
+    """The trainer's."""
+    waiting: tuple[tuple[str, Waiting], ...] = ()
+    """Its other containers that are not started, by name, init containers first."""
     seen_since: float = -math.inf
     """When the operator first saw it."""
     ending_since: float | None = None

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from understudy_contract.names import TRAINER_CONTAINER
+
 from understudy_operator.core.model import Observation, Pod, Running, Waiting
 
 STUCK_REASONS: Final = frozenset(
@@ -29,16 +31,14 @@ class Finding:
 
 
 def stuck(observation: Observation, pod: Pod) -> Finding | None:
-    """Say why a pod does not start, if it does not by itself."""
-    if pod.deleting_since is not None or pod.ended or isinstance(pod.container, Running):
+    """Say why a pod, or a container of it, does not start, if it does not by itself."""
+    if pod.deleting_since is not None or pod.ended:
         return None
-    if isinstance(pod.container, Waiting) and pod.container.reason in STUCK_REASONS:
-        reason, said = pod.container.reason, pod.container.message
-        hint = (
-            "check the image's name and that the nodes can pull it" if "Image" in reason else "correct the pod template"
-        )
-        return Finding(False, reason, f"Pod {pod.name} cannot start ({reason}): {said or 'no details'}; {hint}.")
-    if pod.scheduling:
+    trainer = ((TRAINER_CONTAINER, pod.container),) if isinstance(pod.container, Waiting) else ()
+    for name, waiting in (*trainer, *pod.waiting):
+        if waiting.reason in STUCK_REASONS:
+            return _unstarted(pod, name, waiting)
+    if pod.scheduling and not isinstance(pod.container, Running):
         claim = observation.claim
         if claim is not None and not claim.bound:
             return Finding(
@@ -53,6 +53,13 @@ def stuck(observation: Observation, pod: Pod) -> Finding | None:
             f"Pod {pod.name} finds no node: {pod.scheduling} Free resources, or lower the template's requests.",
         )
     return None
+
+
+def _unstarted(pod: Pod, name: str, waiting: Waiting) -> Finding:
+    reason, said = waiting.reason, waiting.message or "no details"
+    hint = "check the image's name and that the nodes can pull it" if "Image" in reason else "correct the pod template"
+    message = f"Container {name} of pod {pod.name} cannot start ({reason}): {said}; {hint}."
+    return Finding(False, reason, message)
 
 
 def claim_refused(observation: Observation) -> str:

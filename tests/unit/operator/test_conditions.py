@@ -18,6 +18,7 @@ from tests.unit.operator.builders import (
     ended,
 )
 
+INITIALIZING = Waiting("PodInitializing", "")
 NO_NODE = "0/2 nodes are available: 2 Insufficient cpu."
 
 
@@ -36,6 +37,16 @@ BAD = {
         starting().pod(PRIMARY, container=Waiting("CreateContainerConfigError", 'secret "s" not found')),
         "CreateContainerConfigError",
         'secret "s" not found; correct the pod template',
+    ),
+    "an init container whose image cannot be pulled": (
+        starting().pod(PRIMARY, container=INITIALIZING, waiting=(("fetch", Waiting("ErrImagePull", "no such tag")),)),
+        "ErrImagePull",
+        "Container fetch of pod digits-0-0 cannot start (ErrImagePull): no such tag; check the image's name",
+    ),
+    "a sidecar whose image cannot be pulled, beside a trainer that has yet to begin": (
+        starting().pod(PRIMARY, waiting=(("logs", Waiting("ImagePullBackOff", "")),)),
+        "ImagePullBackOff",
+        "Container logs of pod digits-0-0 cannot start (ImagePullBackOff): no details",
     ),
     "a pod that finds no node": (
         starting().pod(PRIMARY, node=None, container=None, scheduling=NO_NODE),
@@ -117,6 +128,7 @@ def test_training_is_false_and_says_why(what: str) -> None:
     ("what", "key", "reason"),
     [
         ("an image that cannot be pulled", "stuck digits-0-0 ImagePullBackOff", "PodPending"),
+        ("an init container whose image cannot be pulled", "stuck digits-0-0 ErrImagePull", "PodPending"),
         ("a pod that finds no node", "stuck digits-0-0 Unschedulable", "PodPending"),
         ("a claim that never binds", "stuck digits-0-0 ClaimPending", "PodPending"),
         ("a claim that one pod alone can mount", "claim refused", "ClaimRefused"),
@@ -126,6 +138,18 @@ def test_an_event_says_it_too(what: str, key: str, reason: str) -> None:
     event = BAD[what][0].events()[key]
     assert event.reason == reason
     assert event.message == BAD[what][0].condition("Training")["message"]
+
+
+def test_a_sidecar_that_cannot_start_is_told_and_stops_no_training() -> None:
+    scene = Scene().pod(PRIMARY, waiting=(("logs", Waiting("ErrImagePull", "no such tag")),))
+    assert scene.condition("Training")["status"] == "True"
+    assert "Container logs of pod digits-0-0" in scene.events()["stuck digits-0-0 ErrImagePull"].message
+
+
+def test_a_redundant_pod_that_is_warm_is_not_named_for_the_one_that_is_not() -> None:
+    scene = Scene(redundancy=2).pod(UNDERSTUDY, waiting=(("logs", Waiting("ErrImagePull", "")),))
+    scene.beat("digits-0-s1", none=True).pod("digits-0-2", node=None, container=None, scheduling=NO_NODE)
+    assert scene.condition("Redundant")["reason"] == "Unschedulable"
 
 
 def test_a_redundant_pod_that_a_quota_refuses_does_not_stop_the_training() -> None:

@@ -2,7 +2,14 @@
 
 import msgspec
 import pytest
+from understudy_operator.core.model import Pod, Waiting
 from understudy_operator.objects import PodObject, pod_view
+
+
+def viewed(metadata: dict[str, object] | None = None, **body: object) -> Pod:
+    meta = {"name": "p", "uid": "u", "resourceVersion": "1", **(metadata or {})}
+    pod = msgspec.convert({"metadata": meta, **body}, PodObject)
+    return pod_view(pod, seen_since=0, running_since=0, deleting_since=None)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +28,23 @@ from understudy_operator.objects import PodObject, pod_view
     ids=["not deleted", "with a grace period", "without one"],
 )
 def test_a_deletion_counts_from_when_it_was_asked_for(metadata: dict[str, object], asked_at: str) -> None:
-    body = {"metadata": {"name": "p", "uid": "u", "resourceVersion": "1", **metadata}}
-    view = pod_view(msgspec.convert(body, PodObject), seen_since=0, running_since=0, deleting_since=None)
-    assert view.deletion_time == asked_at
+    assert viewed(metadata).deletion_time == asked_at
+
+
+def test_containers_that_wait_are_known_by_name_whichever_their_kind() -> None:
+    def waits(name: str, reason: str) -> dict[str, object]:
+        return {"name": name, "state": {"waiting": {"reason": reason, "message": f"about {name}"}}}
+
+    status = {
+        "initContainerStatuses": [
+            {"name": "done", "state": {"terminated": {"exitCode": 0}}},
+            waits("fetch", "ErrImagePull"),
+        ],
+        "containerStatuses": [waits("trainer", "PodInitializing"), waits("logs", "ImagePullBackOff")],
+    }
+    view = viewed(status=status)
+    assert view.container == Waiting("PodInitializing", "about trainer")
+    assert view.waiting == (
+        ("fetch", Waiting("ErrImagePull", "about fetch")),
+        ("logs", Waiting("ImagePullBackOff", "about logs")),
+    )
