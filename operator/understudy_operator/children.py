@@ -195,6 +195,8 @@ def pod(job: Job, order: CreatePod) -> Json:
     differs = dict(job.policy.redundant_template) if order.slot is not None else {}
     resources = differs.pop("resources", None)
     spec |= copy.deepcopy(differs)
+    for container in spec.get("initContainers") or ():
+        container.setdefault("terminationMessagePolicy", "FallbackToLogsOnError")
     for container in spec.get("containers", ()):
         if container.get("name") == names.TRAINER_CONTAINER:
             if resources is not None:

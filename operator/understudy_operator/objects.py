@@ -67,8 +67,14 @@ class _Condition(msgspec.Struct):
     message: str = ""
 
 
+class _InitContainer(msgspec.Struct, rename="camel"):
+    name: str
+    restart_policy: str = ""
+
+
 class _PodSpec(msgspec.Struct, rename="camel"):
     node_name: str | None = None
+    init_containers: list[_InitContainer] = []
 
 
 class _PodStatus(msgspec.Struct, rename="camel"):
@@ -161,6 +167,7 @@ def pod_view(
         ready=any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions),
         container=_container(pod, running_since),
         waiting=tuple(_others_waiting(pod)),
+        failed_init=_failed_init(pod),
         seen_since=seen_since,
         ending_since=ending_since,
     )
@@ -179,11 +186,14 @@ def _container(pod: PodObject, running_since: float) -> model.Container:
     if state is None:
         return None
     if state.terminated is not None:
-        end = state.terminated
-        return model.Terminated(end.exit_code, end.reason, end.message, end.finished_at or "")
+        return _end(state.terminated)
     if state.running is not None:
         return model.Running(running_since)
     return model.Waiting(state.waiting.reason, state.waiting.message) if state.waiting else None
+
+
+def _end(end: _Terminated) -> model.Terminated:
+    return model.Terminated(end.exit_code, end.reason, end.message, end.finished_at or "")
 
 
 def _others_waiting(pod: PodObject) -> Iterator[tuple[str, model.Waiting]]:
@@ -191,3 +201,13 @@ def _others_waiting(pod: PodObject) -> Iterator[tuple[str, model.Waiting]]:
         waiting = status.state.waiting
         if waiting is not None and status.name != TRAINER_CONTAINER:
             yield status.name, model.Waiting(waiting.reason, waiting.message)
+
+
+def _failed_init(pod: PodObject) -> tuple[str, model.Terminated] | None:
+    """Find the init container that failed; one that is restarted whenever it ends is a sidecar, and cannot fail so."""
+    sidecars = {container.name for container in pod.spec.init_containers if container.restart_policy == "Always"}
+    for status in pod.status.init_container_statuses:
+        end = status.state.terminated
+        if end is not None and end.exit_code != 0 and status.name not in sidecars:
+            return status.name, _end(end)
+    return None

@@ -169,13 +169,15 @@ def _why_deleted(lease: Lease) -> tuple[Cause, str]:
 
 
 def _ended(pod: Pod) -> Failure:
-    if pod.reason or not isinstance(pod.container, Terminated):
+    init = None if isinstance(pod.container, Terminated) else pod.failed_init
+    what, end = ("the container", pod.container) if init is None else (f"init container {init[0]}", init[1])
+    if pod.reason or not isinstance(end, Terminated):
         # status.reason is the kubelet's or a controller's own verdict: Evicted, OutOfcpu, NodeLost, Terminated.
         return Failure(Cause.POD_DELETED, f"pod {pod.name} was ended: {pod.reason or pod.phase}", "", application=False)
-    end = pod.container
+    superseded = init is None and end.exit_code == ExitCode.SUPERSEDED
     if AGENT_COMMAND in end.message and ("not found" in end.message or "no such file" in end.message):
         words = f"its image has no {AGENT_COMMAND}: build it FROM understudy-worker"
-    elif end.exit_code == ExitCode.SUPERSEDED:
+    elif superseded:
         words = "it found a newer primary of its rank"
     else:
         words = f"{describe_exit(end.exit_code)}{f' ({end.reason})' if end.reason == 'OOMKilled' else ''}"
@@ -185,9 +187,8 @@ def _ended(pod: Pod) -> Failure:
         return Failure(Cause.POD_DELETED, f"pod {pod.name} was deleted: {words}", end.finished_at, application=False)
     # A node that comes back knows no more of its containers than that they are gone: the kubelet's words, containerd's.
     lost = end.reason == "ContainerStatusUnknown" or (end.reason, end.exit_code) == ("Unknown", 255)
-    ours = end.exit_code == ExitCode.SUPERSEDED
-    message = f"the container of pod {pod.name} ended: {words}"
-    return Failure(Cause.CONTAINER_EXITED, message, end.finished_at, application=not (lost or ours))
+    message = f"{what} of pod {pod.name} ended: {words}"
+    return Failure(Cause.CONTAINER_EXITED, message, end.finished_at, application=not (lost or superseded))
 
 
 def _last_lines(text: str) -> str:

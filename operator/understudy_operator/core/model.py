@@ -88,6 +88,8 @@ class Pod:
     """The trainer's."""
     waiting: tuple[tuple[str, Waiting], ...] = ()
     """Its other containers that are not started, by name, init containers first."""
+    failed_init: tuple[str, Terminated] | None = None
+    """The init container that failed, by name; of a pod that has ended it tells why the trainer never began."""
     seen_since: float = -math.inf
     """When the operator first saw it."""
     ending_since: float | None = None

@@ -25,6 +25,7 @@ from understudy_operator.core.model import (
     RankView,
     Running,
     Terminated,
+    Waiting,
     incarnation_of,
 )
 from understudy_operator.core.policy import read_policy
@@ -75,6 +76,12 @@ def a_problem(reason: str, message: str, *, again_at: float = NOW.at + 3) -> Pro
 def ended(code: int = 1, *, reason: str = "Error", message: str = "") -> Terminated:
     """An ended container."""
     return Terminated(code, reason, message, "2026-01-01T11:59:59Z")
+
+
+def init_failed(code: int = 3, *, message: str = "", reason: str = "Error") -> dict[str, Any]:
+    """Changes of a pod whose init container `fetch` failed."""
+    failed = ("fetch", ended(code, message=message, reason=reason))
+    return {"phase": "Failed", "container": Waiting("PodInitializing", ""), "failed_init": failed}
 
 
 def a_pod(name: str, **changes: Any) -> Pod:

@@ -7,7 +7,19 @@ from understudy_contract.reports import Phase
 from understudy_operator.core.actions import Promote
 from understudy_operator.core.model import Running, Waiting
 
-from tests.unit.operator.builders import HAND_OVER_S, LEASE_S, NOW, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, ago, ended
+from tests.unit.operator.builders import (
+    HAND_OVER_S,
+    LEASE_S,
+    NOW,
+    PRIMARY,
+    RANK,
+    SLOT,
+    UNDERSTUDY,
+    Scene,
+    ago,
+    ended,
+    init_failed,
+)
 
 Bend = Callable[[Scene], Scene]
 
@@ -92,6 +104,31 @@ LOST: dict[str, tuple[Bend, str, str]] = {
         lambda s: s.pod(PRIMARY, container=ended(1), phase="Running"),
         "ContainerExited",
         "exit code 1",
+    ),
+    "an init container that failed is lost, by its name": (
+        lambda s: s.pod(PRIMARY, **init_failed(3, message="GET data\nno such bucket")),
+        "ContainerExited",
+        "init container fetch of pod digits-0-0 ended: exit code 3; last words: GET data / no such bucket",
+    ),
+    "an init container may end with any code of its own": (
+        lambda s: s.pod(PRIMARY, **init_failed(81)),
+        "ContainerExited",
+        "init container fetch of pod digits-0-0 ended: exit code 81",
+    ),
+    "a trainer's own end comes before an init container's": (
+        lambda s: s.pod(PRIMARY, **{**init_failed(137), "container": ended(1)}),
+        "ContainerExited",
+        "the container of pod digits-0-0 ended: exit code 1",
+    ),
+    "an eviction during the init containers is an eviction": (
+        lambda s: s.pod(PRIMARY, **init_failed(137), reason="Evicted"),
+        "PodDeleted",
+        "was ended: Evicted",
+    ),
+    "so is a deletion": (
+        lambda s: s.pod(PRIMARY, **init_failed(143), deleting_since=ago(1)),
+        "PodDeleted",
+        "was deleted: signal 15 (SIGTERM)",
     ),
     "an eviction is not the script's fault": (
         lambda s: s.pod(PRIMARY, container=ended(137), phase="Failed", reason="Evicted"),

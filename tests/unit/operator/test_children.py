@@ -69,6 +69,14 @@ def test_the_agent_stands_before_the_templates_command_and_arguments() -> None:
     assert "args" not in found
 
 
+def test_the_last_words_of_an_init_container_are_kept_unless_the_template_says_otherwise() -> None:
+    job = a_job()
+    init = [{"name": "fetch"}, {"name": "quiet", "terminationMessagePolicy": "File"}]
+    template = {"spec": {"containers": [{"name": "trainer", "command": ["true"]}], "initContainers": init}}
+    spec = children.pod(replace(job, policy=replace(job.policy, template=template)), ORDER)["spec"]
+    assert [c["terminationMessagePolicy"] for c in spec["initContainers"]] == ["FallbackToLogsOnError", "File"]
+
+
 def test_a_redundant_pod_differs_as_the_spec_says_and_a_primary_does_not() -> None:
     cheap = {
         "resources": {"requests": {"cpu": "50m"}},

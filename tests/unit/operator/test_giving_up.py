@@ -5,7 +5,18 @@ from understudy_contract.names import Term
 from understudy_contract.reports import Cause, GivenUp, Phase
 from understudy_operator.core.actions import AssignSlot, CreatePod, DeletePod, GiveUp
 
-from tests.unit.operator.builders import PRIMARY, RANK, UNDERSTUDY, Scene, a_promotion, ago, checkpoint, ended, of
+from tests.unit.operator.builders import (
+    PRIMARY,
+    RANK,
+    UNDERSTUDY,
+    Scene,
+    a_promotion,
+    ago,
+    checkpoint,
+    ended,
+    init_failed,
+    of,
+)
 
 SECOND = "digits-1-0"
 
@@ -36,6 +47,14 @@ def test_the_fifth_failure_without_a_new_checkpoint_ends_the_job() -> None:
     )
 
 
+def test_an_init_container_that_fails_counts_as_the_program_does() -> None:
+    history = a_promotion(term=1, failures=4, checkpoint=checkpoint(100), cold=True)
+    scene = Scene(redundancy=0).lease(RANK, promotion=history, silent_s=61).beat(RANK, none=True)
+    scene.lease(RANK, operator_floor=checkpoint(100)).pod(PRIMARY, **init_failed(81))
+    (action,) = of(scene.decide().rest, GiveUp)
+    assert "5 times without a new checkpoint; last: init container fetch of pod" in action.given_up.message
+
+
 def test_a_new_checkpoint_starts_the_count_again() -> None:
     (promote,) = failing(4, checkpoint=checkpoint(80)).decide().promotions
     assert promote.promotion is not None and promote.promotion.failures == 1
@@ -46,10 +65,12 @@ def test_a_new_checkpoint_starts_the_count_again() -> None:
     [
         lambda s: s.gone(PRIMARY),
         lambda s: s.pod(PRIMARY, phase="Failed", reason="Evicted", container=None),
+        lambda s: s.pod(PRIMARY, **init_failed(137), reason="Evicted"),
+        lambda s: s.pod(PRIMARY, **init_failed(137, reason="ContainerStatusUnknown")),
         lambda s: s.lease(RANK, silent_s=60),
         lambda s: s.pod(PRIMARY, deleting_since=ago(1)).released(RANK, "ProcessExited", 143),
     ],
-    ids=["deleted", "evicted", "silent", "killed while it was deleted"],
+    ids=["deleted", "evicted", "evicted early", "forgotten by its node", "silent", "killed while it was deleted"],
 )
 def test_a_pod_that_was_taken_away_never_counts(taken: object) -> None:
     history = a_promotion(term=1, failures=4, checkpoint=checkpoint(100))

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from understudy_operator.core.model import Pod, Waiting
+from understudy_operator.core.model import Pod, Terminated, Waiting
 from understudy_operator.objects import PodObject, pod_view
 
 
@@ -48,3 +48,28 @@ def test_containers_that_wait_are_known_by_name_whichever_their_kind() -> None:
         ("fetch", Waiting("ErrImagePull", "about fetch")),
         ("logs", Waiting("ImagePullBackOff", "about logs")),
     )
+
+
+@pytest.mark.parametrize(
+    ("codes", "failed"),
+    [
+        ({"proxy": 143, "fetch": 3}, ("fetch", Terminated(3, "Error", "no such bucket", "2026-11-22T10:00:00Z"))),
+        ({"proxy": 143, "fetch": 0}, None),
+        ({"proxy": 143}, None),
+        ({}, None),
+    ],
+    ids=["one that failed", "one that did its work", "a sidecar alone", "none"],
+)
+def test_an_init_container_fails_by_its_exit_code_and_a_sidecar_never(
+    codes: dict[str, int], failed: tuple[str, Terminated] | None
+) -> None:
+    end = {"reason": "Error", "message": "no such bucket", "finishedAt": "2026-11-22T10:00:00Z"}
+    view = viewed(
+        spec={"initContainers": [{"name": "proxy", "restartPolicy": "Always"}, {"name": "fetch"}]},
+        status={
+            "initContainerStatuses": [
+                {"name": name, "state": {"terminated": {**end, "exitCode": code}}} for name, code in codes.items()
+            ]
+        },
+    )
+    assert view.failed_init == failed
