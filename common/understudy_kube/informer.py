@@ -201,6 +201,7 @@ class Informer(Generic[R]):
                 if event.type == "DELETED":
                     self._drop((obj.metadata.namespace, obj.metadata.name), uid=obj.metadata.uid)
                 else:
+                    self._deleted.discard(obj.metadata.uid)  # a label was taken off and put back: it never was deleted
                     self._store(obj)
             case "BOOKMARK":
                 self._position = msgspec.json.decode(event.object, type=_Bookmark).metadata.resource_version

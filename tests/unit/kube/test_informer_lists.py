@@ -117,3 +117,15 @@ async def test_a_bookmark_is_no_sign_that_the_server_can_be_written_to() -> None
         await server.lines.join()
     assert informer.contact.heard_at == 1.0
     running.cancel()
+
+
+async def test_an_object_that_the_watch_did_not_show_for_a_while_is_taken_in_as_any_other() -> None:
+    server = Server()
+    informer = informed(server)
+    running = asyncio.create_task(informer.run())
+    for kind, version in (("ADDED", 1001), ("DELETED", 1002), ("ADDED", 1003)):  # it lost its label, and has it again
+        server.lines.put_nowait(msgspec.json.encode({"type": kind, "object": an_object("a", "u", version)}))
+        await server.lines.join()
+    informer.upsert(lease("a", "u", 1004))
+    assert versions(informer) == {"a": "1004"}
+    running.cancel()
