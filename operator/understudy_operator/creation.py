@@ -1,7 +1,7 @@
 """Creating what may exist already, and telling our own from another's.
 
 An object of the right name that belongs to another job is never touched: it is in the way, and the job says so until
-it is gone.
+it is gone. So is a Lease of its own that has lost the label by which it is watched.
 """
 
 from collections.abc import Callable
@@ -68,11 +68,17 @@ async def ensure(
 
 
 def _accept(job: Job, body: dict[str, Any], found: bytes, ours: Callable[[Job, bytes], bool]) -> bytes:
-    if ours(job, found):
-        return found
     meta = msgspec.json.decode(found, type=ClaimObject).metadata
     what = f"{body['kind']} {meta.name} in namespace {job.namespace}"
-    if any(owner.kind == names.KIND and owner.name == job.name for owner in meta.owner_references):
+    if ours(job, found):
+        if body["kind"] != "Lease" or Label.JOB_UID in meta.labels:
+            return found
+        # The watch never shows it, so that it would be taken in, and missed again, without end.
+        message = (
+            f"{what} has lost its label {Label.JOB_UID}, without which it is not watched: put it back with `kubectl "
+            f"label lease {meta.name} -n {job.namespace} {Label.JOB_UID}={job.uid}`, or delete the Lease."
+        )
+    elif any(owner.kind == names.KIND and owner.name == job.name for owner in meta.owner_references):
         message = f"{what} is left of an earlier job of this name: waiting until it has been removed."
     else:
         message = f"{what} exists already and is not this job's: delete it, or rename the job."

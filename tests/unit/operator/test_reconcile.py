@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from understudy_contract.lease import encode
-from understudy_contract.names import Annotation
+from understudy_contract.names import Annotation, Label
 from understudy_contract.reports import Heartbeat, Phase
-from understudy_kube.client import Conflict
+from understudy_kube.client import Conflict, Unreachable
 
 from tests.unit.operator import virtual
 from tests.unit.operator.stage import (
@@ -196,6 +196,37 @@ async def test_a_pod_whose_name_is_taken_by_a_stranger_gets_the_next_number(stag
     await stage.run(MINUTE)
     made = {path for path in stage.server.objects if path.startswith(PODS)}
     assert {f"{PODS}/digits-0-0", f"{PODS}/digits-0-1"} < made and len(made) == 3
+
+
+@pytest.mark.parametrize(("lease", "kind"), [("digits-0", "Training"), ("digits-0-s0", "Redundant")])
+def test_a_lease_that_lost_the_label_by_which_it_is_watched_is_told_until_it_is_back(lease: str, kind: str) -> None:
+    async def main() -> None:
+        stage = Stage()
+        stage.announce()
+        stage.lead()
+        await stage.run(1)
+        stage.runs("digits-0-0", "node-a")
+        stage.reports("digits-0-0", "digits-0", "training")
+        meta = stage.server.objects[f"{LEASES}/{lease}"]["metadata"]
+        del meta["labels"][Label.JOB_UID]
+        stage.world.leases.remove(("default", lease), meta["uid"])
+        loops = Unreachable("asked without a pause")
+        with refusing(stage, lambda verb, path: loops if stage.server.asked.total() > 1000 else None):
+            await stage.run(10)
+            asked = await stage.run(5 * MINUTE)
+        told = stage.condition(kind)
+        assert (told["status"], told["reason"]) == ("False", "NameTaken")
+        assert f"`kubectl label lease {lease} -n default understudy.dev/job-uid=job`" in told["message"]
+        assert 50 <= asked["POST leases"] <= 70
+        assert asked["POST events"] == 0
+        meta["labels"][Label.JOB_UID] = "job"
+        await stage.world.leases.refresh()
+        stage.reports("digits-0-0", "digits-0", "training")
+        await stage.run(6)
+        assert stage.condition(kind)["reason"] != "NameTaken"
+        assert stage.server.objects[f"{LEASES}/digits-0"]["spec"]["holderIdentity"] == "digits-0-0"
+
+    virtual.run(main())
 
 
 @stage_test
