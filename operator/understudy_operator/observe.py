@@ -137,7 +137,9 @@ class World:
 
     def suspect(self, node: str) -> None:
         """Avoid a node for a while: a pod on it fell silent."""
-        self._suspects[node] = self._clock()
+        now = self._clock()
+        lately = {name: since for name, since in self._suspects.items() if now < since + SUSPICION_S}
+        self._suspects = {**lately, node: now}
 
     def observe(self, key: Key, at: float) -> model.Observation | None:
         """Build the Observation of a job; None when it is gone, going, or cannot be read."""

@@ -78,6 +78,16 @@ def node(name: str, ready: str) -> NodeObject:
     return msgspec.convert({"metadata": meta, "status": status}, NodeObject)
 
 
+def test_a_node_that_was_suspect_is_forgotten_when_another_one_is() -> None:
+    now = 0.0
+    world = World(Api(Credentials("http://127.0.0.1:1", None)), lambda key: None, lambda: now)
+    world.jobs.changed(body("a", 1))
+    for now, name in ((0.0, "first"), (30.0, "second"), (75.0, "third")):  # noqa: B007 - the clock reads it
+        world.suspect(name)
+    observed = world.observe(KEY, now)
+    assert observed is not None and observed.suspect_nodes == {"second", "third"} == set(world._suspects)
+
+
 def test_an_older_job_is_asked_about_and_believed_if_the_answer_says_so() -> None:
     world = a_world()
     world.jobs.changed(body("a", 9))
