@@ -162,14 +162,17 @@ class Reconciler:
             self._queue.add(key)
 
     async def _carry_out(self, key: Key, job: Job, actions: list[Action]) -> bool:
-        """Act in order, and tell whether something failed; the rest of that rank is left to the next decision."""
+        """Act in order, and tell whether something failed; the rest of that rank is left to the next decision.
+
+        Ends with the job: nothing is told of one that has gone, nor remembered.
+        """
         given_up: set[int] = set()
-        memo = self._world.jobs.memo(job.uid)
         failed = False
         for action in actions:
-            now, rank, known = self._clocks(), rank_of(action), memo.problems.get(aim(action))
-            if not self._leads:
+            memo = self._world.jobs.find_memo(job.uid)
+            if not self._leads or memo is None:
                 break
+            now, rank, known = self._clocks(), rank_of(action), memo.problems.get(aim(action))
             if rank in given_up or (known is not None and now.at < known.again_at):
                 continue
             try:

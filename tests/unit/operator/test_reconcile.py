@@ -7,7 +7,7 @@ import pytest
 from understudy_contract.lease import encode
 from understudy_contract.names import Annotation, Label
 from understudy_contract.reports import Heartbeat, Phase
-from understudy_kube.client import Conflict, Unreachable
+from understudy_kube.client import ApiError, Conflict, Unreachable
 
 from tests.unit.operator import virtual
 from tests.unit.operator.stage import (
@@ -165,6 +165,19 @@ async def test_nothing_is_made_for_a_job_whose_deletion_nobody_told_of(stage: St
     assert {path for path in stage.server.objects if "/events/" not in path} == set()
     assert asked.total() < 20
     assert (await stage.run(MINUTE)).total() == 0
+
+
+@stage_test
+async def test_what_is_under_way_for_a_job_that_goes_is_left_and_nothing_is_remembered_of_it(stage: Stage) -> None:
+    def goes(verb: str, path: str) -> ApiError | None:
+        if verb == "POST leases":
+            stage.world.jobs.forget(("default", "digits"), "job")
+        return None
+
+    with refusing(stage, goes):
+        asked = await stage.run(MINUTE)
+    assert (asked["POST leases"], asked["POST pods"], asked["POST events"], asked["STATUS"]) == (1, 0, 0, 0)
+    assert stage.world.jobs.find_memo("job") is None
 
 
 @stage_test
