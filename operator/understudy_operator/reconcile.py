@@ -106,6 +106,7 @@ class Reconciler:
             now = self._clocks()
             observation = self._world.observe(key, now.at)
             if observation is None:
+                self._queue.forget(key)
                 return
             decision = decide(observation, now)
             if not decision.promotions:

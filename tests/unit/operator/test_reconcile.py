@@ -181,6 +181,18 @@ async def test_what_is_under_way_for_a_job_that_goes_is_left_and_nothing_is_reme
 
 
 @stage_test
+async def test_a_job_does_not_wait_for_the_failures_of_an_earlier_one_of_its_name(stage: Stage) -> None:
+    with refusing(stage, lambda verb, path: unreachable(verb, path) if verb != "LIST" else None):
+        await stage.run(5 * MINUTE)
+        stage.world.jobs.forget(("default", "digits"), "job")
+        await stage.run(MINUTE)
+        stage.server.objects[JOB]["metadata"]["uid"] = "another"
+        stage.announce()
+        asked = await stage.run(1)
+    assert asked["GET"] >= 5, "5, 10, 20 ms and so on between the tries"
+
+
+@stage_test
 async def test_a_child_that_was_deleted_is_made_again_within_minutes(stage: Stage) -> None:
     await stage.run(1)
     role = next(path for path in stage.server.objects if "/roles/" in path)
