@@ -74,6 +74,8 @@ class Leadership:
             params={"fieldSelector": f"metadata.name={name}"},
             clock=clock,
         )
+        self.standing: Final = self._lease.synced
+        """Set once it is known who leads: from then on this process may lead at any time."""
         self._news = asyncio.Event()
         self._unchanged_since = -math.inf
         self._renewed_at = -math.inf

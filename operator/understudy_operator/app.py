@@ -1,4 +1,4 @@
-"""kopf runs the process, logs in, delivers TrainingJobs and answers the probes; all else is ours.
+"""kopf runs the process, logs in, delivers TrainingJobs and answers the liveness probe; all else is ours.
 
 Only an event handler is registered: no create, update or delete handlers, timers, daemons or indexes, which would
 write annotations and finalizers of their own. Every event wakes one job in the queue. Every replica knows everything;
@@ -23,6 +23,7 @@ from understudy_kube.workqueue import WorkQueue
 
 from understudy_operator.act import Actor
 from understudy_operator.observe import World
+from understudy_operator.readiness import serve_readiness
 from understudy_operator.reconcile import Reconciler
 from understudy_operator.settings import Settings
 
@@ -69,7 +70,8 @@ class App:
             world = World(api, queue.add)
             reconciler = Reconciler(world, Actor(api, world), queue)
             leadership = Leadership(api, self._credentials.namespace, LEASE, new_identity())
-            async with asyncio.TaskGroup() as group:
+            readiness = serve_readiness(None, self._settings.ready_port, leadership.standing.is_set)
+            async with readiness, asyncio.TaskGroup() as group:
                 background = [group.create_task(informer.run()) for informer in world.informers]
                 background.append(group.create_task(world.keep_contact()))
                 background.append(group.create_task(reconciler.run()))
@@ -162,7 +164,7 @@ async def _stand(leadership: Leadership, world: World, reconciler: Reconciler) -
 
     What is listed is taken out of the collector's sight: it stays for the life of the process.
     """
-    await world.synced()
+    await world.first_lists()
     log.info("watching: %d pods, %d leases", len(world.pods.records), len(world.leases.records))
     gc.collect()
     gc.freeze()

@@ -43,6 +43,8 @@ SUSPICION_S: Final = 60.0
 itself needs 40 to 50 s to taint a lost node."""
 CATCH_UP_PAUSE_S: Final = 0.2
 """Before a list that failed is tried again: until it succeeds, nobody acts."""
+FIRST_LIST_PAUSE_S: Final = 1.0
+"""Before the first list of the jobs is tried again: who knows none does not lead, and another may."""
 
 
 @dataclass(slots=True)
@@ -96,6 +98,16 @@ class World:
     async def synced(self) -> None:
         """Wait until every informer has its first list."""
         await asyncio.gather(*(informer.synced.wait() for informer in self.informers))
+
+    async def first_lists(self) -> None:
+        """Wait until everything was listed, the jobs too: kopf does not tell whether it has, or ever will."""
+        await self.synced()
+        while True:
+            try:
+                return await self._refresh_jobs()
+            except ApiError as error:
+                log.warning("jobs cannot be listed; this operator is not ready until they can: %s", error.message)
+                await asyncio.sleep(FIRST_LIST_PAUSE_S)
 
     async def begin_anew(self) -> tuple[Key, ...]:
         """Know what others did until now, and forget what this process did; name every job.

@@ -72,10 +72,12 @@ def make_operator(control_plane: ControlPlane) -> MakeOperator:
     kubeconfig = control_plane.kubeconfig("operator", control_plane.token_of(SYSTEM, ACCOUNT), namespace=SYSTEM)
 
     def make(name: str) -> Operator:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
-        environment = os.environ | {"KUBECONFIG": str(kubeconfig), "UNDERSTUDY_HEALTH_PORT": port}
+        with socket.socket() as one, socket.socket() as other:
+            for probe in (one, other):
+                probe.bind(("127.0.0.1", 0))
+            ports = [str(probe.getsockname()[1]) for probe in (one, other)]
+        environment = os.environ | {"KUBECONFIG": str(kubeconfig)}
+        environment |= dict(zip(("UNDERSTUDY_HEALTH_PORT", "UNDERSTUDY_READY_PORT"), ports, strict=True))
         environment.pop("KUBERNETES_SERVICE_HOST", None)
         return Operator(
             [sys.executable, "-m", "understudy_operator"], environment, control_plane.folder / f"{name}.log"

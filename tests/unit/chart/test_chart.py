@@ -13,6 +13,8 @@ import yaml
 from understudy_contract.lease import renewal_patch
 from understudy_contract.names import Label, Term
 from understudy_contract.reports import Heartbeat, Notice, Phase, Release
+from understudy_operator import readiness
+from understudy_operator.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 RENDER = runpy.run_path(str(ROOT / "charts" / "render.py"))
@@ -88,6 +90,24 @@ def test_an_upgrade_ends_no_operator_before_another_is_ready(objects: dict[str, 
     spec = objects["Deployment"]["spec"]
     assert spec["replicas"] == 2
     assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
+def test_probes_ask_for_what_the_operator_serves(
+    objects: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its readiness is not its liveness: it lives before it knows anything."""
+    (container,) = objects["Deployment"]["spec"]["template"]["spec"]["containers"]
+    for name in ("UNDERSTUDY_HEALTH_PORT", "UNDERSTUDY_READY_PORT"):
+        assert name not in [entry["name"] for entry in container["env"]]
+        monkeypatch.delenv(name, raising=False)
+    settings = Settings.from_environment()
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    asked = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
+    assert {kind: (ports[get["port"]], get["path"]) for kind, get in asked.items()} == {
+        "startup": (settings.health_port, "/healthz"),
+        "liveness": (settings.health_port, "/healthz"),
+        "readiness": (settings.ready_port, readiness.PATH),
+    }
 
 
 def test_a_drain_takes_one_operator_at_a_time(objects: dict[str, dict[str, Any]]) -> None:
