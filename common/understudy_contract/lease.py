@@ -182,7 +182,7 @@ def _pointer(annotation: Annotation) -> str:
 def renewal_patch(
     beat: Heartbeat, now: datetime, *, release: Release | None = None, notice: Notice | None = None
 ) -> bytes:
-    """Build a renewal: a JSON Patch that the API refuses with 422 once holder or term have changed.
+    """Build a renewal: a JSON Patch that the API refuses with 422 once holder or term have changed; stamps the notice.
 
     Needs the Lease's annotations map to exist (`add` below a missing map is refused): the operator creates Leases
     with one.
@@ -196,5 +196,6 @@ def renewal_patch(
     if release is not None:
         patch.append({"op": "add", "path": _pointer(Annotation.RELEASED), "value": release.encode()})
     if notice is not None:
-        patch.append({"op": "add", "path": _pointer(Annotation.NOTICE), "value": encode(notice)})
+        stamped = msgspec.structs.replace(notice, at=micro_time(now))
+        patch.append({"op": "add", "path": _pointer(Annotation.NOTICE), "value": encode(stamped)})
     return msgspec.json.encode(patch)

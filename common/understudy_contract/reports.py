@@ -83,12 +83,14 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     """Path of the finished model, relative to the volume's root."""
 
 
-class Notice(msgspec.Struct, frozen=True):
+class Notice(msgspec.Struct, frozen=True, omit_defaults=True):
     """One sentence of a worker for the job's Events."""
 
     reason: str
     """An EventReason, or one that a later worker knows."""
     message: str
+    at: str | None = None
+    """When it was written into the Lease, by the worker's clock; None before, and of a release before this field."""
 
 
 class Promotion(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

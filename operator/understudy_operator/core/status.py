@@ -209,7 +209,7 @@ def _events(observation: Observation, status: Json, now: Now) -> list[Action]:
         events += [
             Emit(f"notice {lease.record.holder} {note.message}", note.reason, f"{lease.record.holder}: {note.message}")
             for lease in leases
-            if (note := lease.record.notice) is not None
+            if (note := lease.record.notice) is not None and _is_news(note.at, now)
         ]
         for promotion in _promotions(view):
             if not _is_news(promotion.promoted_at, now):
@@ -238,8 +238,11 @@ def _events(observation: Observation, status: Json, now: Now) -> list[Action]:
 
 
 def _is_news(stamp: str | None, now: Now) -> bool:
-    """Tell whether something is to be announced: a new process finds all of history, and Events are of the present."""
+    """Tell whether something is to be announced: a new process finds all of history, and Events are of the present.
+
+    What no clock can place is announced: a worker's stamp may be missing, or be anything.
+    """
     try:
         return stamp is None or (now.wall - datetime.fromisoformat(stamp)).total_seconds() < NEWS_S
-    except ValueError:
+    except (ValueError, TypeError):
         return True

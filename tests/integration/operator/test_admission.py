@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import pytest
 from understudy_contract import names
 from understudy_contract.exits import ExitCode, ReleaseReason
-from understudy_contract.lease import decode_lease, renewal_patch
+from understudy_contract.lease import decode_lease, micro_time, renewal_patch
 from understudy_contract.names import Annotation, Label, Term
 from understudy_contract.reports import Heartbeat, Notice, Phase, Release
 from understudy_kube.client import Api, Forbidden, Invalid
@@ -106,8 +106,9 @@ async def test_a_holder_renews_its_lease_again_and_again(job: Job) -> None:
 async def test_a_holder_renews_releases_and_notes_in_one_write(job: Job) -> None:
     beat = Heartbeat(pod=job.primary.pod, term=1, phase=Phase.TRAINING, step=7)
     release = Release(Term(1), ReleaseReason.PROCESS_EXITED, 137, "signal 9 (SIGKILL)")
-    notice = Notice("CheckpointDamaged", "step 5 does not match its manifest")
-    body = renewal_patch(beat, datetime.now(UTC), release=release, notice=notice)
+    now = datetime.now(UTC)
+    notice = Notice("CheckpointDamaged", "step 5 does not match its manifest", micro_time(now))
+    body = renewal_patch(beat, now, release=release, notice=notice)
     found = decode_lease(await job.primary.api.json_patch(f"{job.stage.path('leases')}/job-0", body))
     assert (found.heartbeat, found.release, found.notice) == (beat, release, notice)
 

@@ -13,7 +13,7 @@ from understudy.context import read_context
 from understudy.protocol import Failed, Promote, decode_from_agent, decode_from_trainer
 from understudy_contract.lease import decode_lease, renewal_patch
 from understudy_contract.names import Annotation
-from understudy_contract.reports import CheckpointRef, Heartbeat, Phase
+from understudy_contract.reports import CheckpointRef, Heartbeat, Notice, Phase
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FIRST = {
@@ -30,6 +30,7 @@ FIRST = {
         '{"pod":"digits-0-1","term":2,"phase":"training","step":412,"checkpoint":{"term":2,"step":410,"digest":"cd"},'
         '"firstStep":{"step":411,"at":"2026-01-01T00:00:01.000000Z"},"volume":"v"}'
     ),
+    Annotation.NOTICE: '{"reason":"CheckpointFailed","message":"no space left"}',
 }
 """Annotations of a rank's Lease as the first release writes them."""
 
@@ -57,6 +58,7 @@ def test_what_the_first_release_wrote_is_read() -> None:
     assert (promotion.failovers, promotion.restarts, promotion.failures) == (1, 0, 0)
     assert (record.incarnation, record.floor, record.patience_s) == (3, CheckpointRef(2, 410, "cd"), 10)
     assert record.active_since is None
+    assert record.notice == Notice("CheckpointFailed", "no space left", at=None), "when it was written is not told"
 
 
 def test_what_a_later_release_adds_is_passed_over() -> None:
@@ -78,6 +80,14 @@ def test_a_renewal_needs_nothing_that_the_first_operator_did_not_write() -> None
     beat = Heartbeat(pod="digits-0-1", term=2, phase=Phase.TRAINING, duration_s=10)
     tested = [op for op in json.loads(renewal_patch(beat, NOON)) if op["op"] == "test"]
     assert [op["path"] for op in tested] == ["/spec/holderIdentity", "/spec/leaseTransitions"]
+
+
+def test_a_notice_says_when_it_was_written_beside_what_the_first_operator_reads() -> None:
+    beat = Heartbeat(pod="digits-0-1", term=2, phase=Phase.TRAINING)
+    *_, written = json.loads(renewal_patch(beat, NOON, notice=Notice("CheckpointFailed", "no space left")))
+    assert written["value"] == (
+        '{"reason":"CheckpointFailed","message":"no space left","at":"2026-01-01T12:00:00.000000Z"}'
+    )
 
 
 def test_an_agent_starts_with_the_environment_of_the_first_operator() -> None:

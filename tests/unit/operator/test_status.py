@@ -7,7 +7,7 @@ import pytest
 import yaml
 from understudy_contract.events import EventReason
 from understudy_contract.names import Term
-from understudy_contract.reports import FirstStep, Phase
+from understudy_contract.reports import FirstStep, Notice, Phase
 from understudy_operator.core.actions import OpenRank, WriteStatus
 
 from tests.unit.operator.builders import (
@@ -221,6 +221,22 @@ def test_a_new_operator_does_not_tell_as_news_what_is_history() -> None:
     ended_long_ago = Scene().released(RANK, "Completed").lease(RANK, renew_time=hours)
     assert ended_long_ago.written()["phase"] == "Succeeded"
     assert ended_long_ago.events() == {}
+    assert Scene().lease(RANK, notice=Notice("CheckpointFailed", "no space left", hours)).events() == {}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "at"),
+    [
+        ("it is fresh", "2026-01-01T11:59:00.000000Z"),
+        ("the worker's clock is ahead", "2026-01-01T13:00:00.000000Z"),
+        ("a worker of an earlier release does not say when", None),
+        ("what it says is no time", "a moment ago"),
+        ("what it says names no zone", "2026-01-01T09:00:00"),
+    ],
+)
+def test_a_notice_of_which_it_is_not_known_that_it_is_old_is_told(sentence: str, at: str | None) -> None:
+    notice = Notice("CheckpointFailed", "no space left", at)
+    assert list(Scene().lease(RANK, notice=notice).events()) == ["notice digits-0-0 no space left"], sentence
 
 
 def test_a_promotion_and_a_cold_start_are_told_apart() -> None:
