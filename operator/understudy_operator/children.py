@@ -217,10 +217,9 @@ def _equip(job: Job, order: CreatePod, container: Json) -> None:
         "capabilities": {"drop": ["ALL"]},
         **(container.get("securityContext") or {}),
     }
-    container.setdefault(
-        "readinessProbe",
-        {"httpGet": {"path": "/readyz", "port": names.AGENT_PORT}, "periodSeconds": 2, "timeoutSeconds": 2},
-    )
+    # Never the template's: the budget lets a pod go while another is Ready, which has to mean that it steps or is warm.
+    ready = {"path": "/readyz", "port": names.AGENT_PORT}
+    container["readinessProbe"] = {"httpGet": ready, "periodSeconds": 2, "timeoutSeconds": 2}
     mounts = container.get("volumeMounts") or []
     taken = {mount.get("mountPath", "").rstrip("/") for mount in mounts}
     volumes = [(CHECKPOINT_VOLUME, names.CHECKPOINT_DIR), (RUN_VOLUME, names.RUN_DIR), (TMP_VOLUME, "/tmp")]  # noqa: S108 - an emptyDir

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from understudy_contract import names
 from understudy_contract.names import Env, Rank, Term
 from understudy_operator import children
 from understudy_operator.core.actions import CreatePod, Placement
@@ -58,9 +59,9 @@ def test_a_templates_own_environment_is_kept_and_may_refer_to_ours() -> None:
     found = made(env=[{"name": "HOME", "value": "/home/me"}, {"name": "RUN", "value": "$(UNDERSTUDY_JOB)"}])
     assert environment(found)["HOME"] == "/home/me"
     assert environment(found)["PYTHONUNBUFFERED"] == "1"
-    names = [entry["name"] for entry in found["env"]]
-    assert names.index("UNDERSTUDY_JOB") < names.index("RUN"), "a reference finds only what stands before it"
-    assert len(names) == len(set(names))
+    given = [entry["name"] for entry in found["env"]]
+    assert given.index("UNDERSTUDY_JOB") < given.index("RUN"), "a reference finds only what stands before it"
+    assert len(given) == len(set(given))
 
 
 def test_the_agent_stands_before_the_templates_command_and_arguments() -> None:
@@ -75,6 +76,15 @@ def test_the_last_words_of_an_init_container_are_kept_unless_the_template_says_o
     template = {"spec": {"containers": [{"name": "trainer", "command": ["true"]}], "initContainers": init}}
     spec = children.pod(replace(job, policy=replace(job.policy, template=template)), ORDER)["spec"]
     assert [c["terminationMessagePolicy"] for c in spec["initContainers"]] == ["FallbackToLogsOnError", "File"]
+
+
+def test_a_templates_own_readiness_probe_gives_way_to_the_agents_and_its_others_stay() -> None:
+    """A drain goes by readiness: a probe that only asks whether something runs would let it take the last warm pod."""
+    probe = {"exec": {"command": ["true"]}}
+    found = made(readinessProbe=probe, livenessProbe=probe)
+    assert found["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": names.AGENT_PORT}
+    assert found == made(livenessProbe=probe)
+    assert found["livenessProbe"] == probe
 
 
 def test_a_redundant_pod_differs_as_the_spec_says_and_a_primary_does_not() -> None:
