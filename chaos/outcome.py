@@ -113,9 +113,11 @@ def excused(seen: Seen, sent: Sequence[Sent]) -> bool:
 def truly_silent(seen: Seen, sent: Sequence[Sent]) -> bool:
     """Tell whether a primary was silent for as long as it may be, at a time when it could have been heard.
 
-    What was not renewed while nobody could hear it counts from the end of that on.
+    What was not renewed while nobody could hear it counts from the end of that on. A successor that has not reported
+    yet is given less than a slow API server may take for it.
     """
-    audible = max([seen.renewed_at, *(one.outcome.ended for one in sent if one.strike.deafens)])
+    deaf = [one for one in sent if one.strike.deafens and (seen.acknowledged or not one.strike.slows)]
+    audible = max([seen.renewed_at, *(one.outcome.ended for one in deaf)])
     patience_s = LEASE_S if seen.acknowledged else ACKNOWLEDGE_S
     return seen.cause == Cause.LEASE_EXPIRED and seen.promoted_at - audible >= patience_s - CLOCKS_S
 

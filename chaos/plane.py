@@ -15,20 +15,32 @@ from chaos.ward import LEASE_S, SHAPES, Ward
 from localcluster.processes import Identity
 from testbed import TestbedError, operator
 from testbed.kube import JOBS, LEASES, PODS
+from testbed.slow_api import slow_api
 
 ROLLED_OUT_WITHIN_S: Final = 180
+CALL_S: Final = 2.0
+"""What operators and agents are made to bear: slower, and a leader gives up."""
 
 
-def outage(what: str, cause: Callable[[Ward], AbstractContextManager[None]], most_s: float) -> Callable[..., Strike]:
-    """Aim at something that is away for the length of a block."""
+def outage(
+    what: str, cause: Callable[[Ward], AbstractContextManager[object]], most_s: float, least_s: float = 0.1
+) -> Callable[[Ward, Draw], Strike]:
+    """Aim at something that is away, or slow, for the length of a block."""
 
     def aim(ward: Ward, draw: Draw) -> Strike:
         stack = ExitStack()
-        lasts_s = between(draw.amount, 0.1, most_s)
+        lasts_s = between(draw.amount, least_s, most_s)
         fire = timed(lambda: stack.enter_context(cause(ward)))
         return Strike(f"{what} for {lasts_s:.1f} s", fire, undo=stack.close, lasts_s=lasts_s, deafens=True)
 
     return aim
+
+
+def slow(ward: Ward, draw: Draw) -> Strike:
+    """Let each call of a pod to the API server take longer: renewals come late, all of them, and nobody is lost."""
+    what = f"the API server takes {CALL_S:g} s for each call"
+    aim = outage(what, lambda ward: slow_api(ward.testbed, CALL_S), most_s=20, least_s=10)
+    return replace(aim(ward, draw), slows=True)
 
 
 def kill_leader(ward: Ward, draw: Draw) -> Strike:
@@ -116,6 +128,7 @@ KINDS: Final = (
         outage("etcd is killed", lambda ward: ward.cluster.killed("etcd"), 2 * LEASE_S),
         PLANE,
     ),
+    Kind("slow-api", "API server slow", slow, PLANE | {Thing.NODE}),  # it puts rules into the nodes' networks
     Kind("operator-killed", "the operator that leads killed", kill_leader, OPERATOR, asks=True),
     Kind("operators-gone", "all operators deleted at once", end_operators, OPERATOR, asks=True),
     Kind("operators-rolled", "operators rolled over", roll_out, OPERATOR, asks=True),

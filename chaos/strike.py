@@ -75,7 +75,9 @@ class Strike:
     lossless: bool = False
     """The primary hands over."""
     deafens: bool = False
-    """Workers cannot renew while it lasts, and nobody may be replaced for it."""
+    """Workers cannot renew in time while it lasts, and nobody may be replaced for it."""
+    slows: bool = False
+    """What is said gets through, but later than a successor is given to report: that one may be given up for it."""
     runs_on: bool = False
     """The old primary may take further steps, and save them: those are not lost."""
 

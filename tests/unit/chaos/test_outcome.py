@@ -51,6 +51,15 @@ def test_what_nobody_could_hear_does_not_count(since_s: float) -> None:
     assert truly_silent(failover(30.0), [sent(ended=100.0 - LEASE_S, deafens=True)])
 
 
+def test_a_slow_api_server_excuses_a_successor_that_could_not_report_and_no_primary() -> None:
+    slow = replace(sent(ended=99.0, deafens=True), strike=Strike("slow", lambda: 50.0, deafens=True, slows=True))
+    assert truly_silent(failover(2.5, acknowledged=False), [CALM, slow])
+    assert not truly_silent(failover(2.5, acknowledged=False), [CALM, sent(ended=99.0, deafens=True)])
+    assert not truly_silent(failover(1.0, acknowledged=False), [CALM, slow])
+    assert not truly_silent(failover(30.0), [CALM, slow])
+    assert not excused(failover(2.5, acknowledged=False), [slow]), "alone it has made nobody a successor"
+
+
 def test_other_causes_have_other_reasons() -> None:
     assert not truly_silent(failover(30.0, cause=Cause.POD_DELETED), [CALM])
 
