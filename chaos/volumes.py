@@ -1,4 +1,4 @@
-"""Faults of a job's volume and of the job itself: full, read-only, suspended. None costs a primary."""
+"""Faults of a job's volume and of the job itself: full, read-only, slow, suspended. None costs a primary."""
 
 import errno
 import os
@@ -10,6 +10,7 @@ from understudy_contract.reports import Cause
 
 from chaos.draw import Draw, between
 from chaos.strike import Kind, Strike, Thing, timed
+from chaos.trainers import storage
 from chaos.ward import TARGETS, Ward
 from localcluster import ClusterError
 from testbed import TestbedError
@@ -72,6 +73,18 @@ def fill(file: Path) -> None:
                 size //= 2
 
 
+def slow(ward: Ward, draw: Draw) -> Strike:
+    """Let a job's volume take its time for whatever is to be durable: it saves less often, and trains on."""
+    job = ward.target(draw.where).job
+    flag = ward.volume(job) / storage.SLOW
+    return Strike(
+        what=f"the volume of {job} takes {storage.FSYNC_S:g} s for each fsync",
+        fire=timed(flag.touch),
+        undo=lambda: flag.unlink(missing_ok=True),
+        lasts_s=between(draw.amount, 5, LONGEST_S),
+    )
+
+
 def suspend(*, wait: bool) -> Callable[[Ward, Draw], Strike]:
     """Suspend a job and resume it: once nothing of it runs, or before (`wait` is false), as a change of mind."""
 
@@ -109,6 +122,7 @@ SUSPENSION: Final = frozenset({Thing.SUSPENSION, Thing.NODE})
 KINDS: Final = (
     Kind("read-only", "volume read-only for a while", read_only, VOLUME, asks=True),
     Kind("full", "volume full for a while", full, VOLUME),
+    Kind("slow-volume", "volume slow for a while", slow, VOLUME),
     Kind("suspend", "suspended and resumed", suspend(wait=True), SUSPENSION, asks=True),
     Kind("suspend-briefly", "suspended and resumed at once", suspend(wait=False), SUSPENSION, asks=True),
 )

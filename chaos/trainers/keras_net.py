@@ -14,12 +14,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import understudy.keras
+from storage import slow_on_demand  # type: ignore[import-not-found]  # beside it in the ConfigMap
 from understudy_contract.names import CHECKPOINT_DIR, Env
 
 CLASSES = 4
 BATCH = 16
 LOOK_EVERY = 10
-FINISH = Path(os.environ.get(Env.CHECKPOINT_DIR, CHECKPOINT_DIR)) / "finish"
+VOLUME = Path(os.environ.get(Env.CHECKPOINT_DIR, CHECKPOINT_DIR))
+FINISH = VOLUME / "finish"
 
 
 class Finish(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no types
@@ -53,6 +55,7 @@ def main() -> None:
     parser.add_argument("--log-every", type=int, default=1)
     parser.add_argument("--pace", type=float, default=0.0)
     args = parser.parse_args()
+    slow_on_demand(VOLUME)
     keras.utils.set_random_seed(17)
     model = keras.Sequential(
         [

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import numpy as np
+from storage import slow_on_demand  # type: ignore[import-not-found]  # beside it in the ConfigMap
 from understudy.session import Session
 from understudy.state import State
 
@@ -50,6 +51,7 @@ def main() -> None:
         time.sleep(args.pace)
 
     session = Session(net, step)
+    slow_on_demand(session.context.root)
     finish = session.context.root / "finish"
     for done in session.steps(args.steps, save_every=args.save_every, log_every=args.log_every):
         if done % LOOK_EVERY == 0 and finish.exists() and done >= int(finish.read_text()):
