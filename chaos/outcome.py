@@ -4,7 +4,7 @@ Read off the workers' logs and the ranks' Leases, not off the status, which is c
 sentence for whatever should not have happened; nothing is raised, since the verdict comes at the end of the run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -76,7 +76,9 @@ class Sent:
     outcome: Outcome
     primaries: dict[Target, Pod]
     committed: dict[Target, int]
-    """Newest step on the volume at the fault, by rank: nobody may go on from less."""
+    """Newest step on the volume at the fault that was whole, by rank: nobody may go on from less."""
+    damaged: Mapping[Target, int] = field(default_factory=dict)
+    """Step of each checkpoint that was damaged with it: nobody may go on from that."""
 
 
 def attribute(ward: Ward, sent: Sequence[Sent], failovers: Sequence[Seen]) -> None:
@@ -92,7 +94,7 @@ def attribute(ward: Ward, sent: Sequence[Sent], failovers: Sequence[Seen]) -> No
         owner = owner or sent[-1]
         loss = _loss(ward, owner, seen, late=late)
         owner.outcome.losses.append(loss)
-        owner.outcome.wrong += _wrong(ward, owner, seen, loss, alone=len(sent) == 1)
+        owner.outcome.wrong += _wrong(ward, owner, seen, loss, sent)
     for one in sent:
         for target in one.strike.touched:
             most = sum((target in s.strike.must) + (target in s.strike.may) for s in sent)
@@ -163,13 +165,26 @@ def _loss(ward: Ward, sent: Sent, seen: Seen, *, late: bool) -> Loss:
     )
 
 
-def _wrong(ward: Ward, sent: Sent, seen: Seen, loss: Loss, *, alone: bool) -> list[str]:
-    wrong = []
-    resumed = ward.testbed.logs.of(seen.new).resumed_at(seen.term)
-    committed = sent.committed.get(seen.target, 0)
-    if resumed is not None and resumed[1] < committed:
-        wrong.append(f"{seen.new} went on from step {resumed[1]} of {seen.target}, where {committed} was on the volume")
-    if sent.strike.lossless and alone and not loss.late and loss.lost_steps:
+def wrongly_resumed(owner: Sent, seen: Seen, at: float, step: int, sent: Sequence[Sent]) -> list[str]:
+    """Say what is wrong with the step that a successor went on from at this moment.
+
+    What has been damaged since the fault cannot be gone on from; where no other fault leaves anybody with that state in
+    memory, nobody may.
+    """
+    damages = [one for one in sent if seen.target in one.damaged and one.outcome.at <= at]
+    committed = min(one.committed.get(seen.target, 0) for one in (owner, *damages))
+    if step < committed:
+        return [f"{seen.new} went on from step {step} of {seen.target}, where {committed} was on the volume"]
+    if len(sent) == 1 and step == owner.damaged.get(seen.target):
+        return [f"{seen.new} went on from step {step} of {seen.target}, which was damaged"]
+    return []
+
+
+def _wrong(ward: Ward, owner: Sent, seen: Seen, loss: Loss, sent: Sequence[Sent]) -> list[str]:
+    wrong, alone, strike = [], len(sent) == 1, owner.strike
+    if (resumed := ward.testbed.logs.of(seen.new).resumed_at(seen.term)) is not None:
+        wrong += wrongly_resumed(owner, seen, *resumed, sent)
+    if strike.lossless and alone and not loss.late and loss.lost_steps:
         wrong.append(f"{seen.target} lost {loss.lost_steps} steps in a hand-over")
     if ward.world.rank(seen.target.job, seen.target.rank).term != seen.term:
         return wrong  # not the rank's last one: a status that was deleted does not know it any more
@@ -181,7 +196,7 @@ def _wrong(ward: Ward, sent: Sent, seen: Seen, loss: Loss, *, alone: bool) -> li
         )
     except TestbedError as error:
         return [*wrong, str(error)]
-    if alone and loss.lost_steps is not None and not sent.strike.runs_on:
+    if alone and loss.lost_steps is not None and not strike.runs_on:
         wrong += _lost_steps_told(seen, told, loss.lost_steps)
     return wrong
 

@@ -91,9 +91,10 @@ class Run:
 
     def _fire(self, strike: Strike, outcome: Outcome) -> Sent:
         primaries = {t: pod for t in TARGETS if (pod := self.ward.world.rank(t.job, t.rank).primary) is not None}
-        committed = {target: newest_step(self.ward.rank_folder(target)) for target in TARGETS}
+        damaged = strike.damage()
+        committed = {target: newest_step(self.ward.rank_folder(target), self.ward.damaged) for target in TARGETS}
         outcome.at = strike.fire()
-        return Sent(strike, outcome, primaries, committed)
+        return Sent(strike, outcome, primaries, committed, damaged)
 
     def _undo(self, sent: list[Sent]) -> None:
         def order(one: Sent) -> tuple[bool, bool, float]:
@@ -131,7 +132,7 @@ class Run:
         for one in sent:
             one.outcome.whole_s = whole_at - one.outcome.at
         for target in TARGETS:
-            self.audit.look(target, self.ward.rank_folder(target))
+            self.audit.look(target, self.ward.rank_folder(target), self.ward.damaged)
 
     def _missing(self, sent: list[Sent]) -> list[Target]:
         """List the ranks that must lose their primary by one of these faults and have not yet."""

@@ -42,6 +42,11 @@ def nothing() -> None:
     """There is nothing to put right."""
 
 
+def undamaged() -> Mapping[Target, int]:
+    """No checkpoint is damaged."""
+    return {}
+
+
 def timed(send: Callable[[], object]) -> Callable[[], float]:
     """Make a trigger of whatever sends a fault: it tells the wall-clock time just before."""
 
@@ -67,6 +72,8 @@ class Strike:
     """Ranks that may lose a primary, or one more: a redundant pod may turn out to be lost after its promotion."""
     takes: frozenset[str] = frozenset()
     """Names of the pods that it takes, where it takes pods: it explains the loss of no other primary."""
+    damage: Callable[[], Mapping[Target, int]] = undamaged
+    """Damages checkpoints right before it is sent; returns the step of each."""
     undo: Callable[[], None] = nothing
     lasts_s: float = 0.0
     """From the fault to its undoing."""

@@ -92,11 +92,14 @@ def _newest_state(ward: Ward, target: Target) -> tuple[int, bytes] | None:
 
 
 def the_volume_is_sound(run: Run) -> list[str]:
-    """No step was ever committed twice with different tensors; a worker's own reader loads the newest of each rank."""
+    """No step was ever committed twice with different tensors, and what no fault has damaged is whole.
+
+    A worker's own reader loads the newest checkpoint of each rank.
+    """
     ward, wrong = run.ward, []
     for target in TARGETS:
         folder = ward.rank_folder(target)
-        run.audit.look(target, folder)
+        run.audit.look(target, folder, ward.damaged)
         wrong += volume_audit.readable(target, ward.volume(target.job), folder.parent.name, newest_step(folder))
     return run.audit.wrong + wrong
 

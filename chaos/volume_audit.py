@@ -1,18 +1,27 @@
 """What lies on a job's volume, read as files: every checkpoint ever seen, and whether two of one step ever differed.
 
 A state is a pure function of (rank, step), so that whatever term committed a step, its tensors have the same checksums.
-Looks while trainings go on: what is pruned under its eyes is passed over.
+Every checkpoint that can be seen is whole, but for those that a fault has damaged. Looks while trainings go on: what is
+pruned under its eyes is passed over.
 """
 
 import json
+import math
+import os
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from understudy.checkpoint import RankStore
-from understudy.errors import UnderstudyError
+from understudy.checkpoint.filesystem import Disk
+from understudy.checkpoint.format import STATE, read
+from understudy.errors import CheckpointDamaged, UnderstudyError
 
 from chaos.strike import Target
+
+FileId = tuple[int, int]
+"""Device and inode: a base has a name in each of two terms, and is one file."""
 
 
 def term_of(folder: Path) -> int:
@@ -25,10 +34,47 @@ def counting_terms(rank: Path) -> list[Path]:
     return sorted((base.parent for base in rank.glob("term-*/BASE")), key=term_of, reverse=True)
 
 
-def newest_step(rank: Path) -> int:
-    """Return the newest step of the highest term that counts; 0 without any."""
-    steps = [int(path.name.split("-")[1]) for term in counting_terms(rank)[:1] for path in term.glob("step-*")]
-    return max(steps, default=0)
+def step_of(folder: Path) -> int:
+    """Return the number in the name of a checkpoint's folder."""
+    return int(folder.name.split("-")[1])
+
+
+def state_id(checkpoint: Path) -> FileId:
+    """Tell the file of a checkpoint's tensors from all others, whatever it is called."""
+    facts = (checkpoint / STATE).stat()
+    return facts.st_dev, facts.st_ino
+
+
+def newest(rank: Path, damaged: AbstractSet[FileId] = frozenset()) -> Path | None:
+    """Return the folder of the newest checkpoint along the line of the highest term that counts; None without any.
+
+    Those whose tensors are `damaged` are passed over.
+    """
+    below = math.inf
+    for term in counting_terms(rank):
+        steps = [path for path in term.glob("step-*") if step_of(path) <= below]
+        for path in sorted(steps, key=step_of, reverse=True):
+            with suppress(FileNotFoundError):
+                if state_id(path) not in damaged:
+                    return path
+        below = min(map(step_of, steps), default=below)  # what its base's term has above that does not count
+    return None
+
+
+def newest_step(rank: Path, damaged: AbstractSet[FileId] = frozenset()) -> int:
+    """Return the step of `newest`; 0 without any."""
+    found = newest(rank, damaged)
+    return step_of(found) if found is not None else 0
+
+
+def damage(checkpoint: Path) -> FileId:
+    """Turn a byte of a checkpoint's tensors over, in place, as a failing disk would; tell which file that is."""
+    file = checkpoint / STATE
+    with file.open("r+b") as opened:
+        middle = file.stat().st_size // 2
+        (there,) = os.pread(opened.fileno(), 1, middle)
+        os.pwrite(opened.fileno(), bytes([there ^ 0xFF]), middle)
+    return state_id(checkpoint)
 
 
 @dataclass(slots=True)
@@ -39,12 +85,22 @@ class Audit:
     """By rank and step, and by the term that took it: the checksums of all tensors, and where they were seen first."""
     wrong: list[str] = field(default_factory=list)
 
-    def look(self, target: Target, rank: Path) -> None:
+    def look(self, target: Target, rank: Path, damaged: AbstractSet[FileId] = frozenset()) -> None:
         """Take in what lies below a rank's folder now."""
         for term in counting_terms(rank):
             for path in term.glob("step-*/manifest.json"):
                 with suppress(FileNotFoundError):
                     self._take(target, path)
+                    self._verify(target, path.parent, damaged)
+
+    def _verify(self, target: Target, checkpoint: Path, damaged: AbstractSet[FileId]) -> None:
+        if state_id(checkpoint) in damaged:
+            return
+        try:
+            read(Disk(), checkpoint)
+        except CheckpointDamaged as error:
+            if (sentence := f"{target}, which nobody has damaged: {error}") not in self.wrong:
+                self.wrong.append(sentence)
 
     def _take(self, target: Target, path: Path) -> None:
         found = json.loads(path.read_text())

@@ -1,19 +1,25 @@
-"""Faults of a job's volume and of the job itself: full, read-only, slow, suspended. None costs a primary."""
+"""Faults of a job's volume and of the job itself: full, read-only, slow, suspended. None costs a primary by itself.
+
+A damaged checkpoint would not be noticed while a redundant pod has it in memory: it takes all pods of its rank along.
+"""
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from understudy_contract.reports import Cause
 
 from chaos.draw import Draw, between
-from chaos.strike import Kind, Strike, Thing, timed
+from chaos.strike import Kind, Strike, Target, Thing, timed
 from chaos.trainers import storage
+from chaos.volume_audit import damage, newest, state_id, step_of
 from chaos.ward import TARGETS, Ward
+from chaos.workers import lose_rank
 from localcluster import ClusterError
-from testbed import TestbedError
+from testbed import TestbedError, faults
 from testbed.kube import JOBS, wall
 
 LONGEST_S: Final = 20.0
@@ -85,6 +91,22 @@ def slow(ward: Ward, draw: Draw) -> Strike:
     )
 
 
+def damaged(ward: Ward, draw: Draw) -> Strike:
+    """Damage a rank's newest checkpoint and kill all its trainers: a new pod goes on from the one before."""
+    target = ward.target(draw.where)
+    lost = lose_rank(ward, target, faults.KILL_TRAINER)  # which hands nothing over
+
+    def spoil() -> Mapping[Target, int]:
+        folder = ward.rank_folder(target)
+        victim = newest(folder, ward.damaged)
+        if victim is None or newest(folder, ward.damaged | {state_id(victim)}) is None:
+            raise TestbedError(f"{target} has no checkpoint before its newest one to go on from")
+        ward.damaged.add(damage(victim))
+        return {target: step_of(victim)}
+
+    return replace(lost, what=f"the newest checkpoint of {target} damaged, then {lost.what}", damage=spoil)
+
+
 def suspend(*, wait: bool) -> Callable[[Ward, Draw], Strike]:
     """Suspend a job and resume it: once nothing of it runs, or before (`wait` is false), as a change of mind."""
 
@@ -123,6 +145,7 @@ KINDS: Final = (
     Kind("read-only", "volume read-only for a while", read_only, VOLUME, asks=True),
     Kind("full", "volume full for a while", full, VOLUME),
     Kind("slow-volume", "volume slow for a while", slow, VOLUME),
+    Kind("damaged-checkpoint", "newest checkpoint damaged, all pods of its rank lost", damaged, VOLUME),
     Kind("suspend", "suspended and resumed", suspend(wait=True), SUSPENSION, asks=True),
     Kind("suspend-briefly", "suspended and resumed at once", suspend(wait=False), SUSPENSION, asks=True),
 )

@@ -13,6 +13,7 @@ from understudy_contract.names import TRAINER_CONTAINER
 
 from chaos.draw import pick
 from chaos.strike import Target
+from chaos.volume_audit import FileId
 from localcluster import Cluster
 from localcluster.storage import TMPFS_SIZE
 from testbed import Testbed, TestbedError, operator
@@ -103,6 +104,8 @@ class Ward:
         self.testbed = testbed
         self.world = testbed.world
         self.kube = testbed.kube
+        self.damaged: set[FileId] = set()
+        """States on the volumes that a fault has damaged."""
         self._volumes: dict[str, Path] = {}
 
     def prepare(self) -> None:

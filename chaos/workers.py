@@ -103,10 +103,13 @@ def redundant(ward: Ward, draw: Draw) -> Strike:
 
 def whole_rank(ward: Ward, draw: Draw) -> Strike:
     """Lose a primary and all its redundant pods at once: a cold start."""
-    target = ward.target(draw.where)
+    return lose_rank(ward, ward.target(draw.where), RANK_VARIANTS[pick(draw.amount, len(RANK_VARIANTS))])
+
+
+def lose_rank(ward: Ward, target: Target, fault: Fault) -> Strike:
+    """Aim at all pods of a rank that has a primary."""
     pods = ward.pods(target)
     ward.primary(target)
-    fault = RANK_VARIANTS[pick(draw.amount, len(RANK_VARIANTS))]
     # A redundant pod may be promoted before its own loss is known, and is then lost as a primary.
     return Strike(
         what=f"{fault.title}: all {len(pods)} pods of {target}",

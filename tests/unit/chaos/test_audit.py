@@ -6,7 +6,7 @@ import numpy as np
 from understudy.checkpoint import RankStore
 
 from chaos.strike import Target
-from chaos.volume_audit import Audit, newest_step, readable
+from chaos.volume_audit import Audit, damage, newest, newest_step, readable
 
 SOLO = Target("solo", 0)
 
@@ -48,10 +48,9 @@ def test_a_newest_checkpoint_that_is_not_the_wanted_one_is_told(tmp_path: Path) 
 
 def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
     store = commit(tmp_path, 1, {10: 1.0})
-    (damaged,) = store.path.glob("term-1-*/step-10/state.safetensors")
-    content = bytearray(damaged.read_bytes())
-    content[-1] ^= 1
-    damaged.write_bytes(content)
+    checkpoint = newest(store.path)
+    assert checkpoint is not None
+    damage(checkpoint)
     (sentence,) = readable(SOLO, tmp_path, "job", 10)
     assert "cannot be read" in sentence
     assert "is whole (1 tried)" in sentence
@@ -61,3 +60,36 @@ def test_the_newest_step_is_that_of_the_highest_term_that_counts(tmp_path: Path)
     store = commit(tmp_path, 1, {10: 1.0, 50: 1.0})
     store.begin(2, "pod-2", store.newest(wait_s=0))
     assert newest_step(store.path) == 50, "term 2 has committed nothing yet"
+
+
+def test_a_checkpoint_that_a_fault_has_damaged_is_passed_over_by_whatever_name(tmp_path: Path) -> None:
+    store = commit(tmp_path, 1, {10: 1.0, 20: 2.0})
+    base = store.newest(wait_s=0)
+    commit(tmp_path, 1, {30: 3.0})  # by a writer that did not know yet that term 2 goes on from step 20
+    store.begin(2, "pod-2", base).commit(40, {"value": np.full(4, 4.0)}, {})
+    damaged = set()
+    for step in (40, 20):
+        found = newest(store.path, damaged)
+        assert found is not None
+        assert (found.parent.name, found.name) == ("term-2-pod-2", f"step-{step}")
+        damaged.add(damage(found))
+    assert newest_step(store.path, damaged) == 10, "step 20 of term 1 is the file that term 2 calls its base"
+    assert newest_step(store.path) == 40
+    reread = store.newest(wait_s=0)
+    assert reread is not None
+    assert reread.ref.step == 10, "what a worker falls back to"
+
+
+def test_only_what_a_fault_has_damaged_may_be_damaged(tmp_path: Path) -> None:
+    store = commit(tmp_path, 1, {10: 1.0, 20: 2.0})
+    checkpoint = newest(store.path)
+    assert checkpoint is not None
+    known = {damage(checkpoint)}
+    audit = Audit()
+    audit.look(SOLO, store.path, known)
+    assert audit.wrong == []
+    for _ in range(2):
+        audit.look(SOLO, store.path)
+    (sentence,) = audit.wrong
+    assert sentence.startswith("solo/0, which nobody has damaged: checkpoint ")
+    assert "step-20 is damaged" in sentence

@@ -6,7 +6,7 @@ import pytest
 from understudy_contract.reports import Cause
 
 from chaos.account import Seen
-from chaos.outcome import Outcome, Sent, excused, explains, truly_silent
+from chaos.outcome import Outcome, Sent, excused, explains, truly_silent, wrongly_resumed
 from chaos.strike import Strike, Target
 from chaos.ward import LEASE_S
 
@@ -81,3 +81,31 @@ def test_a_release_that_could_not_be_written_leaves_the_end_of_the_container_as_
     assert explains(frozen, failover(1.0, cause=Cause.STALLED), [frozen])
     assert not explains(frozen, ended, [frozen, CALM])
     assert explains(frozen, ended, [frozen, sent(ended=60.0, deafens=True)])
+
+
+def on_volume(step: int, *, at: float, damaged: int | None = None) -> Sent:
+    """A fault at which this step was the newest that was whole."""
+    outcome = Outcome(1, "any", "any", at=at)
+    return Sent(Strike("any", lambda: at), outcome, {}, {SOLO: step}, {} if damaged is None else {SOLO: damaged})
+
+
+@pytest.mark.parametrize(("step", "right"), [(50, False), (100, True), (150, False), (200, True)])
+def test_a_successor_goes_on_from_the_checkpoint_before_the_damaged_one_or_from_a_later_one(
+    step: int, right: bool
+) -> None:
+    damaging = on_volume(100, at=50.0, damaged=150)
+    assert (wrongly_resumed(damaging, failover(0.0), 101.0, step, [damaging]) == []) is right
+
+
+def test_what_was_damaged_later_could_still_be_gone_on_from_before() -> None:
+    first, damaging = on_volume(150, at=50.0), on_volume(100, at=60.0, damaged=150)
+    other = replace(damaging, damaged={Target("pair", 0): 150})
+    for at, step, group, right in (
+        (59.0, 150, [first, damaging], True),
+        (59.0, 100, [first, damaging], False),
+        (61.0, 100, [first, damaging], True),
+        (61.0, 50, [first, damaging], False),
+        (61.0, 150, [first, damaging], True),  # it had that state in memory
+        (61.0, 100, [first, other], False),
+    ):
+        assert (wrongly_resumed(first, failover(0.0), at, step, group) == []) is right, (at, step)
