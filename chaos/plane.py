@@ -2,9 +2,11 @@
 
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from understudy_contract.names import rank_lease_name, slot_lease_name
@@ -14,7 +16,7 @@ from chaos.strike import Kind, Strike, Thing, timed
 from chaos.ward import LEASE_S, SHAPES, Ward
 from localcluster.processes import Identity
 from testbed import TestbedError, operator
-from testbed.kube import JOBS, LEASES, PODS
+from testbed.kube import JOBS, LEASES, PODS, wall
 from testbed.slow_api import slow_api
 
 ROLLED_OUT_WITHIN_S: Final = 180
@@ -41,6 +43,23 @@ def slow(ward: Ward, draw: Draw) -> Strike:
     what = f"the API server takes {CALL_S:g} s for each call"
     aim = outage(what, lambda ward: slow_api(ward.testbed, CALL_S), most_s=20, least_s=10)
     return replace(aim(ward, draw), slows=True)
+
+
+def restore(ward: Ward, draw: Draw) -> Strike:
+    """Go back to a backup of etcd of a moment ago: every record is a little older than what everybody has read.
+
+    Of a backup from before a failover nobody could say which of the later ones the status may forget.
+    """
+
+    def fire() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "etcd"
+            ward.cluster.backup(file)
+            at = wall()
+            ward.cluster.restore(file)
+        return at
+
+    return Strike("etcd is restored from a backup of a moment ago", fire, deafens=True)
 
 
 def kill_leader(ward: Ward, draw: Draw) -> Strike:
@@ -128,6 +147,7 @@ KINDS: Final = (
         outage("etcd is killed", lambda ward: ward.cluster.killed("etcd"), 2 * LEASE_S),
         PLANE,
     ),
+    Kind("etcd-restored", "etcd restored from a backup", restore, PLANE, alone=True),
     Kind("slow-api", "API server slow", slow, PLANE | {Thing.NODE}),  # it puts rules into the nodes' networks
     Kind("operator-killed", "the operator that leads killed", kill_leader, OPERATOR, asks=True),
     Kind("operators-gone", "all operators deleted at once", end_operators, OPERATOR, asks=True),

@@ -108,9 +108,11 @@ class Kind:
     touches: frozenset[Thing] = frozenset()
     asks: bool = False
     """Sending it needs the API server."""
+    alone: bool = False
+    """Of what befalls ranks meanwhile nobody could tell whether it was taken back."""
 
 
 def combinable(first: Kind, second: Kind) -> bool:
     """Tell whether the second may strike while the first lasts."""
     unreachable = Thing.CONTROL_PLANE in first.touches and second.asks
-    return not (first.touches & second.touches) and not unreachable
+    return not (first.touches & second.touches or unreachable or first.alone or second.alone)

@@ -59,6 +59,14 @@ def test_nothing_is_asked_of_an_api_server_that_is_away() -> None:
     assert combinable(KINDS["delete"], KINDS["api-outage"]), "the other way round is a case of interest"
 
 
+def test_a_fault_that_takes_records_back_comes_alone() -> None:
+    (alone,) = (kind for kind in KINDS.values() if kind.alone)
+    assert alone.name == "etcd-restored"
+    for other in KINDS.values():
+        assert not combinable(alone, other)
+        assert not combinable(other, alone)
+
+
 def test_shares_reach_both_ends_of_what_they_choose_from() -> None:
     assert [pick(share, 3) for share in (0.0, 0.34, 0.999)] == [0, 1, 2]
     assert (between(0.0, 2, 6), between(0.5, 2, 6)) == (2, 4)
