@@ -110,12 +110,13 @@ def lose_rank(ward: Ward, target: Target, fault: Fault) -> Strike:
     """Aim at all pods of a rank that has a primary."""
     pods = ward.pods(target)
     ward.primary(target)
-    # A redundant pod may be promoted before its own loss is known, and is then lost as a primary.
+    # A redundant pod may be promoted before its own loss is known, and is then lost as a primary: one that has released
+    # its slot, and nothing since, by the end of its container.
     return Strike(
         what=f"{fault.title}: all {len(pods)} pods of {target}",
         fire=together(ward, fault, pods),
         must={target: causes(fault)},
-        may={target: causes(fault) | {Cause.LEASE_EXPIRED}},
+        may={target: causes(fault) | {Cause.LEASE_EXPIRED, Cause.CONTAINER_EXITED}},
         runs_on=fault.runs_on,
     )
 

@@ -65,7 +65,7 @@ def _rules(testbed: Testbed, verb: str, rules: list[list[str]]) -> None:
 async def _listen(relay: Relay, here: str, server: tuple[str, int], delay_s: float) -> asyncio.Server:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         relay.connections += 1
-        with suppress(OSError):
+        with suppress(OSError, asyncio.CancelledError):  # whose task nobody awaits: Python 3.11 would print it
             far_reader, far_writer = await asyncio.open_connection(*server)
             relay.writers += (writer, far_writer)
             await asyncio.gather(_pump(reader, far_writer, delay_s), _pump(far_reader, writer, 0.0))
