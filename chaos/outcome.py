@@ -97,10 +97,17 @@ def attribute(ward: Ward, sent: Sequence[Sent], failovers: Sequence[Seen]) -> No
         owner.outcome.wrong += _wrong(ward, owner, seen, loss, sent)
     for one in sent:
         for target in one.strike.touched:
-            most = sum((target in s.strike.must) + (target in s.strike.may) for s in sent)
+            most = sum(at_most(s.strike, target) for s in sent)
             count = sum(seen.target == target and not truly_silent(seen, sent) for seen in failovers)
             if count > most and not any(target in s.strike.blurs for s in sent):
                 one.outcome.wrong.append(f"{target} was passed on {count} times, where {most} would do")
+
+
+def at_most(strike: Strike, target: Target) -> int:
+    """Say how often a fault can cost a rank its primary: each pod that it takes is lost once."""
+    if strike.takes:
+        return sum(name.rpartition("-")[0] == f"{target.job}-{target.rank}" for name in strike.takes)
+    return (target in strike.must) + (target in strike.may)
 
 
 def excused(seen: Seen, sent: Sequence[Sent]) -> bool:
@@ -134,7 +141,9 @@ def explains(one: Sent, seen: Seen, sent: Sequence[Sent]) -> bool:
     told = {seen.cause}
     if seen.cause == Cause.CONTAINER_EXITED and any(other.strike.deafens for other in sent):
         told |= UNTOLD  # an agent that cannot write its release for a whole lease ends without it
-    return any(told & causes.get(target, frozenset()) for causes in (strike.must, strike.may))
+    first = (was := one.primaries.get(target)) is not None and was.name == seen.old
+    allowed = (strike.must,) if first and target in strike.must else (strike.must, strike.may)
+    return any(told & causes.get(target, frozenset()) for causes in allowed)
 
 
 def _loss(ward: Ward, sent: Sent, seen: Seen, *, late: bool) -> Loss:

@@ -69,7 +69,8 @@ class Strike:
     must: Mapping[Target, Causes] = field(default_factory=dict)
     """Ranks that lose their primary by it, and what the status may call that."""
     may: Mapping[Target, Causes] = field(default_factory=dict)
-    """Ranks that may lose a primary, or one more: a redundant pod may turn out to be lost after its promotion."""
+    """Ranks that may lose a primary, or one more, and what that may be called: a redundant pod may turn out to be lost
+    after its promotion."""
     takes: frozenset[str] = frozenset()
     """Names of the pods that it takes, where it takes pods: it explains the loss of no other primary."""
     damage: Callable[[], Mapping[Target, int]] = undamaged

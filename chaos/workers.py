@@ -117,6 +117,7 @@ def lose_rank(ward: Ward, target: Target, fault: Fault) -> Strike:
         fire=together(ward, fault, pods),
         must={target: causes(fault)},
         may={target: causes(fault) | {Cause.LEASE_EXPIRED, Cause.CONTAINER_EXITED}},
+        takes=frozenset(pod.name for pod in pods),
         runs_on=fault.runs_on,
     )
 

@@ -6,9 +6,10 @@ import pytest
 from understudy_contract.reports import Cause
 
 from chaos.account import Seen
-from chaos.outcome import Outcome, Sent, excused, explains, truly_silent, wrongly_resumed
+from chaos.outcome import Outcome, Sent, at_most, excused, explains, truly_silent, wrongly_resumed
 from chaos.strike import Strike, Target
 from chaos.ward import LEASE_S
+from testbed.pods import read_pod
 
 SOLO = Target("solo", 0)
 
@@ -72,6 +73,23 @@ def test_a_fault_that_takes_pods_explains_the_loss_of_no_other_primary() -> None
     one = Sent(drained, CALM.outcome, {}, {})
     assert explains(one, there, [one])
     assert not explains(one, elsewhere, [one])
+
+
+def test_each_pod_that_a_fault_takes_can_be_lost_once() -> None:
+    takes = frozenset({"trio-0-1", "trio-0-2", "trio-0-10", "trio-10-3", "solo-0-4"})
+    strike = Strike("any", lambda: 50.0, takes=takes)
+    assert [at_most(strike, t) for t in (Target("trio", 0), SOLO, Target("pair", 0))] == [3, 1, 0]
+    assert at_most(Strike("any", lambda: 50.0, must={SOLO: frozenset()}, may={SOLO: frozenset()}), SOLO) == 2
+
+
+def test_what_may_befall_a_successor_does_not_explain_the_loss_of_the_first_primary() -> None:
+    exited, died = frozenset({Cause.CONTAINER_EXITED}), frozenset({Cause.PROCESS_EXITED})
+    killed = Strike("any", lambda: 50.0, must={SOLO: died}, may={SOLO: exited})
+    first = read_pod({"metadata": {"name": "solo-0-0", "uid": "u", "labels": {}}, "spec": {}})
+    one = Sent(killed, CALM.outcome, {SOLO: first}, {})
+    assert not explains(one, failover(1.0, cause=Cause.CONTAINER_EXITED), [one])
+    later = replace(failover(1.0, cause=Cause.CONTAINER_EXITED), old="solo-0-1", new="solo-0-2")
+    assert explains(one, later, [one])
 
 
 def test_a_release_that_could_not_be_written_leaves_the_end_of_the_container_as_the_cause() -> None:
