@@ -247,8 +247,8 @@ class Invariants:
         if any(other is not container and other.name == container.name for other in self._sim.containers()):
             return True  # the name was given again after a restore, and the volume has chosen between the two
         history = self.ranks[container.context.rank].history
-        if container.name in history:
-            return history[-1] != container.name
+        if container.name in history:  # also where it was given back since
+            return any(name != container.name for name in history[history.index(container.name) :])
         if self._restored_at >= 0:
             return True  # names are given again: its slot was another's for a moment
         slot = self._sim.server.find("leases", container.settings.slot_lease or "")

@@ -38,13 +38,17 @@ def open_rank(observation: Observation, view: RankView) -> OpenRank:
     named += [str(pod.get("pod", "")) for entry in entries for pod in entry.get("redundant", ())]
     named += [str(entry.get(end, "")) for entry in failovers for end in ("from", "to")]
     incarnation = max(incarnation_of(name) for name in ("", *named)) + 1
+    # By its label, or by the status, which is written beside it: either may not have followed the last promotion yet.
+    terms = {str(entry["primary"]): int(entry.get("term", 0)) for entry in entries if entry.get("primary")}
+    labelled = ((pod.name, pod.term or 0) for pod in view.pods.values() if pod.role is Role.PRIMARY)
+    terms |= {name: max(term, terms.get(name, 0)) for name, term in labelled}
     ours = [pod for pod in view.pods.values() if pod.is_of(observation.job.name)]
-    living = [p for p in ours if p.role is Role.PRIMARY and not p.ended and p.deleting_since is None]
+    living = [pod for pod in ours if pod.name in terms and not pod.ended and pod.deleting_since is None]
     complete = any(entry.get("complete") and entry.get("primary") for entry in entries)
     if complete:
         holder = str(entries[0]["primary"])
     elif living:
-        holder = max(living, key=lambda p: p.term or 0).name
+        holder = max(living, key=lambda pod: terms[pod.name]).name
     else:
         holder, incarnation = pod_name(observation.job.name, view.rank, incarnation), incarnation + 1
     beats = [lease.record.current_heartbeat for lease in view.slots if lease is not None]

@@ -1,7 +1,7 @@
 """A rank whose Lease is gone, or older than the volume."""
 
 import pytest
-from understudy_contract.names import Term
+from understudy_contract.names import Role, Term
 from understudy_contract.reports import CheckpointRef, Heartbeat, Phase
 from understudy_operator.core.actions import AssignSlot, CreatePod, OpenRank, RaiseTerm
 
@@ -21,6 +21,14 @@ def opened(scene: Scene) -> OpenRank:
 def test_the_primary_that_outlived_it_goes_on_in_a_higher_term() -> None:
     order = opened(lost(Scene()))
     assert (order.holder, order.term, order.complete) == (PRIMARY, 2, False)
+
+
+def test_a_primary_whose_label_has_not_followed_its_promotion_yet_goes_on() -> None:
+    scene = Scene().promoted().beat(RANK, pod=UNDERSTUDY, term=2).pod(PRIMARY, role=Role.PRIMARY, term=Term(1))
+    scene.pod(UNDERSTUDY, role=Role.REDUNDANT, term=None)
+    order = opened(lost(scene))
+    assert (order.holder, order.term) == (UNDERSTUDY, 3)
+    assert opened(scene.pod(UNDERSTUDY, container=ended())).holder == PRIMARY, "it lives, and nobody else does"
 
 
 def test_the_floor_is_what_a_redundant_pod_has_loaded_or_the_status_has_told_at_least() -> None:
