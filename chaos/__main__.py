@@ -62,6 +62,8 @@ def _break(run: Run, arguments: argparse.Namespace) -> list[str]:
         run.ward.prepare()
         run.ward.start_all()
         kinds = [kind for kind in arguments.only if kind != "two-nodes" or len(run.ward.cluster.nodes) >= THREE_NODES]
+        if not kinds:
+            return [f"none of {', '.join(arguments.only)} can be sent to so few nodes"]
         sequence = draws(arguments.seed, kinds, lambda first, second: combinable(KINDS[first], KINDS[second]))
         run.strike_until(time.monotonic() + 60 * arguments.minutes, groups(sequence))
     except (TestbedError, ClusterError, ApiException, HTTPError, SubprocessError, OSError) as error:

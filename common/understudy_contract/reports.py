@@ -121,6 +121,8 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     """Consecutive failures of the application up to this one, with no new checkpoint between them."""
     untold: tuple["Promotion", ...] = ()
     """Those before that the status did not tell of when this one was decided, oldest first."""
+    former: tuple[str, ...] = ()
+    """Pods that a slot's Lease still named when this one was decided, although they had been given the rank."""
 
 
 class GivenUp(msgspec.Struct, frozen=True):

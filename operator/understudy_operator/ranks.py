@@ -116,7 +116,8 @@ class Ranks:
             raise
         if action.suspect_node is not None:
             self._world.suspect(action.suspect_node)
-        cause = action.promotion.message if action.promotion else "the job is resumed"
+        unseen = f"{lease.holder} was never seen" if lease.holder else "the job is resumed"
+        cause = action.promotion.message if action.promotion else unseen
         log.warning(
             "%s/%s rank %d: %s -> %s, term %d (%s)",
             job.namespace, job.name, action.rank, lease.holder or "nobody", action.target, action.term, cause,

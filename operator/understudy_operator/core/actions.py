@@ -72,7 +72,7 @@ class Promote:
     floor: CheckpointRef | None
     failures: int
     promotion: Promotion | None
-    """None: the job is resumed, nothing failed over."""
+    """None: nothing failed over. The job is resumed, or nobody has ever seen the holder."""
     suspect_node: str | None
     """Node of a holder that fell silent."""
 

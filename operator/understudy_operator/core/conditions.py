@@ -195,7 +195,8 @@ def _spread(view: RankView, now: Now) -> bool:
 
 def _same_node(view: RankView, now: Now) -> str:
     said = f"Rank {view.rank} has no warm redundant pod on another node than its primary"
-    if not (beside := [pod.name for pod in _warm(view, now)]):
+    node = view.primary.node if view.primary is not None else None
+    if not (beside := [pod.name for pod in _warm(view, now) if pod.node == node]):
         return said
     # Nothing is moved by itself: whether another node would take a pod is known to the scheduler alone.
     return f"{said}; once another node has room, delete {' or '.join(beside)}, and its successor may go there"

@@ -109,7 +109,7 @@ def judge_primary(
     due = _silence(lease, pod, scene, relieved, math.inf)
     if due > scene.at:
         return due
-    return _silent(lease, pod)
+    return _silent(lease, pod, scene)
 
 
 def judge_redundant(lease: Lease, pod: Pod | None, scene: Scene, *, unborn: bool) -> Failure | float:
@@ -133,7 +133,7 @@ def judge_redundant(lease: Lease, pod: Pod | None, scene: Scene, *, unborn: bool
     # So somebody else has to be heard later than this one could have been, and that without a gap for a whole lease.
     patience_s = lease.record.patience_s
     lonely = lease.company_at < due or lease.company_since + patience_s > scene.at
-    return scene.at + patience_s * LOOK_AGAIN if lease.acknowledged and lonely else _silent(lease, pod)
+    return scene.at + patience_s * LOOK_AGAIN if lease.acknowledged and lonely else _silent(lease, pod, scene)
 
 
 def _unstarted(lease: Lease, what: str) -> Failure:
@@ -236,10 +236,11 @@ def _cut_off(lease: Lease, scene: Scene) -> bool:
     return scene.at < scene.cut_off_at + lease.record.patience_s
 
 
-def _silent(lease: Lease, pod: Pod) -> Failure:
+def _silent(lease: Lease, pod: Pod, scene: Scene) -> Failure:
     where = f" on node {pod.node}" if pod.node else ""
     if not lease.acknowledged:
-        hint = "" if _is_warm(lease) else ": see in the log of the one after it whether it reaches the API server"
+        starts = not _is_warm(lease) and scene.nodes.get(pod.node or "", False)
+        hint = ": see in the log of the one after it whether it reaches the API server" if starts else ""
         message = f"pod {pod.name}{where} never reported{hint}"
         return Failure(Cause.LEASE_EXPIRED, message, "", application=False, silent=True)
     return Failure(

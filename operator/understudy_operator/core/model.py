@@ -166,7 +166,12 @@ class RankView:
         if self.lease is None:
             return bool(pod)
         last = self.lease.record.promotion
-        return bool(pod) and pod != self.lease.record.holder and (last is None or pod != last.source)
+        former = (last.source, *last.former) if last is not None else ()
+        return bool(pod) and pod != self.lease.record.holder and pod not in former
+
+    def is_former(self, slot: Lease) -> bool:
+        """Tell whether a slot's Lease names a pod that has been given the rank: it has not been assigned anew yet."""
+        return bool(slot.record.holder) and not self.serves(slot.record.holder)
 
     def slot_pod(self, slot: int) -> Pod | None:
         """The pod that serves a redundant slot; None for a slot whose pod was promoted or is gone."""

@@ -19,6 +19,7 @@ from understudy_operator.core.actions import Action, Emit, OpenRank, WriteStatus
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.deadlines import active_since
 from understudy_operator.core.model import Now, Observation, RankView
+from understudy_operator.core.opening import last_saves
 from understudy_operator.core.pending import Finding
 from understudy_operator.core.suspension import suspended
 
@@ -37,7 +38,7 @@ def report(observation: Observation, now: Now) -> tuple[list[Action], float]:
     actions: list[Action] = []
     wake_at = math.inf
     old = observation.job.status
-    if wanted != old and not _reopens(observation, now):
+    if wanted != old and not _reopens(observation):
         due = observation.status_written_at + PROGRESS_S
         if _notable(wanted) != _notable(old) or now.at >= due:
             actions.append(WriteStatus(wanted))
@@ -47,13 +48,13 @@ def report(observation: Observation, now: Now) -> tuple[list[Action], float]:
     return actions, wake_at
 
 
-def _reopens(observation: Observation, now: Now) -> bool:
+def _reopens(observation: Observation) -> bool:
     """Tell whether a Lease that somebody deleted is being made anew: for that moment little is known of its rank."""
-    if job_over(observation) or observation.job.policy.suspend:
+    if job_over(observation) or observation.job.policy.suspend or last_saves(observation):
         return False
     told = {entry.get("rank") for entry in observation.job.status.get("ranks", ()) if entry.get("primary")}
     lost = [view.rank for view in observation.ranks if view.lease is None and view.rank in told]
-    return any(not observation.blocked(OpenRank, rank, now.at) for rank in lost)
+    return any((OpenRank.__name__, rank) not in observation.problems for rank in lost)
 
 
 def _notable(status: Mapping[str, Any]) -> Json:

@@ -122,10 +122,14 @@ def succeed(
     )
 
 
-def _record(job: Job, view: RankView, failure: Failure, target: str, cold: bool, now: Now) -> Promotion:
+def _record(job: Job, view: RankView, failure: Failure, target: str, cold: bool, now: Now) -> Promotion | None:
     assert view.lease is not None
     record = view.lease.record
     last = record.promotion
+    present = last if last is not None and last.term == record.term else None
+    was_redundant = present is not None and not present.cold
+    if cold and view.primary is None and not view.lease.acknowledged and not was_redundant:
+        return None  # perhaps it never was made: who was to make it is forgotten with the process that decided so
     beat = record.current_heartbeat
     wall = micro_time(now.wall)
     return Promotion(
@@ -137,7 +141,8 @@ def _record(job: Job, view: RankView, failure: Failure, target: str, cold: bool,
         failed_at=failure.failed_at or wall,
         detected_at=wall,
         promoted_at=wall,
-        known_step=beat.step if beat else record.floor_step,
+        # A holder that never reported has taken no step: what its predecessor had taken is lost only now.
+        known_step=beat.step if beat else max(record.floor_step, present.known_step if present else 0),
         known_step_exact=failure.exact_step,
         cold=cold,
         checkpoint=record.floor,
@@ -145,6 +150,7 @@ def _record(job: Job, view: RankView, failure: Failure, target: str, cold: bool,
         restarts=(last.restarts if last else 0) + int(cold),
         failures=budget.application_failures_after(record, failure),
         untold=_untold(job, view.rank, last),
+        former=tuple(lease.record.holder for lease in view.slots if lease is not None and view.is_former(lease)),
     )
 
 

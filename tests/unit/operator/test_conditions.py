@@ -197,6 +197,7 @@ def test_node_fault_tolerant(scene: Scene, status: str, reason: str) -> None:
 
 
 def test_who_shares_the_primarys_node_is_named_and_can_be_moved() -> None:
+    assert "delete" not in Scene().gone(PRIMARY).condition("NodeFaultTolerant")["message"]
     told = Scene().pod(UNDERSTUDY, node="node-a").condition("NodeFaultTolerant")["message"]
     assert f"once another node has room, delete {UNDERSTUDY}, and its successor may go there" in told
 

@@ -126,12 +126,31 @@ class TestColdStart:
         assert scene.lease(RANK, silent_s=7.9).decide().promotions == ()
         assert promotion_of(scene.lease(RANK, silent_s=8)).failures == 4
 
-    def test_of_a_pod_that_never_was_at_work_is_on_record_with_its_cause(self) -> None:
-        scene = Scene(redundancy=0).beat(RANK, none=True).gone(PRIMARY)
+    def test_of_a_pod_that_ended_before_its_first_report_is_on_record_with_its_cause(self) -> None:
+        scene = (
+            Scene(redundancy=0).beat(RANK, none=True).pod(PRIMARY, container=None, phase="Failed", reason="OutOfcpu")
+        )
         record = promotion_of(scene).promotion
         assert record is not None
         assert (record.cause, record.source, record.cold) == ("PodDeleted", PRIMARY, True)
         assert (record.failovers, record.restarts) == (1, 1)
+
+    def test_of_a_pod_that_nobody_has_ever_seen_is_no_failover(self) -> None:
+        """A new leader does not know whether it was made."""
+        scene = Scene(redundancy=0).beat(RANK, none=True).gone(PRIMARY)
+        assert promotion_of(scene).promotion is None
+
+    def test_tells_of_the_steps_that_were_lost_with_the_last_one_that_took_any(self) -> None:
+        history = a_promotion(term=1, cold=True, known_step=120)
+        scene = Scene(redundancy=0).lease(RANK, promotion=history, operator_floor=checkpoint(100))
+        scene.beat(RANK, none=True).pod(PRIMARY, container=None, phase="Failed", reason="OutOfcpu")
+        record = promotion_of(scene.lease(RANK, silent_s=61)).promotion
+        assert record is not None and (record.known_step, record.failovers) == (120, 2)
+
+    def test_counts_on_from_what_a_lease_that_was_deleted_had_counted(self) -> None:
+        scene = Scene(redundancy=0).lease(RANK, promotion=a_promotion(term=0, failovers=30)).gone(PRIMARY)
+        record = promotion_of(scene).promotion
+        assert record is not None and (record.failovers, record.untold) == (31, ())
 
     def test_is_counted_as_restart_and_failover(self) -> None:
         record = promotion_of(self.cold().gone(PRIMARY)).promotion
@@ -149,6 +168,18 @@ def test_a_promotion_that_the_status_does_not_tell_of_yet_is_kept_beside_the_nex
     scene.status(scene.written())
     told = promotion_of(scene).promotion
     assert told is not None and told.untold == ()
+
+
+def test_a_pod_that_was_primary_never_serves_again_though_its_slot_names_it_still() -> None:
+    scene = Scene().promoted().beat(RANK, pod=UNDERSTUDY, term=2).pod(UNDERSTUDY, container=ended(137))
+    third = promotion_of(scene).promotion
+    assert third is not None and third.former == (UNDERSTUDY,)
+    scene.lease(RANK, holder="digits-0-2", term=Term(3), promotion=third).beat(RANK, none=True)
+    scene.pod("digits-0-2", container=None, phase="Failed", reason="OutOfcpu")
+    fourth = promotion_of(scene.lease(RANK, silent_s=61)).promotion
+    assert fourth is not None and (fourth.source, fourth.former) == ("digits-0-2", (UNDERSTUDY,))
+    scene.lease(RANK, holder="digits-0-3", term=Term(4), promotion=fourth)
+    assert not scene.observe().ranks[0].serves(UNDERSTUDY)
 
 
 def test_a_warm_successor_waits_for_no_back_off() -> None:
