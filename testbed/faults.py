@@ -12,18 +12,21 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from understudy_contract.names import Annotation, Label
+from understudy_contract.names import Annotation, Label, budget_name
 from understudy_contract.reports import Cause
 
 from localcluster import Process
 from localcluster.processes import Identity
+from localcluster.shell import wait_until
 from testbed import operator
 from testbed.errors import TestbedError
-from testbed.kube import JOBS, PODS, wall
+from testbed.kube import BUDGETS, JOBS, PODS, wall
 from testbed.pods import Pod
 from testbed.testbed import Testbed
 
 Trigger = Callable[[], float]
+ALLOWED_WITHIN_S: Final = 30
+"""From a warm redundant pod to a budget that counts it: probe, kubelet and controller each take their time."""
 
 
 def _nothing(testbed: Testbed, node: str) -> None:
@@ -139,6 +142,12 @@ def _switchover(testbed: Testbed, pod: Pod) -> Trigger:
 
 
 def _drain(testbed: Testbed, pod: Pod) -> Trigger:
+    budget = f"{BUDGETS.format(testbed.namespace)}/{budget_name(pod.job, pod.rank)}"
+    wait_until(  # it follows the readiness of pods by seconds; refused at first, kubectl comes again after five
+        lambda: testbed.kube.get(budget).get("status", {}).get("disruptionsAllowed", 0) > 0,
+        timeout_s=ALLOWED_WITHIN_S,
+        what=f"a budget of rank {pod.rank} of {pod.job} that lets {pod.name} go",
+    )
     selector = f"--pod-selector={Label.JOB}={pod.job}"
     command = testbed.kubectl("drain", pod.node, "--delete-emptydir-data", "--timeout=120s", selector)
 

@@ -26,6 +26,7 @@ CONNECTIONS: Final = 64
 PODS: Final = "/api/v1/namespaces/{}/pods"
 EVENTS: Final = "/api/v1/namespaces/{}/events"
 LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
+BUDGETS: Final = "/apis/policy/v1/namespaces/{}/poddisruptionbudgets"
 JOBS: Final = f"/apis/{GROUP}/{VERSION}/namespaces/{{}}/{PLURAL}"
 MERGE_PATCH: Final = "application/merge-patch+json"
 

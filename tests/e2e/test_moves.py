@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from testbed import Testbed
+from testbed.kube import BUDGETS
 from tests.e2e import jobs, see
 
 pytestmark = pytest.mark.cluster
@@ -71,7 +72,7 @@ def test_a_job_whose_volume_is_of_one_node_does_not_stop_a_drain(bed: Testbed) -
 def test_the_budget_goes_when_the_redundant_pods_do(bed: Testbed) -> None:
     bed.apply(jobs.job(JOB, arguments={"save_every": 50, "pace": 0.02}))
     bed.wait_settled(JOB)
-    path = f"/apis/policy/v1/namespaces/{bed.namespace}/poddisruptionbudgets"
+    path = BUDGETS.format(bed.namespace)
     see.until(bed, path, lambda found: len(found) == 1, "the budget of the rank")
     see.kubectl(bed, "patch", "tj", JOB, "--type=merge", '--patch={"spec": {"redundancy": 0}}')
     see.until(bed, path, lambda found: not found, "the end of a budget that nobody could keep")
