@@ -10,6 +10,7 @@ from understudy_contract.names import Annotation
 from understudy_contract.reports import Cause
 
 from chaos.draw import Draw, between, pick
+from chaos.nodes import names
 from chaos.strike import Causes, Kind, Strike, Target, timed
 from chaos.ward import LEASE_S, TARGETS, Ward
 from localcluster.processes import Identity
@@ -117,7 +118,7 @@ def lose_rank(ward: Ward, target: Target, fault: Fault) -> Strike:
         fire=together(ward, fault, pods),
         must={target: causes(fault)},
         may={target: causes(fault) | {Cause.LEASE_EXPIRED, Cause.CONTAINER_EXITED}},
-        takes=frozenset(pod.name for pod in pods),
+        takes=names(pods),
         runs_on=fault.runs_on,
     )
 
