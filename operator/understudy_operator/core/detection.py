@@ -206,7 +206,7 @@ def _silence(lease: Lease, pod: Pod, scene: Scene, relieved: bool, horizon: floa
     """Return when the holder's silence counts as its loss; in the past: it does."""
     running = isinstance(pod.container, Running)
     node_ready = pod.node is not None and scene.nodes.get(pod.node, False)
-    if lease.acknowledged or _is_warm(lease):
+    if lease.acknowledged or was_redundant(lease):
         unacknowledged = not lease.acknowledged
         patience_s: float = lease.record.patience_s
         if unacknowledged and relieved:
@@ -225,7 +225,7 @@ def _silence(lease: Lease, pod: Pod, scene: Scene, relieved: bool, horizon: floa
     return horizon
 
 
-def _is_warm(lease: Lease) -> bool:
+def was_redundant(lease: Lease) -> bool:
     """Tell whether the holder was redundant before this term: then it is at work, and has to answer soon."""
     last = lease.record.promotion
     return last is not None and last.term == lease.record.term and not last.cold
@@ -239,7 +239,7 @@ def _cut_off(lease: Lease, scene: Scene) -> bool:
 def _silent(lease: Lease, pod: Pod, scene: Scene) -> Failure:
     where = f" on node {pod.node}" if pod.node else ""
     if not lease.acknowledged:
-        starts = not _is_warm(lease) and scene.nodes.get(pod.node or "", False)
+        starts = not was_redundant(lease) and scene.nodes.get(pod.node or "", False)
         hint = ": see in the log of the one after it whether it reaches the API server" if starts else ""
         message = f"pod {pod.name}{where} never reported{hint}"
         return Failure(Cause.LEASE_EXPIRED, message, "", application=False, silent=True)

@@ -168,9 +168,9 @@ def _failovers(observation: Observation) -> list[Json]:
     for view in observation.ranks:
         if view.lease is None:
             continue
+        beat = view.lease.record.current_heartbeat
         for promotion in _promotions(view):
             entry = known.setdefault((int(view.rank), promotion.term), _failover(view, promotion))
-            beat = view.lease.record.current_heartbeat
             if promotion.term == view.lease.record.term and beat is not None and "firstStepAt" not in entry:
                 entry |= _first_step(promotion, beat)
     ordered = sorted(known.values(), key=lambda e: (e["promotedAt"], e["rank"], e["term"]))
