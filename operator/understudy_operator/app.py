@@ -95,6 +95,8 @@ class App:
 
         @kopf.on.login(registry=registry)
         async def login(**_: Any) -> kopf.AiohttpSession:
+            # kopf looks for the resource definition once; it has to be there by then, or no job would ever be heard of.
+            await world.listed.wait()
             return kopf.AiohttpSession(
                 server=self._credentials.server,
                 default_namespace=self._credentials.namespace,

@@ -18,7 +18,7 @@ import msgspec
 from understudy_contract.lease import LeaseObject, LeaseRecord
 from understudy_contract.names import API_VERSION, PLURAL, Annotation, Label, Rank, rank_lease_name, slot_lease_name
 from understudy_contract.reports import Heartbeat
-from understudy_kube.client import Api, ApiError
+from understudy_kube.client import Api, ApiError, NotFound
 from understudy_kube.informer import Informer, Key
 
 from understudy_operator.core import model
@@ -94,6 +94,8 @@ class World:
             api, "/api/v1/nodes", kind=NodeObject, to_record=node_record, on_change=self._node_changed, clock=clock
         )
         self.informers: Final[tuple[Informer[Any], ...]] = (self.pods, self.leases, self.claims, self.nodes)
+        self.listed: Final = asyncio.Event()
+        """Everything was listed once, the jobs too."""
 
     async def synced(self) -> None:
         """Wait until every informer has its first list."""
@@ -104,10 +106,15 @@ class World:
         await self.synced()
         while True:
             try:
-                return await self._refresh_jobs()
+                await self._refresh_jobs()
+                break
             except ApiError as error:
-                log.warning("jobs cannot be listed; this operator is not ready until they can: %s", error.message)
+                known = "; install the resource definition first" if isinstance(error, NotFound) else ""
+                log.warning(
+                    "jobs cannot be listed; this operator is not ready until they can%s: %s", known, error.message
+                )
                 await asyncio.sleep(FIRST_LIST_PAUSE_S)
+        self.listed.set()
 
     async def begin_anew(self) -> tuple[Key, ...]:
         """Know what others did until now, and forget what this process did; name every job.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from understudy_contract import names
 from understudy_kube.client import Api
 
 from tests.integration.operator.control_plane import ACCOUNT, SYSTEM, ControlPlane, await_policy, running
@@ -20,6 +21,7 @@ from tests.integration.operator.stage import Stage
 ROOT = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).resolve().parent
 
+DEFINITION = f"{names.PLURAL}.{names.GROUP}"
 MakeOperator = Callable[[str], Operator]
 
 
@@ -30,11 +32,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
 
 
+def install(plane: ControlPlane) -> None:
+    """Install what manifests/install.yaml has; no controller makes pods of the operator's Deployment here."""
+    plane.run_kubectl("apply", "--server-side", "-f", ROOT / "manifests" / "install.yaml")
+    plane.run_kubectl("wait", "--for=condition=Established", "--timeout=60s", f"crd/{DEFINITION}")
+
+
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with running(tmp_path_factory.mktemp("control-plane")) as plane:
-        plane.run_kubectl("apply", "--server-side", "-f", ROOT / "manifests" / "install.yaml")
-        plane.run_kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/trainingjobs.understudy.dev")
+        install(plane)
         await_policy(plane)
         yield plane
     gc.collect()  # what the last test's loop left, too, while that test's filter of warnings holds
@@ -69,6 +76,11 @@ def nodes(control_plane: ControlPlane) -> None:
 @pytest.fixture(scope="session")
 def make_operator(control_plane: ControlPlane) -> MakeOperator:
     """Makes an operator's process, of a name of its own; started by who asked for it."""
+    return operators_of(control_plane)
+
+
+def operators_of(control_plane: ControlPlane) -> MakeOperator:
+    """Make what makes operators of a control plane on which the chart is installed."""
     kubeconfig = control_plane.kubeconfig("operator", control_plane.token_of(SYSTEM, ACCOUNT), namespace=SYSTEM)
 
     def make(name: str) -> Operator:

@@ -1,5 +1,6 @@
 """The operator's process: started, killed and started again by tests."""
 
+import asyncio
 import signal
 import subprocess
 from dataclasses import dataclass
@@ -7,6 +8,8 @@ from pathlib import Path
 
 STOPS_WITHIN_S = 30
 """A pod's grace period."""
+SAYS_WITHIN_S = 60.0
+"""Generous."""
 
 
 @dataclass(slots=True)
@@ -51,3 +54,9 @@ class Operator:
     def text(self) -> str:
         """What it has logged so far."""
         return self.log.read_text()
+
+    async def said(self, words: str, *, times: int = 1) -> None:
+        """Wait until it has logged something; there is nothing to watch."""
+        async with asyncio.timeout(SAYS_WITHIN_S):
+            while self.text().count(words) < times:  # noqa: ASYNC110 - another process's file
+                await asyncio.sleep(0.05)

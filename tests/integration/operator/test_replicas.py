@@ -68,18 +68,11 @@ def second(make_operator: MakeOperator) -> Iterator[Operator]:
 async def replicas(api: Api, operator: Operator, second: Operator) -> AsyncIterator[Replicas]:
     """Both at work; and again afterwards, whatever a test did to them."""
     for each in (operator, second):
-        await said(each, "stands for election")
+        await each.said("stands for election")
     yield Replicas(Stage(api, SYSTEM), operator, second)
     for each in (operator, second):
         if not each.runs():
             each.start()
-
-
-async def said(operator: Operator, words: str, *, times: int = 1) -> None:
-    """Wait until an operator has logged something; there is nothing to watch."""
-    async with asyncio.timeout(WAIT_S):
-        while operator.text().count(words) < times:  # noqa: ASYNC110 - another process's file
-            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
@@ -123,8 +116,8 @@ async def relabelled(stage: Stage) -> bool:
 
 async def test_one_of_two_leads_and_says_so_and_the_other_follows(replicas: Replicas) -> None:
     leader = await replicas.leader()
-    await said(leader, "this process leads")
-    await said(replicas.other(leader), f"{await replicas.holder()} leads; this process follows")
+    await leader.said("this process leads")
+    await replicas.other(leader).said(f"{await replicas.holder()} leads; this process follows")
 
 
 async def test_a_primary_that_is_lost_after_the_leader_is_replaced_by_the_next_leader(
@@ -183,7 +176,7 @@ async def test_a_rolling_upgrade_hands_the_lead_over_at_once_and_costs_no_term(
         assert await replicas.leader(but=identity) is replicas.other(old)
         elections = old.text().count("stands for election")
         old.start()
-        await said(old, "stands for election", times=elections + 1)
+        await old.said("stands for election", times=elections + 1)
         await rank.primary.train(step, 0)
         await rank.redundant.stand_by(0)
     assert {pod["metadata"]["uid"]: role(pod) for pod in await stage.list("pods")} == before
@@ -203,7 +196,7 @@ async def test_a_leader_that_stood_still_acts_no_more_and_leads_again_in_the_sam
         next_one = await replicas.leader(but=identity)
     finally:
         frozen.thaw()
-    await said(frozen, "acts no more", times=lost + 1)
+    await frozen.said("acts no more", times=lost + 1)
     assert await replicas.leader() is next_one
     next_one.kill()
     await stage.delete("pods", rank.primary.pod, gracePeriodSeconds=0)
