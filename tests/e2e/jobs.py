@@ -30,11 +30,12 @@ def job(
     hand_over_s: int = 10,
     checkpoint: Object | None = None,
     trainer: Object | None = None,
+    beside: Object | None = None,
     **spec: Any,
 ) -> Object:
     """Build a job of one of the scripts; its lease outlasts a machine that is short of CPU for a while.
 
-    `save_every=9` becomes `--save-every=9`; `trainer` amends the container.
+    `save_every=9` becomes `--save-every=9`; `trainer` amends the container, `beside` the rest of the pod's spec.
     """
     words = [f"--{key.replace('_', '-')}={value}" for key, value in (arguments or {}).items()]
     container: Object = {
@@ -53,7 +54,7 @@ def job(
         "kind": "TrainingJob",
         "metadata": {"name": name},
         "spec": {
-            "template": {"spec": {"containers": [container], "volumes": volumes}},
+            "template": {"spec": {"containers": [container], "volumes": volumes, **(beside or {})}},
             "checkpoint": SHARED if checkpoint is None else checkpoint,
             "failover": {"leaseDurationSeconds": lease_s, "handOverSeconds": hand_over_s},
             **spec,

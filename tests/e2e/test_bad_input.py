@@ -7,11 +7,13 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from understudy_contract.names import rank_lease_name
 
 from testbed import Testbed, faults
+from testbed.jobs import WORKER_IMAGE
 from testbed.kube import JOBS, PODS, parse_time, wall
 from testbed.logs import PodLog
 from tests.e2e import jobs, see
@@ -31,6 +33,11 @@ def claim(testbed: Testbed, name: str, size: str) -> dict[str, str]:
     }
     testbed.kube.create(f"/api/v1/namespaces/{testbed.namespace}/persistentvolumeclaims", body)
     return {"claimName": name}
+
+
+def init(name: str, command: str, **fields: str) -> dict[str, Any]:
+    """Build an init container."""
+    return {"name": name, "image": WORKER_IMAGE, "command": ["sh", "-c", command], **fields}
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +61,8 @@ def applied(module_bed: Testbed) -> Testbed:
         ),
         jobs.job("damaged", redundancy=0, arguments={"save_every": 100, "pace": 0.02}),
         jobs.job("raises", redundancy=1, arguments={"save_every": 20, "raise_at": 30}),
+        jobs.job("proxied", redundancy=0, beside={"initContainers": [init("proxy", "exit 1", restartPolicy="Always")]}),
+        jobs.job("fetching", redundancy=0, beside={"initContainers": [init("fetch", "sleep infinity")]}),
     ):
         bed.apply(body)
     return bed
@@ -233,6 +242,15 @@ def test_a_script_that_imports_nothing_of_understudy(applied: Testbed) -> None:
     assert pod is not None
     assert pod.running, "it is said, not killed"
     assert "I train in my own way" in applied.log_text(pod.name)
+
+
+def test_a_sidecar_that_ends_again_and_again_before_the_trainer_begins(applied: Testbed) -> None:
+    see.wait_condition(applied, "proxied", "Training", "Container proxy of pod proxied-0-0 ends again and again")
+    see.wait_event(applied, "proxied", "PodPending", "kubectl logs proxied-0-0 -c proxy --previous")
+
+
+def test_an_init_container_that_does_not_end(applied: Testbed) -> None:
+    see.wait_condition(applied, "fetching", "Training", "Pod fetching-0-0 of rank 0", "init containers have not ended")
 
 
 def test_nothing_loops_hot(applied: Testbed) -> None:

@@ -16,9 +16,13 @@ STUCK_REASONS: Final = frozenset(
         "CreateContainerConfigError",
         "CreateContainerError",
         "RunContainerError",
+        "CrashLoopBackOff",
     }
 )
-"""Reasons of a waiting container that do not pass by themselves (the kubelet's names)."""
+"""Reasons of a waiting container that do not pass by themselves (the kubelet's names). The trainer, which is started
+once, waits for none of the last."""
+INITIALIZING: Final = "PodInitializing"
+"""Reason of a trainer that waits for the pod's init containers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,9 @@ def stuck(observation: Observation, pod: Pod) -> Finding | None:
 
 def _unstarted(pod: Pod, name: str, waiting: Waiting) -> Finding:
     reason, said = waiting.reason, waiting.message or "no details"
+    if reason == "CrashLoopBackOff":
+        see = f"see `kubectl logs {pod.name} -c {name} --previous`"
+        return Finding(False, reason, f"Container {name} of pod {pod.name} ends again and again ({said}): {see}.")
     hint = "check the image's name and that the nodes can pull it" if "Image" in reason else "correct the pod template"
     message = f"Container {name} of pod {pod.name} cannot start ({reason}): {said}; {hint}."
     return Finding(False, reason, message)

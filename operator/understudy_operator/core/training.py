@@ -8,9 +8,9 @@ from understudy_contract.reports import Cause, Phase
 
 from understudy_operator.core import budget
 from understudy_operator.core.completion import rank_complete
-from understudy_operator.core.model import Now, Observation, Pod, RankView
+from understudy_operator.core.model import Now, Observation, Pod, RankView, Waiting
 from understudy_operator.core.opening import last_saves
-from understudy_operator.core.pending import Finding, claim_refused, problem, stuck
+from understudy_operator.core.pending import INITIALIZING, Finding, claim_refused, problem, stuck
 
 
 def training(observation: Observation, complete: bool, now: Now) -> Finding:
@@ -54,6 +54,9 @@ def _starting(view: RankView) -> Finding:
     assert view.lease is not None
     record = view.lease.record
     message, last = f"Pod {record.holder} of rank {view.rank} is starting", record.promotion
+    container = view.primary.container if view.primary is not None else None
+    if isinstance(container, Waiting) and container.reason == INITIALIZING:
+        message += " (its init containers have not ended)"
     if last is not None and last.term == record.term and last.cold:
         message += f" in place of another: {last.message}"
     return Finding(False, "Starting", message)

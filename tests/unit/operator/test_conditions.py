@@ -48,6 +48,18 @@ BAD = {
         "ImagePullBackOff",
         "Container logs of pod digits-0-0 cannot start (ImagePullBackOff): no details",
     ),
+    "a native sidecar that ends again and again": (
+        starting().pod(
+            PRIMARY, container=INITIALIZING, waiting=(("proxy", Waiting("CrashLoopBackOff", "back-off 20s")),)
+        ),
+        "CrashLoopBackOff",
+        "Container proxy of pod digits-0-0 ends again and again (back-off 20s): see `kubectl logs digits-0-0 -c proxy",
+    ),
+    "an init container that does not end": (
+        starting().pod(PRIMARY, container=INITIALIZING),
+        "Starting",
+        "Pod digits-0-0 of rank 0 is starting (its init containers have not ended)",
+    ),
     "a pod that finds no node": (
         starting().pod(PRIMARY, node=None, container=None, scheduling=NO_NODE),
         "Unschedulable",
