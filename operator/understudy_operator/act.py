@@ -213,12 +213,16 @@ class Actor:
         self._world.jobs.forget((job.namespace, job.name), job.uid)
 
     async def _write_status(self, job: Job, action: WriteStatus, memo: Memo, now: Now) -> None:
+        """Write the status, unless somebody has changed the job meanwhile: what follows from that is decided anew."""
         path = f"{self._job_path(job)}/status"
-        body = {"metadata": {"uid": job.uid}, "status": action.status}
+        body = {"metadata": {"uid": job.uid, "resourceVersion": job.resource_version}, "status": action.status}
         try:
             answer = await self._api.merge_patch(path, msgspec.json.encode(body))
         except NotFound:
             self._world.jobs.forget((job.namespace, job.name), job.uid)
+            return
+        except Conflict:
+            await self.still_there(job)
             return
         memo.status_written_at = now.at
         self._world.jobs.changed(msgspec.json.decode(answer))
