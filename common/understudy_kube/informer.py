@@ -126,6 +126,18 @@ class Informer(Generic[R]):
         if key in self._versions and self._versions[key][0] == uid:
             self._drop(key)
 
+    async def ask(self, path: str) -> None:
+        """Read one namespaced object: afterwards the copy is no older than this call. Raises ApiError, or NotFound.
+
+        What was known before the question yields to the answer, even to an older version of it: the late answer to a
+        write may bring back what an etcd that was restored from a backup has forgotten, of which no watch would tell.
+        """
+        *_, namespace, _, name = path.split("/")
+        before = self._versions.get((namespace, name))
+        obj = self._decode(await self._api.get(path))
+        if obj.metadata.uid not in self._deleted:
+            self._store(obj, asked=self._versions.get((namespace, name)) == before)
+
     async def refresh(self) -> None:
         """List now: afterwards everything that was written before the call is known. Raises ApiError.
 
@@ -176,7 +188,7 @@ class Informer(Generic[R]):
             if item.metadata.uid in self._deleted and item.metadata.uid not in buried:
                 continue
             self._deleted.discard(item.metadata.uid)
-            self._store(item, listed=before.get(key) == self._versions.get(key))
+            self._store(item, asked=before.get(key) == self._versions.get(key))
         self._position = position
         self.synced.set()
 
@@ -212,11 +224,11 @@ class Informer(Generic[R]):
         self._opened_at = self._clock()
         self.contact.opened()
 
-    def _store(self, obj: KubeObject, *, listed: bool = False) -> None:
+    def _store(self, obj: KubeObject, *, asked: bool = False) -> None:
         meta = obj.metadata
         key, version = (meta.namespace, meta.name), int(meta.resource_version)
         known = self._versions.get(key)
-        if known is not None and (known[1] == version or (known[1] > version and not listed)):
+        if known is not None and (known[1] == version or (known[1] > version and not asked)):
             return
         if known is not None and known[0] != meta.uid:
             self._drop(key)  # deleted and made anew between two looks

@@ -203,7 +203,7 @@ class Leadership:
 
     async def _look(self, path: str) -> None:
         try:
-            self._lease.upsert(await self._api.get(path))
+            await self._lease.ask(path)
         except NotFound:
             await self._lease.refresh()
 

@@ -188,7 +188,7 @@ class Actor:
     async def _refresh_pod(self, job: Job, name: str, uid: str = "") -> None:
         """Read a pod; forget the one of this uid if there is none."""
         try:
-            self._world.pods.upsert(await self._api.get(f"/api/v1/namespaces/{job.namespace}/pods/{name}"))
+            await self._world.pods.ask(f"/api/v1/namespaces/{job.namespace}/pods/{name}")
         except NotFound:
             self._world.pods.remove((job.namespace, name), uid)
 

@@ -169,7 +169,7 @@ class Ranks:
         try:
             self._world.leases.upsert(await self._api.merge_patch(path, msgspec.json.encode(body)))
         except Conflict:
-            self._world.leases.upsert(await self._api.get(path))
+            await self._world.leases.ask(path)
             if not self._stands((job.namespace, name), spec):
                 raise
 

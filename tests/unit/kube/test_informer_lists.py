@@ -1,6 +1,6 @@
-"""What a list does to the informer's copy: it is the truth, even where the server has gone back to a backup.
+"""What a list, or a look at one object, does to the informer's copy: it is the truth.
 
-And which lines of a watch are a sign of life.
+Also where the server has gone back to a backup. And which lines of a watch are a sign of life.
 """
 
 import asyncio
@@ -29,6 +29,12 @@ class Server:
         )
         self.meanwhile()
         yield answer
+
+    async def get(self, path: str) -> bytes:
+        name = path.rpartition("/")[2]
+        answer = msgspec.json.encode(an_object(name, *self.objects[name]))
+        self.meanwhile()
+        return answer
 
     async def watch(self, path: str, *, on_open: Callable[[], None], **_: object) -> AsyncIterator[bytes]:
         on_open()
@@ -71,6 +77,25 @@ async def test_an_older_version_in_a_list_is_that_of_a_restored_server() -> None
     assert versions(informer) == {"a": "5"}
     informer.upsert(lease("a", "u", 6))
     assert versions(informer) == {"a": "6"}
+
+
+async def test_a_look_ends_what_the_late_answer_to_a_write_from_before_a_restore_had_brought_back() -> None:
+    server = Server()
+    informer = informed(server)
+    server.objects = {"a": ("u", 5)}
+    await informer.refresh()
+    informer.upsert(lease("a", "u", 9))
+    await informer.ask("/apis/g/v1/namespaces/n/leases/a")
+    assert versions(informer) == {"a": "5"}
+
+
+async def test_what_was_learnt_while_one_object_was_looked_at_is_newer_than_the_answer() -> None:
+    server = Server()
+    informer = informed(server)
+    server.objects = {"a": ("u", 5)}
+    server.meanwhile = lambda: informer.upsert(lease("a", "u", 9))
+    await informer.ask("/apis/g/v1/namespaces/n/leases/a")
+    assert versions(informer) == {"a": "9"}
 
 
 async def test_a_deleted_object_that_is_listed_again_has_come_back() -> None:
