@@ -62,7 +62,7 @@ def draw(seed: int, faults: dict[str, int]) -> Plan:
         nodes=random.choice((2, 3)),
         shared=shared,
         links=random.random() < 0.7,
-        cache_s=random.choice((0.0, 0.0, 3.0, 30.0, 55.0)) if shared else 0.0,
+        cache_s=random.choice((0.0, 0.0, 3.0, 30.0, 60.0)) if shared else 0.0,
         operators=random.choices((1, 2), (9, 2))[0],
         elected=random.random() < 0.35,
         faults=tuple(sorted((random.uniform(0.5, span_s), random.choices(names, weights)[0]) for _ in range(count))),
@@ -85,7 +85,7 @@ def _long(plan: Plan, random: Random) -> Plan:
         script=Script(steps=14, save_every=1, step_s=2.0, import_s=0.5),
         shared=True,
         links=False,
-        cache_s=55.0,
+        cache_s=60.0,
         faults=((random.uniform(3.0, 8.0), "superseded_primary_goes_on"), *plan.faults[:1]),
     )
 

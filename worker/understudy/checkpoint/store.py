@@ -24,8 +24,8 @@ from understudy.checkpoint.lineage import TermFolder, candidates
 from understudy.checkpoint.writer import TermWriter
 from understudy.errors import CheckpointDamaged, CheckpointMissing, CheckpointsExist, FloorMissing, Superseded
 
-FLOOR_WAIT_S: Final = 60.0
-"""Network file systems cache a folder's names for up to a minute (acdirmax)."""
+FLOOR_WAIT_S: Final = 65.0
+"""Network file systems cache a folder's names for up to a minute (acdirmax of nfs(5)); and a look takes a while."""
 _FIRST_PAUSE_S: Final = 0.02
 _LONGEST_PAUSE_S: Final = 1.0
 _VOLUME_ID_CHARS: Final = 32
