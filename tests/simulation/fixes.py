@@ -2,6 +2,7 @@
 
 from understudy.checkpoint.store import RankStore
 from understudy_kube.informer import Informer
+from understudy_operator.act import Actor
 from understudy_operator.core import decide, detection
 from understudy_operator.observe import World
 
@@ -49,5 +50,15 @@ FIXES: tuple[Mutant, ...] = (
         "a job is over before the labels have followed its last promotion, and they never do",
         600394,
         (Edit(decide.decide, "rest += [a for a in labels(view) if Role.PRIMARY in (a.role, a.pod.role)]", "pass"),),
+    ),
+    Mutant(
+        "the late answer to a renewal from before a restore hides from its leader what stands there",
+        11414,
+        (Edit(Informer.ask, ", asked=self._versions.get((namespace, name)) == before", ""),),
+    ),
+    Mutant(
+        "an operator that has not seen the end of a job writes an older status over it",
+        1055571,
+        (Edit(Actor._write_status, ', "resourceVersion": job.resource_version', ""),),
     ),
 )

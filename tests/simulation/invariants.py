@@ -146,7 +146,8 @@ class Invariants:
         floor = self._whole(rank, new.floor)
         if floor == rank.floor:
             return
-        if self._restored_at >= 0 and rank.floor is not None and (floor is None or floor < rank.floor):
+        lately = self._sim.timeline.now < self._restored_at + LATE_S
+        if lately and rank.floor is not None and (floor is None or floor < rank.floor):
             rank.floor = floor  # a pod that is started once more, as etcd has it, knows of no checkpoint at first
             return
         self._require(2, floor is not None, f"the floor {rank.floor} is forgotten")
@@ -252,7 +253,7 @@ class Invariants:
         history = self.ranks[container.context.rank].history
         if container.name in history:  # also where it was given back since
             return any(name != container.name for name in history[history.index(container.name) :])
-        if self._restored_at >= 0:
+        if self._sim.timeline.now < self._restored_at + LATE_S:
             return True  # names are given again: its slot was another's for a moment
         slot = self._sim.server.find("leases", container.settings.slot_lease or "")
         return slot is None or slot["spec"].get("holderIdentity") != container.name

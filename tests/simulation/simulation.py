@@ -4,8 +4,9 @@ The product's code is real wherever it decides or writes: decide and all around 
 and requests, the Session, the checkpoint store. seams.py lists what is not.
 """
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from logging import LogRecord
@@ -45,13 +46,16 @@ SETTLED_WITHIN_S = 60.0
 class Outage:
     """The last time in which the API server answered nobody."""
 
-    began_at: float = 0.0
+    clocks: list[tuple[Process, float]] = field(default_factory=list)
+    """Operators that lived when it began, and what their clocks showed then."""
     ended_at: float = 0.0
+    length_s: float = 0.0
+    """As the operator saw it whose clock stood still for the longest."""
 
-    @property
-    def length_s(self) -> float:
-        """How long it lasted."""
-        return self.ended_at - self.began_at
+    def end(self, at: float) -> None:
+        """Let it be over."""
+        self.ended_at = at
+        self.length_s = min((process.time() - then for process, then in self.clocks if process.alive), default=math.inf)
 
 
 class Simulation:
@@ -152,9 +156,10 @@ class Simulation:
     def set_down(self, down: bool) -> None:
         """Let the API server answer nobody, or again."""
         if down and not self.network.down:
-            self.outage = Outage(self.timeline.now, float("inf"))
+            operators = [operator.process for operator in self.operators.values() if operator is not None]
+            self.outage = Outage([(process, process.time()) for process in operators])
         elif not down and self.network.down:
-            self.outage.ended_at = self.timeline.now
+            self.outage.end(self.timeline.now)
         self.network.down = down
 
     def cut_volume_power(self) -> None:
