@@ -15,6 +15,7 @@
 11. No part of the product meets an error that it should not.
 12. Who hands over loses no step, and who completes has taken all of them.
 13. A rank is not passed on without end.
+14. Once the faults are over the job reaches its last step.
 
 A Lease that somebody deletes, and an etcd that is restored, take along what only they knew: of the floor, the terms and
 the names that were given, 1, 2, 3, 8 and 9 then start anew, but no term is ever started twice, because the volume

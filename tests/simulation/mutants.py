@@ -5,7 +5,7 @@ found exactly once fails: a mutant that has lost its target says so instead of p
 very same function objects, so that it holds wherever they were imported. The last ones take out what was put in since a
 seed had failed.
 
-    python -m tests.simulation.mutants          tells which seed finds each, for `found_by`
+    python -m tests.simulation.mutants          tells which seed finds each, and how, for `found_by` and `breaks`
 """
 
 import inspect
@@ -49,8 +49,10 @@ class Mutant:
     """A protection taken out."""
 
     name: str
+    breaks: int
+    """Number of the invariant that notices."""
     found_by: int
-    """A seed that finds it: tried first."""
+    """A seed of test_simulation that finds it."""
     edits: tuple[Edit, ...]
 
 
@@ -91,16 +93,19 @@ MUTANTS: tuple[Mutant, ...] = (
     # The operator
     Mutant(
         "a Lease is written without compare-and-set",
-        29,
+        2,
+        82,
         (Edit(Ranks._swap, '"resourceVersion": version, ', ""),),
     ),
     Mutant(
         "a promotion keeps the term",
+        1,
         0,
         (Edit(_property(Promote, "term"), "self.lease.term + 1", "self.lease.term"),),
     ),
     Mutant(
         "silence is read off renewTime",
+        7,
         11,
         (
             Edit(
@@ -114,7 +119,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "silence counts while nobody could be heard",
-        1367,
+        7,
+        10,
         (
             Edit(Hearing.lease, "max(changed_at, self._contact.since(record.patience_s / 2))", "changed_at"),
             Edit(Hearing.lease, "self._workers.since(record.patience_s / 2)", "float('-inf')"),
@@ -123,6 +129,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "nobody holds still when all are silent",
+        7,
         12,
         (
             Edit(_property(Observation, "control_plane_degraded"), "return several and (", "return False and ("),
@@ -131,7 +138,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a release counts in every term",
-        5,
+        7,
+        2,
         (
             Edit(_property(LeaseRecord, "current_release"), " and self.release.term == self.term", ""),
             Edit(Ranks.promote, "Annotation.RELEASED: None,", ""),
@@ -139,6 +147,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "complete is an end like any other",
+        6,
         1,
         (
             Edit(detection.judge_primary, "math.inf if release.reason == ReleaseReason.COMPLETED else ", ""),
@@ -147,23 +156,27 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a pod's number is not taken before the pod is made",
+        9,
         0,
         (Edit(Ranks.assign_slot, "str(rank.incarnation + 1)", "str(rank.incarnation)"),),
     ),
     Mutant(
         "the holder's pod is spared by nobody",
+        7,
         0,
         (Edit(provisioning.removals, "pod.finished or (pod.name == holder and not over)", "pod.finished"),),
     ),
     Mutant(
         "labels stay as they were given",
+        8,
         2,
         (Edit(provisioning.labels, "if (pod.role, pod.term) != (role, pod_term):", "if False:"),),
     ),
     # The agent
     Mutant(
         "a renewal does not ask who holds the Lease",
-        0,
+        2,
+        172,
         (
             Edit(
                 lease_contract.renewal_patch,
@@ -176,7 +189,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a renewal that fails proves that another holds the Lease",
-        0,
+        10,
+        3,
         (
             Edit(
                 Machine._on_answer,
@@ -189,33 +203,39 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a hand-over saves nothing",
+        12,
         0,
         (Edit(Session.poll, "self._saves.commit(self._completed)", "self._saves.newest"),),
     ),
     # The checkpoints
     Mutant(
         "a checkpoint's extra state lives on until it is written",
+        4,
         30,
         (Edit(Session._envelope, "as_json(self._state.extra())", "self._state.extra()"),),
     ),
     Mutant(
         "the warm-up leaves a trace in the extra state",
+        4,
         56,
         (Edit(Session._warm_up, "as_json(self._state.extra()) != extra", "False"),),
     ),
     Mutant(
         "the path has no term",
-        0,
+        2,
+        2,
         (Edit(RankFolder.term_path, 'f"term-{term}-{pod_uid}"', 'f"term-1-{pod_uid}"'),),
     ),
     Mutant(
         "every term counts, with a BASE or without",
-        27,
+        11,
+        216,
         (Edit(RankFolder.term_folder, "BASE in names", "True"),),
     ),
     Mutant(
         "BASE is a pointer",
-        0,
+        3,
+        2,
         (
             Edit(TermWriter._open, "self._link_base(self._base_path)", "False"),
             Edit(
@@ -232,21 +252,25 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a commit's files are renamed before they are durable",
-        39,
+        3,
+        70,
         (Edit(TermWriter._commit, "    self._fs.sync(temporary)\n", ""),),
     ),
     Mutant(
         "a commit's name is not made durable",
-        48,
+        3,
+        231,
         (Edit(TermWriter._commit, "    self._fs.sync(self.path)\n", ""),),
     ),
     Mutant(
         "a stale redundant pod goes on from what it has loaded",
         3,
+        3,
         (Edit(Restorer._catch_up, " and loaded == self._store.peek(floor)", ""),),
     ),
     Mutant(
         "the floor is ignored",
+        3,
         54,
         (
             Edit(Restorer._catch_up, "self._store.peek(floor)", "self._store.peek(None)"),
@@ -255,12 +279,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "the floor is not waited for",
+        3,
         54,
         (Edit(RankStore._await, "self._until(shown, deadline)", "True"),),
     ),
     Mutant(
         "a writer removes older terms before its own counts",
-        64,
+        3,
+        290,
         (
             Edit(
                 TermWriter._commit,
@@ -271,34 +297,38 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a fallback leaves the line",
-        558,
+        5,
+        278,
         (Edit(lineage._walk, "if step <= base.step:", "if True:"),),
     ),
     Mutant(
         "checksums are not compared",
+        4,
         79,
         (Edit(checkpoint_format._verified, "(crc := zlib.crc32(part)) != entry.crc32", "crc := 0"),),
     ),
     # What the simulation has found, undone
     Mutant(
         "an id that cannot be seen yet is another volume's",
-        109,
+        11,
+        333,
         (Edit(Restorer.begin, "wait_s=FLOOR_WAIT_S if order.volume is not None else 0.0", ""),),
     ),
     Mutant(
         "a list of pruned names is believed",
-        53,
+        11,
+        55,
         (Edit(RankStore.newest, "if (hollow or (stuck and not problems)) and looked_at < deadline:", "if False:"),),
     ),
 )
 
 
 def main() -> None:
-    """Tell the first seed that finds each mutant."""
+    """Tell the first seed that finds each mutant, and what it breaks there."""
     for mutant in MUTANTS:
         with applied(mutant):
-            seed = next(seed for seed in itertools.count() if simulate(seed).violation)
-        print(f"{seed:>5}  {mutant.name}", flush=True)
+            seed, broken = next((seed, found) for seed in itertools.count() if (found := simulate(seed).violation))
+        print(f"{seed:>5}  {mutant.name}: {broken}", flush=True)
 
 
 if __name__ == "__main__":

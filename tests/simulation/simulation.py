@@ -90,7 +90,7 @@ class Simulation:
                 while not self.is_over():
                     if self.timeline.now > CALM_AFTER_S + REACHED_WITHIN_S:
                         phase = self.transcript.phase or "not begun"
-                        self.violate(f"the job is {phase}, {REACHED_WITHIN_S:.0f} s after the last fault")
+                        self.violate(f"invariant 14: the job is {phase}, {REACHED_WITHIN_S:.0f} s after the last fault")
                     self._go_on()
                 until = max(self.timeline.now, CALM_AFTER_S) + SETTLED_WITHIN_S
                 while (mislabelled := self.invariants.mislabelled()) and self.timeline.now < until:
