@@ -31,6 +31,13 @@ def test_a_trainer_that_says_hello_late_is_told_its_role_then() -> None:
     assert it.feed(protocol.Hello("1")).sent == [protocol.Promote(1, None, None)]
 
 
+def test_a_pod_that_is_made_as_primary_hears_of_its_predecessors_volume_and_repeats_that_until_it_has_begun() -> None:
+    """Else its trainer would begin on any volume, and a successor of one that never began would know of none."""
+    it = drive(slot_lease=None).feed(protocol.Hello("1")).see(rank_with_floor(ref(100), version=9, holder=POD, term=2))
+    assert it.sent == [protocol.Promote(2, ref(100), "v1")]
+    assert (it.renewals[-1].beat.phase, it.renewals[-1].beat.volume) == (Phase.STARTING, "v1")
+
+
 def test_another_holder_makes_it_redundant_it_watches_reads_its_slot_and_follows_the_floor() -> None:
     it = drive().feed(protocol.Hello("1")).see(rank_with_floor(ref(100), version=5))
     assert it.sent == [protocol.Standby("v1"), protocol.Follow(ref(100), "v1")]

@@ -4,8 +4,10 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
+from understudy import restore
 from understudy.session import Session
 from understudy.state import State
 
@@ -49,7 +51,10 @@ def main() -> None:
     parser.add_argument("--directory")
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--result", type=Path)
+    parser.add_argument("--volume-wait-s", type=float, help="how long to wait for the volume's id to be seen")
     args = parser.parse_args()
+    if args.volume_wait_s is not None:
+        mock.patch.object(restore, "FLOOR_WAIT_S", args.volume_wait_s).start()
     state = Forgetful() if args.forgetful else Regression()
 
     def step(index: int) -> None:

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from understudy.checkpoint import RankStore
 from understudy.protocol import (
     Committed,
@@ -25,7 +27,6 @@ from understudy.protocol import (
     TermTaken,
 )
 from understudy_contract.exits import ExitCode
-from understudy_contract.reports import CheckpointRef
 
 FOREVER = "1000000"
 
@@ -159,21 +160,65 @@ def test_a_promoted_trainer_loads_a_checkpoint_that_it_was_not_told_of(start: Ca
     assert redundant.until(FirstStep).step == 21
 
 
-def test_a_pod_that_sees_another_volume_is_never_ready(start: Callable[..., Any], volume: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
+@dataclass(frozen=True)
+class WrongVolume:
+    """A volume of one node, mounted where the job's should be."""
+
+    root: Path
+    seen: str
+    """What the message is to call it."""
+
+
+@pytest.fixture
+def wrong(request: pytest.FixtureRequest, start: Callable[..., Any], tmp_path: Path) -> WrongVolume:
+    """The one that the test's parameter names: empty, or with checkpoints of this job and rank on it."""
+    root = tmp_path / "wrong"
+    root.mkdir()
+    if request.param != "empty":
+        stray = start(pod="stray", root=root)
+        stray.send(Promote(1))
+        assert stray.end()[0] == 0
+    if request.param == "another id":
+        return WrongVolume(root, f"volume {store_of(root).volume_id()}")
+    (store_of(root).path / "VOLUME").unlink(missing_ok=True)
+    return WrongVolume(root, "a volume without an id")
+
+
+@pytest.mark.parametrize("wrong", ["another id", "no id"], indirect=True)
+def test_a_redundant_pod_on_another_volume_says_so_and_is_never_ready(
+    start: Callable[..., Any], wrong: WrongVolume
+) -> None:
+    redundant = start(pod="b", root=wrong.root)
+    redundant.send(Standby("right"))
+    notice = redundant.until(Notice)
+    assert notice.reason == "VolumeMismatch"
+    assert notice.message.startswith(f"the primary trains on volume right, this pod sees {wrong.seen}: ")
+    assert "ReadWriteMany" in notice.message
+    redundant.send(HandOver())
+    assert redundant.end()[0] == ExitCode.HANDED_OVER
+    assert not redundant.said(Ready)
+
+
+@pytest.mark.parametrize("wrong", ["another id", "no id", "empty"], indirect=True)
+@pytest.mark.parametrize("first", [Promote, Standby], ids=["cold", "redundant before"])
+def test_a_primary_on_another_volume_fails_and_leaves_it_as_it_was(
+    start: Callable[..., Any], volume: Path, wrong: WrongVolume, first: type[Promote | Standby]
+) -> None:
     trainer = start(pod="a")
     trainer.send(Promote(1))
     assert trainer.end()[0] == 0
-    redundant = start(pod="b")
-    redundant.send(Standby("another-volume"))
-    notice = redundant.until(Notice)
-    assert notice.reason == "VolumeMismatch"
-    assert "ReadWriteMany" in notice.message
-    assert not redundant.said(Ready)
-    redundant.send(Promote(2, store_of(volume).peek(), "another-volume"))
-    assert "another-volume" in redundant.until(Failed).message
-    assert redundant.end()[0] == 1
+    right, floor = store_of(volume).volume_id(), store_of(volume).peek()
+    before = sorted(wrong.root.rglob("*"))
+    successor = start("--volume-wait-s", "0.1", pod="b", root=wrong.root)
+    if first is Standby:
+        successor.send(Standby(right))
+    successor.send(Promote(2, floor, right))
+    failed = successor.until(Failed)
+    assert failed.message.startswith(f"the primary trains on volume {right}, this pod sees {wrong.seen}: ")
+    assert failed.volume, "it is the volume that failed, and not the program"
+    assert successor.end()[0] == 1
+    assert not successor.said(Ready) and not successor.said(Started)
+    assert sorted(wrong.root.rglob("*")) == before
 
 
 def test_a_damaged_newest_checkpoint_is_reported_and_passed_over(start: Callable[..., Any], volume: Path) -> None:
@@ -196,14 +241,6 @@ def test_a_damaged_newest_checkpoint_is_reported_and_passed_over(start: Callable
     assert redundant.until(Started).checkpoint == ready.loaded
     assert redundant.end()[0] == 0
     assert store.newest().ref.step == 60
-
-
-def test_a_floor_that_is_not_there_is_never_started_below(start: Callable[..., Any], volume: Path) -> None:
-    trainer = start(pod="a")
-    trainer.send(Standby())
-    trainer.send(Promote(2, CheckpointRef(1, 0, "0" * 64), "a-volume"))
-    assert "a-volume" in trainer.until(Failed).message
-    assert trainer.end()[0] == 1
 
 
 def test_a_volume_in_trouble_is_waited_for_before_a_term_begins(start: Callable[..., Any], volume: Path) -> None:
