@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from understudy.checkpoint import Checkpoint, RankStore
-from understudy.errors import Superseded
+from understudy.checkpoint.filesystem import FileSystem
+from understudy.errors import Superseded, VolumeFailed
 
 from tests.simulation.volume import ROOT, Mount, Volume
 
@@ -35,9 +36,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def stores(clock: Clock, open_store: Callable[..., RankStore]) -> tuple[RankStore, RankStore]:
-    """One rank's store on two nodes."""
-    volume = Volume(links=True)
+def links() -> bool:
+    """The volume makes hard links; a parameter may say otherwise."""
+    return True
+
+
+@pytest.fixture
+def stores(clock: Clock, open_store: Callable[..., RankStore], links: bool) -> tuple[RankStore, RankStore]:
+    """One rank's store on two nodes; keeps one checkpoint."""
+    volume = Volume(links=links)
 
     def on_a_node() -> RankStore:
         mount = Mount(volume, clock.read, CACHE_S, lambda: False)
@@ -110,3 +117,58 @@ def test_of_two_pods_that_begin_one_term_the_later_one_sees_the_other(
     with pytest.raises(Superseded):
         there.begin(2, "c", other_base)
     writer.commit(10, state(10), {})
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_superseded_writer_that_prunes_on_takes_nothing_from_its_successor(
+    stores: tuple[RankStore, RankStore],
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    state: Callable[[int], Any],
+    check: Callable[[Checkpoint | None], Checkpoint],
+) -> None:
+    """It does not see the successor's folder yet, and has removed the base from its own when that is all there is."""
+    here, there = stores
+    old = there.begin(1, "a", None)
+    floor = old.commit(10, state(10), {})
+    successor = here.begin(2, "b", check(here.newest(floor)))
+    rename, files = here._fs.rename, {}
+
+    def goes_on(source: Path, target: Path) -> None:
+        if target.name == "step-15" and not files:
+            files.update(contents(here._fs, successor.path))
+            assert {"BASE", "step-10/manifest.json", "step-10/state.safetensors"} < files.keys()
+            for step in (20, 30, 40):
+                old.commit(step, state(step), {})
+            assert {"BASE", "step-40"} == set(there._fs.names(old.path)), "it has pruned the base"
+            assert contents(here._fs, successor.path) == files
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(target))
+        rename(source, target)
+
+    monkeypatch.setattr(here._fs, "rename", goes_on)
+    with pytest.raises(VolumeFailed):
+        successor.commit(15, state(15), {})
+    assert check(here.newest(floor)).ref == floor, "read from the successor's folder, where it lies alone"
+    last = successor.commit(16, state(16), {})
+    assert old.path.name not in here._fs.names(here.path)
+    files = contents(here._fs, successor.path)
+    old.commit(50, state(50), {})  # into its folder that was put away, and is not empty
+    assert contents(here._fs, successor.path) == files
+    assert check(here.newest(floor)).ref == last
+    clock.sleep(CACHE_S)
+    with pytest.raises(Superseded):
+        old.commit(60, state(60), {})
+    last = successor.commit(17, state(17), {})
+    assert here._fs.names(here.path) == [successor.path.name]
+    assert check(here.newest(floor)).ref == last
+
+
+def contents(fs: FileSystem, folder: Path) -> dict[str, bytes]:
+    """Read all files below a folder, by their relative paths."""
+    found = {}
+    for name in fs.names(folder):
+        try:
+            found[name] = bytes(fs.read(folder / name))
+        except IsADirectoryError:
+            found |= {f"{name}/{path}": data for path, data in contents(fs, folder / name).items()}
+    return found
