@@ -265,12 +265,29 @@ async def test_how_often_and_why_a_rank_was_replaced_stands_in_its_status_and_ev
 
 
 async def test_what_was_said_before_a_failover_kills_nobody_after_it(rank: Rank, stage: Stage) -> None:
-    """Line 10: dlrover#1749."""
-    stale = Release(Term(0), ReleaseReason.PROCESS_EXITED, 1, "long ago")
-    await rank.primary.renew(Phase.TRAINING, step=20, release=stale)
-    await rank.primary.train(30, 20)
+    """Line 10: dlrover#1749.
+
+    What the primary of term 1 said of its own end comes to stand in the Lease of term 2, beside what its successor says
+    there: the status that repeats the latter is of a cycle that read both.
+    """
+    await rank.primary.hand_over(15)
+    await promoted(rank)
+    await rank.successor.train(16, 15)
+    await failover(rank)
+    stale = Release(Term(1), ReleaseReason.PROCESS_EXITED, 1, "long ago")
+    lease = await rank.successor.renew(
+        Phase.TRAINING, step=30, checkpoint=CheckpointRef(2, 20, "d" * 64), release=stale
+    )
+    assert (lease.term, lease.release) == (2, stale)
     await stage.until("trainingjobs", "job", lambda j: j["status"]["ranks"][0].get("checkpointStep") == 20, "step 20")
-    assert (await stage.lease("job-0")).term == 1
+    await rank.successor.train(40, 30)
+    job = await stage.until(
+        "trainingjobs", "job", lambda j: j["status"]["ranks"][0].get("checkpointStep") == 30, "step 30"
+    )
+    after = await stage.lease("job-0")
+    assert (after.holder, after.term, after.release) == (rank.redundant.pod, 2, stale)
+    assert job["status"]["failoverCount"] == 1
+    assert not terminating(await stage.get("pods", rank.redundant.pod))
 
 
 async def test_a_rank_that_loses_its_primary_and_its_spare_at_once_gets_one_of_each(rank: Rank, stage: Stage) -> None:
