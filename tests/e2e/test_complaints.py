@@ -9,11 +9,12 @@ every test named here exists.
       integration/operator/test_complaints.py::test_a_machine_that_dies_without_a_word_does_not_hang_its_job
  2  After kubectl delete pod the replacement never joins: kubeflow/trainer#2300, kubeflow/pytorch-operator#364
       integration/operator/test_complaints.py::test_a_pod_that_replaces_a_deleted_one_joins_and_takes_over_in_its_turn
+      e2e/test_faults.py::test_a_redundant_pod_trains_on_after
  3  Deletion or preemption fails the whole job: kubeflow/trainer#999, #1560, #1570
       integration/operator/test_complaints.py::test_deletion_eviction_and_preemption_never_fail_a_job
  4  Status cannot be trusted: kubeflow/trainer#1711, kubeflow/common#214, volcano#1099
       integration/operator/test_complaints.py::test_the_status_counts_no_pod_that_is_terminating_and_is_made_anew
-      unit/operator/test_status.py::test_redundant
+      unit/operator/test_status.py::TestCounts::test_redundant
       unit/operator/test_conditions.py::test_training_is_false_and_says_why
  5  A failed job comes back after a clean-up, with new tries: kubeflow/trainer#3737, #3779
       integration/operator/test_complaints.py::test_a_failed_job_is_neither_revived_by_a_clean_up_nor_given_new_tries
