@@ -76,6 +76,11 @@ def test_a_reason_that_a_later_worker_gives_is_at_least_an_end() -> None:
     assert (release.reason, release.exit_code, release.message) == ("Invented", 9, "in a later release")
 
 
+def test_a_heartbeat_of_a_phase_that_is_not_known_is_a_missing_one() -> None:
+    later = FIRST[Annotation.HEARTBEAT].replace('"training"', '"invented"')
+    assert decode_lease(lease({str(Annotation.HEARTBEAT): later})).current_heartbeat is None
+
+
 def test_a_renewal_needs_nothing_that_the_first_operator_did_not_write() -> None:
     beat = Heartbeat(pod="digits-0-1", term=2, phase=Phase.TRAINING, duration_s=10)
     tested = [op for op in json.loads(renewal_patch(beat, NOON)) if op["op"] == "test"]
