@@ -40,7 +40,7 @@ JOBS: Final = f"/apis/{API_VERSION}/{PLURAL}"
 LEASE_MIN_S: Final = 3
 SUSPICION_S: Final = 60.0
 """How long a node is avoided after a pod on it fell silent, unless one is heard from there again: the node controller
-itself needs 40 to 50 s to taint a lost node."""
+itself needs 40 to 55 s to taint a lost node."""
 CATCH_UP_PAUSE_S: Final = 0.2
 """Before a list that failed is tried again: until it succeeds, nobody acts."""
 FIRST_LIST_PAUSE_S: Final = 1.0

@@ -66,7 +66,7 @@ pytestmark = pytest.mark.cluster
 JOB = "alone"
 LEASE_S = 6
 TRAINS_AGAIN_WITHIN_S = 180
-"""Kubernetes takes 40 to 50 s to call a node NotReady, which a cold start waits for; then a pod has to start."""
+"""Kubernetes takes 40 to 55 s to call a node NotReady, which a cold start waits for; then a pod has to start."""
 
 
 def test_a_dead_node_does_not_hang_a_job_that_has_no_redundant_pod(bed: Testbed) -> None:
