@@ -25,7 +25,6 @@ INIT = Path(__file__).resolve().parent / "node-init.sh"
 START_TIMEOUT_S = 20  # until the node's first process runs
 READY_TIMEOUT_S = 120  # 8 s on an idle machine with two cores
 MAX_PODS = 110
-PURGE_EXCLUDES = ("containerd",)  # of a node's /var/lib: its images are worth keeping from cluster to cluster
 
 
 @dataclass(frozen=True)
