@@ -61,7 +61,7 @@ test: venv ## everything: lint, unit, integration and end-to-end tests on the lo
 	$(RUN) tests/stages.py $(STAGES)
 
 .PHONY: test-unit
-test-unit: venv ## lint and the tests that need no cluster
+test-unit: venv ## lint and the tests that need no cluster (those of the chart need helm: `make cluster` builds it)
 	$(RUN) tests/stages.py lint unit simulation
 
 .PHONY: simulate
