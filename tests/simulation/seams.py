@@ -111,6 +111,7 @@ def installed(random: Random, hear: Callable[[logging.LogRecord], None]) -> Iter
         (understudy.session, "wall_clock", lambda: "now"),
         (understudy.session, "say", nothing),
         (understudy.saves, "say", nothing),
+        (understudy.standby, "time", Clock),
         (understudy.standby, "say", nothing),
         # Looks that find nothing cost the simulation most of its time; each is seldom enough to stay in proportion.
         (understudy.standby, "PEEK_INTERVAL_S", 4.0),

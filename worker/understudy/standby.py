@@ -3,10 +3,13 @@
 Guarantees that Ready is said only for a checkpoint that was verified, is loaded, and lies on the primary's volume: the
 volume's id is compared, or the checkpoint is the one that the primary named by its digest. It acts on the agent's
 messages; once a second the volume is read as well, so that an agent that cannot reach the API does not stop it.
+A volume that is not the primary's is told: at once if it has an id of its own, else when a cache of names can no longer
+hide the id, by the monotonic clock.
 """
 
 import contextlib
 import queue
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -14,6 +17,7 @@ from understudy_contract.events import EventReason
 from understudy_contract.reports import CheckpointRef
 
 from understudy.checkpoint import Checkpoint, RankStore
+from understudy.checkpoint.store import FLOOR_WAIT_S
 from understudy.counters import Counters
 from understudy.errors import CheckpointDamaged, CheckpointMissing, Retryable, VolumeMismatch
 from understudy.exits import HandedOverExit, SupersededExit
@@ -41,6 +45,8 @@ class Follower:
         self._announced: CheckpointRef | None = None
         self._rejected: set[CheckpointRef] = set()
         self._said: set[str] = set()
+        self._looked_since: float | None = None
+        """Since when this volume has been looked at for the primary's id."""
         self.loaded: CheckpointRef | None = None
 
     def run(self) -> Promote:
@@ -114,19 +120,24 @@ class Follower:
         self.loaded = checkpoint.ref
 
     def _announce(self) -> None:
-        if self.loaded is None or self.loaded == self._announced or not self._on_the_primarys_volume(self.loaded):
+        announced = self.loaded is not None and self.loaded == self._announced
+        if announced or not self._on_the_primarys_volume() or self.loaded is None:
             return
         self._announced = self.loaded
         say(f"standing by with step {self.loaded.step} of term {self.loaded.term}")
         self._link.send(Ready(self.loaded))
 
-    def _on_the_primarys_volume(self, loaded: CheckpointRef) -> bool:
+    def _on_the_primarys_volume(self) -> bool:
         if self._volume is None:
-            return loaded == self._wanted
+            return self.loaded == self._wanted
         found = self._store.volume_id()
         if found == self._volume:
             return True
-        self._notice(EventReason.VOLUME_MISMATCH, str(VolumeMismatch(self._volume, found)))
+        now = time.monotonic()
+        if self._looked_since is None:
+            self._looked_since = now
+        if found is not None or now >= self._looked_since + FLOOR_WAIT_S:
+            self._notice(EventReason.VOLUME_MISMATCH, str(VolumeMismatch(self._volume, found)))
         return False
 
     def _notice(self, reason: EventReason, message: str) -> None:

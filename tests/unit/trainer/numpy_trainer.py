@@ -7,7 +7,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from understudy import restore
+from understudy import restore, standby
 from understudy.session import Session
 from understudy.state import State
 
@@ -54,7 +54,8 @@ def main() -> None:
     parser.add_argument("--volume-wait-s", type=float, help="how long to wait for the volume's id to be seen")
     args = parser.parse_args()
     if args.volume_wait_s is not None:
-        mock.patch.object(restore, "FLOOR_WAIT_S", args.volume_wait_s).start()
+        for module in (restore, standby):
+            mock.patch.object(module, "FLOOR_WAIT_S", args.volume_wait_s).start()
     state = Forgetful() if args.forgetful else Regression()
 
     def step(index: int) -> None:

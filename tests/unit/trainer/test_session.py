@@ -184,11 +184,11 @@ def wrong(request: pytest.FixtureRequest, start: Callable[..., Any], tmp_path: P
     return WrongVolume(root, "a volume without an id")
 
 
-@pytest.mark.parametrize("wrong", ["another id", "no id"], indirect=True)
+@pytest.mark.parametrize("wrong", ["another id", "no id", "empty"], indirect=True)
 def test_a_redundant_pod_on_another_volume_says_so_and_is_never_ready(
     start: Callable[..., Any], wrong: WrongVolume
 ) -> None:
-    redundant = start(pod="b", root=wrong.root)
+    redundant = start("--volume-wait-s", "0.1", pod="b", root=wrong.root)
     redundant.send(Standby("right"))
     notice = redundant.until(Notice)
     assert notice.reason == "VolumeMismatch"

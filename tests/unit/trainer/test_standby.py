@@ -1,25 +1,57 @@
 """A redundant trainer that follows its primary, without the process around it."""
 
+import math
 import queue
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import pytest
+from understudy import standby
 from understudy.checkpoint import Checkpoint, RankStore
 from understudy.counters import Counters
 from understudy.link import Link
 from understudy.protocol import Follow, Promote, Ready, Standby
 from understudy.standby import Follower
+from understudy_contract.events import EventReason
+
+
+def a_link() -> tuple[Link, "queue.Queue[Any]", list[Any]]:
+    """A link to an agent that is played: what it says, and what was sent to it."""
+    inbox: queue.Queue[Any] = queue.Queue()
+    sent: list[Any] = []
+    return cast(Link, SimpleNamespace(inbox=inbox, send=sent.append)), inbox, sent
+
+
+@pytest.mark.parametrize(("own_id", "wait_s"), [(True, math.inf), (False, 0.0)], ids=["another id", "none"])
+def test_a_volume_without_a_checkpoint_that_is_not_the_primarys_is_told(
+    tmp_path: Path, own_id: bool, wait_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standby, "FLOOR_WAIT_S", wait_s)
+    store = RankStore(tmp_path, "job", 0, keep=3)
+    seen = f"volume {store.create_volume_id()}" if own_id else "a volume without an id"
+    link, _, sent = a_link()
+    follower = Follower(link, store, Standby("the-primarys"), lambda _: None, Counters(None))
+    follower._follow()
+    follower._follow()
+    (notice,) = sent
+    assert notice.reason == EventReason.VOLUME_MISMATCH
+    assert f"the primary trains on volume the-primarys, this pod sees {seen}" in notice.message
+
+
+def test_an_id_that_cannot_be_seen_yet_is_waited_for(tmp_path: Path) -> None:
+    store = RankStore(tmp_path, "job", 0, keep=3)
+    link, _, sent = a_link()
+    Follower(link, store, Standby("the-primarys"), lambda _: None, Counters(None))._follow()
+    assert sent == []
 
 
 def test_a_checkpoint_is_read_as_busy_so_that_a_promotion_meanwhile_finds_no_hang(tmp_path: Path) -> None:
     store = RankStore(tmp_path, "job", 0, keep=3)
     volume = store.create_volume_id()
     ref = store.begin(1, "pod", None).commit(5, {"value": np.zeros(3)}, {})
-    inbox: queue.Queue[Any] = queue.Queue()
-    sent: list[Any] = []
-    link = cast(Link, SimpleNamespace(inbox=inbox, send=sent.append))
+    link, inbox, sent = a_link()
     counters = Counters(None)
     busy: list[int] = []
 
