@@ -92,7 +92,7 @@ def _newest_state(ward: Ward, target: Target) -> tuple[int, bytes] | None:
 
 
 def the_volume_is_sound(run: Run) -> list[str]:
-    """No step was ever committed twice with different tensors, and what no fault has damaged is whole.
+    """Nothing that `volume_audit` looks for was found.
 
     A worker's own reader loads the newest checkpoint of each rank.
     """

@@ -1,8 +1,12 @@
-"""What lies on a job's volume, read as files: every checkpoint ever seen, and whether two of one step ever differed.
+"""What lies on a job's volume, read as files: every checkpoint ever seen, and the line of those that count.
 
-A state is a pure function of (rank, step), so that whatever term committed a step, its tensors have the same checksums.
-Every checkpoint that can be seen is whole, but for those that a fault has damaged. Looks while trainings go on: what is
-pruned under its eyes is passed over.
+1. A state is a pure function of (rank, step): whatever term committed a step, its tensors have the same checksums.
+2. Every checkpoint that can be seen is whole, but for those that a fault has damaged.
+3. No step counts twice: a term commits nothing up to the step of its base, and one pod alone makes a term count.
+4. What counted at one look is an ancestor of what counts at each later one. At a moment when somebody had begun a later
+   term, but not committed in it, nothing of this is asked for: what its predecessor commits then need not count.
+
+Damage takes a checkpoint out of 2 and 4. Looks while trainings go on: what is pruned under its eyes is passed over.
 """
 
 import json
@@ -15,7 +19,9 @@ from pathlib import Path
 
 from understudy.checkpoint import RankStore
 from understudy.checkpoint.filesystem import Disk
-from understudy.checkpoint.format import STATE, read
+from understudy.checkpoint.folder import RankFolder
+from understudy.checkpoint.format import STATE, read, read_manifest
+from understudy.checkpoint.lineage import Line, TermFolder, candidates
 from understudy.errors import CheckpointDamaged, UnderstudyError
 
 from chaos.strike import Target
@@ -84,9 +90,14 @@ class Audit:
     checksums: dict[tuple[Target, int], dict[int, tuple[str, str]]] = field(default_factory=dict)
     """By rank and step, and by the term that took it: the checksums of all tensors, and where they were seen first."""
     wrong: list[str] = field(default_factory=list)
+    _folders: dict[tuple[Target, int], str] = field(default_factory=dict)
+    """By rank and term: the folder that was seen first to count."""
+    _counted: dict[Target, list[tuple[int, int, FileId]]] = field(default_factory=dict)
+    """Term, step and file of what counted at the last look that could tell, newest first."""
 
     def look(self, target: Target, rank: Path, damaged: AbstractSet[FileId] = frozenset()) -> None:
         """Take in what lies below a rank's folder now."""
+        self._follow(target, RankFolder(rank.parents[1], rank.parent.name, target.rank, Disk()), damaged)
         for term in counting_terms(rank):
             for path in term.glob("step-*/manifest.json"):
                 with suppress(FileNotFoundError):
@@ -99,8 +110,40 @@ class Audit:
         try:
             read(Disk(), checkpoint)
         except CheckpointDamaged as error:
-            if (sentence := f"{target}, which nobody has damaged: {error}") not in self.wrong:
-                self.wrong.append(sentence)
+            self._tell(f"{target}, which nobody has damaged: {error}")
+
+    def _follow(self, target: Target, rank: RankFolder, damaged: AbstractSet[FileId]) -> None:
+        terms = rank.scan()
+        counting = [term for term in terms if term.counts]
+        for term in counting:
+            self._once(target, term, rank.line_of(term)[:1])
+        if not counting:
+            return
+        top = counting[-1]
+        line = [(top.term, step) for step in top.steps[-1:]] + [(base.term, base.step) for base in rank.line_of(top)]
+        before = [(term, step) for term, step, file in self._counted.get(target, ()) if file not in damaged]
+        for old, step in before[:1]:  # those behind it are its ancestors
+            if not any(term == old and until >= step for term, until in line):
+                self._tell(f"step {step} of term {old} of {target} counted, and is no ancestor of {top.path.name}")
+        if terms[-1] is top:
+            self._counted[target] = []
+            for found in candidates(terms, rank.line_of):
+                with suppress(FileNotFoundError):
+                    if taken_in := _taken_in(found.path):
+                        self._counted[target].append((taken_in, found.step, state_id(found.path)))
+
+    def _once(self, target: Target, term: TermFolder, base: Line) -> None:
+        here = term.path.name
+        if (first := self._folders.setdefault((target, term.term), here)) != here:
+            self._tell(f"term {term.term} of {target} counts in {here} and in {first}")
+        for step in term.steps:
+            if base and step <= base[0].step and _taken_in(term.checkpoint(step)) == term.term:
+                after = f"a term that goes on from step {base[0].step} of term {base[0].term}"
+                self._tell(f"{here}/step-{step} of {target} was committed by {after}")
+
+    def _tell(self, sentence: str) -> None:
+        if sentence not in self.wrong:
+            self.wrong.append(sentence)
 
     def _take(self, target: Target, path: Path) -> None:
         found = json.loads(path.read_text())
@@ -110,12 +153,19 @@ class Audit:
         before, there = next(iter(seen.values()), (checksums, here))
         seen.setdefault(int(found["term"]), (checksums, here))  # a base keeps the term that took it
         if before != checksums:
-            self.wrong.append(f"step {found['step']} of {target} has other tensors in {here} than in {there}")
+            self._tell(f"step {found['step']} of {target} has other tensors in {here} than in {there}")
 
     @property
     def compared(self) -> int:
         """Count the comparisons of a step that was taken in several terms."""
         return sum(len(seen) - 1 for seen in self.checksums.values())
+
+
+def _taken_in(checkpoint: Path) -> int:
+    """Return the term that committed a checkpoint: a base lies in a later one's folder as well. 0: it is gone."""
+    with suppress(FileNotFoundError, CheckpointDamaged):
+        return read_manifest(Disk(), checkpoint)[0].term
+    return 0
 
 
 def readable(target: Target, root: Path, job_uid: str, wanted_step: int) -> list[str]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from understudy.checkpoint import RankStore
+from understudy.checkpoint.folder import BASE, encode_base
 
 from chaos.strike import Target
 from chaos.volume_audit import Audit, damage, newest, newest_step, readable
@@ -33,11 +34,98 @@ def test_equal_states_of_one_step_in_two_terms_are_sound(tmp_path: Path) -> None
 
 
 def test_a_step_that_is_found_again_with_other_tensors_is_told(tmp_path: Path) -> None:
+    store = commit(tmp_path, 1, {10: 1.0})
+    base = store.newest(wait_s=0)
+    commit(tmp_path, 1, {20: 2.0})
+    store.begin(2, "pod-2", base).commit(20, {"value": np.full(4, 2.5)}, {})
     audit = Audit()
-    for term, value in ((1, 1.0), (2, 1.0), (3, 1.5)):
-        audit.look(SOLO, commit(tmp_path / f"as-found-{term}", term, {10: value}).path)
+    for _ in range(2):
+        audit.look(SOLO, store.path)
+    assert audit.compared == 1
+    assert audit.wrong == ["step 20 of solo/0 has other tensors in term-1-pod-1/step-20 than in term-2-pod-2/step-20"]
+
+
+def test_what_a_superseded_writer_adds_may_be_passed_over(tmp_path: Path) -> None:
+    audit, store = Audit(), commit(tmp_path, 1, {10: 1.0, 20: 2.0})
+    audit.look(SOLO, store.path)
+    base = store.newest(wait_s=0)
+    commit(tmp_path, 1, {30: 3.0, 40: 4.0})  # before it can see that term 2 has begun
+    writer = store.begin(2, "pod-2", base)
+    audit.look(SOLO, store.path)
+    for step in (30, 40):
+        writer.commit(step, {"value": np.full(4, step / 10)}, {})
+        audit.look(SOLO, store.path)
+    assert audit.wrong == []
     assert audit.compared == 2
-    assert audit.wrong == ["step 10 of solo/0 has other tensors in term-3-pod-3/step-10 than in term-1-pod-1/step-10"]
+
+
+def test_a_term_need_not_go_on_from_the_one_before_and_older_ones_may_go(tmp_path: Path) -> None:
+    audit, store = Audit(), RankStore(tmp_path, "job", 0, keep=2)
+    for term in range(1, 12):
+        writer = store.begin(term, f"pod-{term}", store.newest(wait_s=0))
+        for step in range(term % 3):  # every third one is lost before it counts
+            writer.commit(100 * term + step, {"value": np.full(4, step)}, {})
+            audit.look(SOLO, store.path)
+    assert audit.wrong == []
+    assert len(list(store.path.glob("term-*"))) < 5
+
+
+def test_a_successor_that_passes_over_what_counted_is_told_though_its_tensors_are_right(tmp_path: Path) -> None:
+    audit, store = Audit(), commit(tmp_path, 1, {10: 1.0})
+    base = store.newest(wait_s=0)
+    commit(tmp_path, 1, {20: 2.0})
+    audit.look(SOLO, store.path)
+    store.begin(2, "pod-2", base).commit(20, {"value": np.full(4, 2.0)}, {})
+    for _ in range(2):
+        audit.look(SOLO, store.path)
+    assert audit.wrong == ["step 20 of term 1 of solo/0 counted, and is no ancestor of term-2-pod-2"]
+
+
+def test_a_term_that_counted_and_is_left_out_by_the_next_is_told(tmp_path: Path) -> None:
+    audit, store = Audit(), commit(tmp_path, 1, {10: 1.0})
+    base = store.newest(wait_s=0)
+    store.begin(2, "pod-2", base).commit(20, {"value": np.full(4, 2.0)}, {})
+    audit.look(SOLO, store.path)
+    store.begin(3, "pod-3", base).commit(20, {"value": np.full(4, 2.0)}, {})
+    audit.look(SOLO, store.path)
+    assert audit.wrong == ["step 20 of term 2 of solo/0 counted, and is no ancestor of term-3-pod-3"]
+
+
+def test_a_step_up_to_that_of_the_base_counts_in_the_term_of_the_base_alone(tmp_path: Path) -> None:
+    store = commit(tmp_path, 1, {10: 1.0})
+    base = store.newest(wait_s=0)
+    commit(tmp_path, 1, {20: 2.0})
+    later = store.newest(wait_s=0)
+    assert later is not None
+    store.begin(2, "pod-2", base).commit(20, {"value": np.full(4, 2.0)}, {})
+    (store.path / "term-2-pod-2" / BASE).write_bytes(encode_base(2, "pod-2", (later.ref, *later.line)))
+    audit = Audit()
+    audit.look(SOLO, store.path)
+    assert audit.wrong == ["term-2-pod-2/step-20 of solo/0 was committed by a term that goes on from step 20 of term 1"]
+
+
+def test_two_pods_that_make_one_term_count_are_told(tmp_path: Path) -> None:
+    store = commit(tmp_path, 1, {10: 1.0})
+    other = RankStore(tmp_path, "other", 0, keep=10)
+    other.begin(1, "pod-2", None).commit(10, {"value": np.full(4, 1.0)}, {})
+    (other.path / "term-1-pod-2").rename(store.path / "term-1-pod-2")
+    audit = Audit()
+    audit.look(SOLO, store.path)
+    assert audit.wrong == ["term 1 of solo/0 counts in term-1-pod-2 and in term-1-pod-1"]
+
+
+def test_damage_excuses_a_successor_that_passes_over_what_counted(tmp_path: Path) -> None:
+    audits, store = (Audit(), Audit()), commit(tmp_path, 1, {10: 1.0, 20: 2.0})
+    for audit in audits:
+        audit.look(SOLO, store.path)
+    victim = newest(store.path)
+    assert victim is not None
+    known = {damage(victim)}
+    commit(tmp_path, 2, {30: 3.0}, base=True)
+    audits[0].look(SOLO, store.path, known)
+    audits[1].look(SOLO, store.path)
+    assert audits[0].wrong == []
+    assert "step 20 of term 1 of solo/0 counted, and is no ancestor of term-2-pod-2" in audits[1].wrong
 
 
 def test_a_newest_checkpoint_that_is_not_the_wanted_one_is_told(tmp_path: Path) -> None:
