@@ -32,7 +32,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     """Render the table as Markdown; times count from the fault.
 
     Faults of which two came at once have a row of their own: each is slowed down by the other. `late` counts primaries
-    that no fault took: they were silent for a whole lease, since the machine was short of CPU.
+    that no fault took: they were silent for a whole lease. The verdict says whether they are too many.
     """
     alone, paired = ([o for o in outcomes if o.paired is wanted] for wanted in (False, True))
     rows = [_row(kind.title, [o for o in alone if o.kind == name]) for name, kind in KINDS.items()]

@@ -11,6 +11,7 @@ from kubernetes.client.exceptions import ApiException
 from understudy_contract.names import rank_lease_name, slot_lease_name
 
 from chaos import volume_audit
+from chaos.outcome import lost_without_fault
 from chaos.run import Run
 from chaos.strike import Target
 from chaos.volume_audit import newest_step
@@ -89,6 +90,12 @@ def _newest_state(ward: Ward, target: Target) -> tuple[int, bytes] | None:
     for term in volume_audit.counting_terms(folder)[:1]:
         return step, (term / f"step-{step}" / "state.safetensors").read_bytes()
     return None
+
+
+def no_primary_was_lost_without_a_fault(run: Run) -> list[str]:
+    """No rank changed hands for nothing, but for what `outcome` lets a busy machine pass."""
+    run.read()
+    return lost_without_fault(run.outcomes, run.account.failovers)
 
 
 def the_volume_is_sound(run: Run) -> list[str]:
@@ -186,6 +193,7 @@ def the_operator_did_not_grow(run: Run) -> list[str]:
 
 CHECKS: Final[tuple[Callable[[Run], list[str]], ...]] = (
     every_job_succeeded,
+    no_primary_was_lost_without_a_fault,
     the_volume_is_sound,
     the_status_is_true,
     events_did_not_flood,

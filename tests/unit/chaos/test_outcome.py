@@ -6,7 +6,17 @@ import pytest
 from understudy_contract.reports import Cause
 
 from chaos.account import Seen
-from chaos.outcome import Outcome, Sent, at_most, excused, explains, truly_silent, wrongly_resumed
+from chaos.outcome import (
+    Loss,
+    Outcome,
+    Sent,
+    at_most,
+    excused,
+    explains,
+    lost_without_fault,
+    truly_silent,
+    wrongly_resumed,
+)
 from chaos.strike import Strike, Target
 from chaos.ward import LEASE_S
 from testbed.pods import read_pod
@@ -38,6 +48,35 @@ def test_a_fault_of_which_nothing_may_come_excuses_no_silence() -> None:
     assert not excused(failover(LEASE_S), [CALM])
     assert excused(failover(LEASE_S), [touching])
     assert excused(failover(LEASE_S), [CALM, touching])
+    assert not excused(failover(LEASE_S), [CALM, CALM])
+
+
+def lost(number: int, *, late: bool = False) -> Outcome:
+    """A fault by which one primary was lost, or beside which one fell silent."""
+    loss = Loss("solo/0", number, f"solo-0-{number}", f"solo-0-{number + 1}", "any", False, 5.0, 5.1, 0, late)
+    return Outcome(number, "any", "any", losses=[loss])
+
+
+@pytest.mark.parametrize(("faults", "silent", "right"), [(0, 1, True), (5, 2, False), (199, 2, False), (200, 2, True)])
+def test_a_busy_machine_explains_one_silent_primary_or_one_in_a_hundred(faults: int, silent: int, right: bool) -> None:
+    outcomes = [lost(number, late=number < silent) for number in range(faults + silent)]
+    assert (lost_without_fault(outcomes, []) == []) is right
+
+
+def test_silent_primaries_are_named_when_they_are_too_many() -> None:
+    (sentence,) = lost_without_fault([lost(3, late=True), lost(4), lost(5, late=True)], [])
+    assert sentence.startswith("2 primaries fell silent and no fault asked for it, 1 would do: ")
+    assert sentence.endswith("solo-0-3 beside fault 3, solo-0-5 beside fault 5")
+
+
+def test_a_failover_between_two_faults_counts_as_well() -> None:
+    silent, deleted = failover(LEASE_S), failover(LEASE_S, cause=Cause.POD_DELETED)
+    known = replace(silent, term=4, old="solo-0-4", new="solo-0-5")
+    assert lost_without_fault([lost(4)], [known, silent]) == []
+    assert "solo-0-0 between two faults" in lost_without_fault([lost(3, late=True)], [silent])[0]
+    assert lost_without_fault([], [deleted]) == [
+        "solo/0 passed from solo-0-0 to solo-0-1 (term 2, PodDeleted), which belongs to no fault"
+    ]
 
 
 def test_a_successor_that_does_not_acknowledge_is_given_less() -> None:
