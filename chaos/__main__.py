@@ -48,12 +48,12 @@ def main() -> int:
         cleaning.callback(ward.remove)
         run = Run(ward, lambda outcome: print(report.line(outcome), flush=True))
         broken = _break(run, arguments)
-        verdict = {"the run came to its end": broken, **judge(run)}
+        verdict: report.Verdict = {"the run came to its end": broken, **judge(run)}
         facts |= {"seed": arguments.seed, "minutes": arguments.minutes}
         facts["cpu_stolen_percent"] = machine.stolen_percent(began)
         report.write(arguments.output, f"seed-{arguments.seed}", run, facts, verdict)
     print(f"\n{report.table(run.outcomes)}\n{report.verdict_text(verdict)}", flush=True)
-    return 1 if any(verdict.values()) else 0
+    return 1 if report.wrong(verdict) else 0
 
 
 def _break(run: Run, arguments: argparse.Namespace) -> list[str]:
@@ -64,7 +64,8 @@ def _break(run: Run, arguments: argparse.Namespace) -> list[str]:
         kinds = [kind for kind in arguments.only if kind != "two-nodes" or len(run.ward.cluster.nodes) >= THREE_NODES]
         if not kinds:
             return [f"none of {', '.join(arguments.only)} can be sent to so few nodes"]
-        sequence = draws(arguments.seed, kinds, lambda first, second: combinable(KINDS[first], KINDS[second]))
+        together = {kind for kind in kinds if KINDS[kind].ends_operators}
+        sequence = draws(arguments.seed, kinds, lambda one, two: combinable(KINDS[one], KINDS[two]), together)
         run.strike_until(time.monotonic() + 60 * arguments.minutes, groups(sequence))
     except (TestbedError, ClusterError, ApiException, HTTPError, SubprocessError, OSError) as error:
         return [f"{type(error).__name__}: {error}"]

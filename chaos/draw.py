@@ -1,11 +1,12 @@
 """Which fault comes next, upon what, for how long: a function of the seed alone.
 
 Kinds are dealt like cards: every one comes up once before any comes up again, so that a short run misses few and a long
-one favours none. Reads no clock and no cluster.
+one favours none. Some are kept together, at one end of each round. Reads no clock and no cluster.
 """
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,13 +31,28 @@ class Draw:
     """How long after the fault before it; None: when everything is whole again."""
 
 
-def draws(seed: int, kinds: Sequence[str], combinable: Callable[[str, str], bool]) -> Iterator[Draw]:
-    """Yield faults without end. `combinable(first, second)`: the second may come while the first lasts."""
+def draws(
+    seed: int,
+    kinds: Sequence[str],
+    combinable: Callable[[str, str], bool],
+    together: AbstractSet[str] = frozenset(),
+) -> Iterator[Draw]:
+    """Yield faults without end. `combinable(first, second)`: the second may come while the first lasts.
+
+    Kinds of `together` come among as many others, first in one round, which a short run needs, and last in the next:
+    so most of two rounds passes without any, and what they end can be watched for so long.
+    """
     chance = random.Random(seed)  # noqa: S311 - not a secret
     before: Draw | None = None
     number = 0
+    first = True
     while True:
-        for kind in chance.sample(kinds, len(kinds)):
+        dealt = chance.sample(kinds, len(kinds))
+        others = [kind for kind in dealt if kind not in together]
+        beside = others[: len(dealt) - len(others)]
+        near = [kind for kind in dealt if kind in together or kind in beside]
+        far = others[len(beside) :]
+        for kind in near + far if first else far + near:
             number += 1
             where, amount, wish, same = (chance.random() for _ in range(4))
             after_s = OVERLAP_WITHIN_S * chance.random()
@@ -47,6 +63,7 @@ def draws(seed: int, kinds: Sequence[str], combinable: Callable[[str, str], bool
                 where = before.where
             before = Draw(number, kind, where, amount, None if alone else after_s)
             yield before
+        first = not first
 
 
 def groups(sequence: Iterator[Draw]) -> Iterator[tuple[Draw, ...]]:

@@ -1,7 +1,8 @@
 """What the operators' processes hold in memory, sampled after each fault.
 
 A process is judged that was seen for long enough: the median of the last third of its samples against that of the first
-third, once it has warmed up. Chaos ends operators, too, so that several processes are judged, each by itself.
+third, once it has warmed up. Chaos ends operators, too, so that several processes are judged, each by itself; `draw`
+leaves time between those faults. Finds a leak of a third of a megabyte in each failover, and none much smaller.
 """
 
 import statistics
@@ -63,9 +64,13 @@ class Memory:
         found = [(life.pod, life.growth_mb()) for life in self.lives.values()]
         return [(pod, growth) for pod, growth in found if growth is not None]
 
-    def wrong(self) -> list[str]:
-        """Say what is wrong with it."""
-        grown = [f"the operator {pod} grew by {mb:.1f} MB" for pod, mb in self.judged() if mb > GROWTH_MAX_MB]
-        if (peak := self.peak_mb()) > PEAK_MAX_MB:
-            grown.append(f"an operator held {peak:.0f} MB, more than {PEAK_MAX_MB:.0f}")
-        return grown
+    def grown(self) -> list[str] | str:
+        """Say which of them grew; or, as one string, why nobody can tell."""
+        if not (judged := self.judged()):
+            return f"no process of an operator was seen for {(WARM_AFTER_S + JUDGED_AFTER_S) / 60:g} minutes"
+        return [f"the operator {pod} grew by {mb:.1f} MB" for pod, mb in judged if mb > GROWTH_MAX_MB]
+
+    def too_large(self) -> list[str]:
+        """Say whether one of them held more than it may."""
+        peak = self.peak_mb()
+        return [f"an operator held {peak:.0f} MB, more than {PEAK_MAX_MB:.0f}"] if peak > PEAK_MAX_MB else []

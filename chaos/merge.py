@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from chaos.outcome import Outcome
-from chaos.report import table, verdict_text
+from chaos.report import table, verdict_text, wrong
 
 
 def main(paths: list[str]) -> int:
@@ -21,7 +21,7 @@ def main(paths: list[str]) -> int:
         facts = run["facts"]
         print(f"seed {facts['seed']}, {facts['minutes']:g} minutes, {len(run['faults'])} faults")
         print(verdict_text(run["verdict"]))
-    return int(any(wrong for run in runs for wrong in run["verdict"].values()))
+    return int(any(wrong(run["verdict"]) for run in runs))
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def cut_off(ward: Ward, pods: list[Pod], what: str, must: dict[Target, Causes], 
 
 KINDS: Final = (
     Kind("partition", "partition of a node", partition, NODE),
-    Kind("long-partition", "partition until the node is NotReady", long_partition, NODE),
+    Kind("long-partition", "partition until the node is NotReady", long_partition, NODE, ends_operators=True),
     Kind("blip", "partition shorter than a lease", blip, NODE),
     Kind("cut-off-all", "all workers cut off from the API", cut_off_all, NODE, asks=True),
     Kind("cut-off-primary", "a primary cut off from the API", cut_off_primary, NODE, asks=True),

@@ -172,8 +172,8 @@ def named(pods: Iterable[Pod]) -> str:
 
 NODE: Final = frozenset({Thing.NODE})
 KINDS: Final = (
-    Kind("power-cut", "power cut of a node", power_cut, NODE),
-    Kind("two-nodes", "power cut of two nodes at once", two_nodes, NODE),
+    Kind("power-cut", "power cut of a node", power_cut, NODE, ends_operators=True),
+    Kind("two-nodes", "power cut of two nodes at once", two_nodes, NODE, ends_operators=True),
     Kind("drain", "kubectl drain", drain, NODE, asks=True),
-    Kind("preempt", "preemption by a guest", preempt, NODE, asks=True),
+    Kind("preempt", "preemption by a guest", preempt, NODE, asks=True, ends_operators=True),
 )

@@ -149,9 +149,9 @@ KINDS: Final = (
     ),
     Kind("etcd-restored", "etcd restored from a backup", restore, PLANE, alone=True),
     Kind("slow-api", "API server slow", slow, PLANE | {Thing.NODE}),  # it puts rules into the nodes' networks
-    Kind("operator-killed", "the operator that leads killed", kill_leader, OPERATOR, asks=True),
-    Kind("operators-gone", "all operators deleted at once", end_operators, OPERATOR, asks=True),
-    Kind("operators-rolled", "operators rolled over", roll_out, OPERATOR, asks=True),
+    Kind("operator-killed", "the operator that leads killed", kill_leader, OPERATOR, asks=True, ends_operators=True),
+    Kind("operators-gone", "all operators deleted at once", end_operators, OPERATOR, asks=True, ends_operators=True),
+    Kind("operators-rolled", "operators rolled over", roll_out, OPERATOR, asks=True, ends_operators=True),
     Kind("lease-deleted", "a rank's Lease deleted by hand", delete_rank_lease, RECORD, asks=True),
     Kind("slot-lease-deleted", "a slot's Lease deleted by hand", delete_slot_lease, RECORD, asks=True),
     Kind("status-deleted", "the status deleted by hand", delete_status, RECORD, asks=True),

@@ -12,7 +12,8 @@ from chaos.kinds import KINDS
 from chaos.outcome import Loss, Outcome
 from chaos.run import Run
 
-Verdict = Mapping[str, Sequence[str]]
+Verdict = Mapping[str, list[str] | str]
+"""By the name of each check: a sentence for whatever is wrong; or, as one string, why it was not judged."""
 
 HEAD: Final = (
     "fault",
@@ -88,11 +89,17 @@ def _loss(loss: Loss) -> str:
 
 def verdict_text(verdict: Verdict) -> str:
     """Say what was checked, and what is wrong: that comes last, since of a long log often only the end is kept."""
-    lines = []
-    for check, wrong in sorted(verdict.items(), key=lambda item: bool(item[1])):
-        lines.append(f"{'WRONG' if wrong else 'ok   '} {check}")
-        lines += [f"      {sentence}" for sentence in wrong]
+    sound = [f"ok    {check}" for check, found in verdict.items() if not found]
+    lines = sound + [f"not judged: {check}: {found}" for check, found in verdict.items() if isinstance(found, str)]
+    for check, sentences in wrong(verdict).items():
+        lines.append(f"WRONG {check}")
+        lines += [f"      {sentence}" for sentence in sentences]
     return "\n".join(lines) + "\n"
+
+
+def wrong(verdict: Verdict) -> dict[str, list[str]]:
+    """Return the checks that found something wrong; what was not judged is none of them."""
+    return {check: found for check, found in verdict.items() if found and not isinstance(found, str)}
 
 
 def write(folder: Path, name: str, run: Run, facts: Mapping[str, Any], verdict: Verdict) -> None:

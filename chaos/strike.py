@@ -109,6 +109,8 @@ class Kind:
     touches: frozenset[Thing] = frozenset()
     asks: bool = False
     """Sending it needs the API server."""
+    ends_operators: bool = False
+    """By itself, or with the node that it takes."""
     alone: bool = False
     """Of what befalls ranks meanwhile nobody could tell whether it was taken back."""
 

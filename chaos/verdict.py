@@ -186,30 +186,41 @@ def events_did_not_flood(run: Run) -> list[str]:
     return [f"{worst} Events in one minute"] if worst > EVENTS_PER_MINUTE_MAX else []
 
 
-def the_operator_did_not_grow(run: Run) -> list[str]:
-    """No process of the operator grew, or held more than its goal."""
-    return run.memory.wrong()
+def no_operator_was_too_large(run: Run) -> list[str]:
+    """No process of the operator held more than its goal."""
+    return run.memory.too_large()
 
 
-CHECKS: Final[tuple[Callable[[Run], list[str]], ...]] = (
+def the_operator_did_not_grow(run: Run) -> list[str] | str:
+    """No process of the operator grew, of those that lived long enough."""
+    return run.memory.grown()
+
+
+CHECKS: Final[tuple[Callable[[Run], list[str] | str], ...]] = (
     every_job_succeeded,
     no_primary_was_lost_without_a_fault,
     the_volume_is_sound,
     the_status_is_true,
     events_did_not_flood,
+    no_operator_was_too_large,
     the_operator_did_not_grow,
     results_are_those_of_undisturbed_runs,
     nothing_is_left_over,
 )
 
 
-def judge(run: Run) -> dict[str, list[str]]:
-    """Make all checks; what is wrong, by the check's name in words. One that cannot be made is wrong as well."""
-    found = {"every fault had the consequences that it must have": [w for o in run.outcomes for w in o.wrong]}
+def judge(run: Run) -> dict[str, list[str] | str]:
+    """Make all checks; what is wrong, by the check's name in words. One that cannot be made is wrong as well.
+
+    A string in place of a list tells why there was nothing to judge.
+    """
+    found: dict[str, list[str] | str] = {
+        "every fault had the consequences that it must have": [w for o in run.outcomes for w in o.wrong]
+    }
     for check in CHECKS:
         try:
-            wrong = check(run)
+            told = check(run)
         except (TestbedError, ClusterError, ApiException, OSError, KeyError, IndexError) as error:
-            wrong = [f"this could not be found out: {type(error).__name__}: {error}"]
-        found[check.__name__.replace("_", " ")] = wrong
+            told = [f"this could not be found out: {type(error).__name__}: {error}"]
+        found[check.__name__.replace("_", " ")] = told
     return found

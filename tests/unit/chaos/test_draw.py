@@ -1,6 +1,8 @@
 """The sequence of faults: the same for the same seed, fair, and never more than two at once."""
 
-from itertools import islice
+from itertools import islice, pairwise
+
+import pytest
 
 from chaos.draw import OVERLAP_WITHIN_S, Draw, between, draws, groups, pick
 from chaos.kinds import KINDS
@@ -37,6 +39,22 @@ def test_some_of_the_pairs_hit_the_same_place_and_some_do_not() -> None:
     pairs = [group for group in groups(iter(sequence(5, 1000))) if len(group) > 1]
     same = sum(first.where == second.where for first, second in pairs)
     assert len(pairs) / 4 < same < 3 * len(pairs) / 4
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_faults_that_end_operators_leave_one_alive_for_longer_than_a_round(seed: int) -> None:
+    together = {name for name in NAMES if KINDS[name].ends_operators}
+    dealt = [draw.kind for draw in islice(draws(seed, NAMES, lambda *_: True, together), 3 * len(NAMES))]
+    for start in range(0, len(dealt), len(NAMES)):
+        assert sorted(dealt[start : start + len(NAMES)]) == sorted(NAMES)
+    ends = [place for place, kind in enumerate(dealt) if kind in together]
+    assert ends[0] <= len(together), "a short run has them, too"
+    assert max(later - earlier for earlier, later in pairwise(ends)) > len(NAMES)
+
+
+def test_kinds_that_are_all_kept_together_come_without_a_pause() -> None:
+    dealt = [draw.kind for draw in islice(draws(3, ("a", "b", "c"), lambda *_: True, {"a", "b", "c"}), 9)]
+    assert [sorted(dealt[start : start + 3]) for start in (0, 3, 6)] == [["a", "b", "c"]] * 3
 
 
 def test_groups_lose_no_fault_and_keep_their_order() -> None:

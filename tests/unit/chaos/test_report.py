@@ -9,7 +9,7 @@ import pytest
 from chaos import merge
 from chaos.memory import GROWTH_MAX_MB, PEAK_MAX_MB, Life, Memory
 from chaos.outcome import Loss, Outcome
-from chaos.report import line, table, verdict_text
+from chaos.report import line, table, verdict_text, wrong
 from localcluster.processes import Identity
 
 
@@ -55,9 +55,15 @@ def test_a_line_tells_what_was_lost_and_what_is_not_known() -> None:
 
 
 def test_the_verdict_names_each_check_and_what_is_wrong() -> None:
-    assert verdict_text({"all is well": [], "nothing is lost": ["this is"]}) == (
-        "ok    all is well\nWRONG nothing is lost\n      this is\n"
+    assert verdict_text({"nothing is lost": ["this is"], "all is small": "none lived", "all is well": []}) == (
+        "ok    all is well\nnot judged: all is small: none lived\nWRONG nothing is lost\n      this is\n"
     )
+
+
+def test_what_was_not_judged_is_not_wrong() -> None:
+    assert wrong({"nothing is lost": ["this is"], "all is small": "none lived", "all is well": []}) == {
+        "nothing is lost": ["this is"]
+    }
 
 
 def watched(*megabytes: float) -> Memory:
@@ -66,30 +72,33 @@ def watched(*megabytes: float) -> Memory:
 
 
 def test_a_process_that_grows_without_end_is_found() -> None:
-    assert watched(*(50 + GROWTH_MAX_MB * at / 6 for at in range(20))).wrong() != []
+    assert watched(*(50 + GROWTH_MAX_MB * at / 6 for at in range(20))).grown() == [
+        "the operator operator grew by 16.0 MB"
+    ]
 
 
 def test_a_process_that_warms_up_and_stays_is_not() -> None:
-    assert watched(30, 50, 60, *[62] * 20).wrong() == []
+    assert watched(30, 50, 60, *[62] * 20).grown() == []
 
 
 def test_a_process_that_grew_is_not_forgotten_for_the_next_one_of_its_pod() -> None:
     both = watched(*(50 + GROWTH_MAX_MB * at / 6 for at in range(20)))
     both.lives[Identity(2, 2)] = Life("operator", [(900.0, 50.0)])
-    assert both.wrong() != []
+    assert both.grown() != []
 
 
 def test_a_process_that_lived_too_short_is_judged_by_its_peak_alone() -> None:
     assert watched(50, 80, 110).judged() == []
-    assert watched(50, 80, 110).wrong() == []
-    assert watched(50, PEAK_MAX_MB + 1).wrong() != []
+    assert watched(50, 80, 110).grown() == "no process of an operator was seen for 5 minutes"
+    assert watched(50, 80, 110).too_large() == []
+    assert watched(50, PEAK_MAX_MB + 1).too_large() != []
 
 
 def test_the_runs_that_were_written_make_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = []
-    for seed, wrong in ((1, []), (2, ["one is missing"])):
+    for seed, found_wrong in ((1, []), (2, ["one is missing"])):
         faults = [asdict(Outcome(1, "kill-trainer", "one", losses=[loss(0.1, 0.2, 10)], whole_s=4.0))]
-        found = {"facts": {"seed": seed, "minutes": 3.0}, "verdict": {"the end": wrong}, "faults": faults}
+        found = {"facts": {"seed": seed, "minutes": 3.0}, "verdict": {"the end": found_wrong}, "faults": faults}
         paths.append(tmp_path / f"{seed}.json")
         paths[-1].write_text(json.dumps(found))
     assert merge.main([str(path) for path in paths]) == 1
