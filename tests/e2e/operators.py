@@ -1,4 +1,4 @@
-"""What tests do to the operators' pods, and what they wait for of a job meanwhile."""
+"""What tests do to the operators' pods."""
 
 import signal
 from typing import Final
@@ -63,22 +63,3 @@ def scale(testbed: Testbed, replicas: int) -> None:
         wait_ready(testbed, replicas)
     else:
         wait_none(testbed)
-
-
-def steps_on(testbed: Testbed, job: str, more: int = 30) -> None:
-    """Wait until the primary has taken more steps than now."""
-    log = testbed.logs.of(testbed.primary(job, 0).name)
-    goal = (log.steps[-1].step if log.steps else 0) + more
-    testbed.wait_until(
-        lambda: log.steps and log.steps[-1].step >= goal, timeout_s=see.WAIT_S, what=f"step {goal} of {log.pod}"
-    )
-
-
-def wait_failover(testbed: Testbed, job: str, term: int) -> Object:
-    """Wait for the failover to a term in the status, with its first step."""
-
-    def look() -> Object | None:
-        listed = testbed.status(job).get("failovers", [])
-        return next((e for e in listed if e["term"] == term and "firstStepAt" in e), None)
-
-    return testbed.wait_until(look, timeout_s=see.WAIT_S, what=f"the failover to term {term} in the status")

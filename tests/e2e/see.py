@@ -104,6 +104,25 @@ def told(testbed: Testbed, job: str) -> list[Object]:
     return testbed.wait_until(look, timeout_s=WAIT_S, what=f"the failovers of {job} in its status, with first steps")
 
 
+def wait_failover(testbed: Testbed, job: str, term: int) -> Object:
+    """Wait for the failover to a term in the status, with its first step."""
+
+    def look() -> Object | None:
+        listed: list[Object] = testbed.status(job).get("failovers", [])
+        return next((entry for entry in listed if entry["term"] == term and "firstStepAt" in entry), None)
+
+    return testbed.wait_until(look, timeout_s=WAIT_S, what=f"the failover of {job} to term {term} in its status")
+
+
+def steps_on(testbed: Testbed, job: str, *, rank: int = 0, more: int = 50) -> None:
+    """Wait until a rank's present primary has taken more steps than now."""
+    log = testbed.logs.of(testbed.primary(job, rank).name)
+    goal = (log.steps[-1].step if log.steps else 0) + more
+    testbed.wait_until(
+        lambda: log.steps and log.steps[-1].step >= goal, timeout_s=WAIT_S, what=f"step {goal} of {log.pod}"
+    )
+
+
 def events(testbed: Testbed, job: str, reason: str | None = None) -> list[Object]:
     """Give the Events about a job itself."""
     found = testbed.kube.get(EVENTS.format(testbed.namespace), fieldSelector=f"involvedObject.name={job}")["items"]

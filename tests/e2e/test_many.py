@@ -21,16 +21,6 @@ def redundants(bed: Testbed) -> list[Pod]:
     return [pod for pod in bed.world.pods.values() if pod.role == "redundant" and pod.running and not pod.deleting]
 
 
-def failover_of(bed: Testbed, term: int) -> Object:
-    """Wait for the record of a term, with its first step."""
-
-    def found() -> list[Object]:
-        return [e for e in bed.status(JOB).get("failovers", []) if e["term"] == term and "firstStepAt" in e]
-
-    (entry,) = bed.wait_until(found, timeout_s=see.WAIT_S, what=f"the first step of term {term} in the status")
-    return dict(entry)
-
-
 def finishes(bed: Testbed) -> Object:
     """End the training."""
     jobs.finish(bed, JOB)
@@ -45,7 +35,7 @@ def test_three_redundant_pods_take_over_one_after_the_other_while_none_can_be_re
     try:
         for term in (2, 3, 4):
             faults.KILL_TRAINER.aim(bed, bed.primary(JOB, 0))()
-            entry = failover_of(bed, term)
+            entry = see.wait_failover(bed, JOB, term)
             assert (entry["cause"], entry["cold"]) == ("ProcessExited", False)
             bed.wait_until(lambda: bed.world.rank(JOB, 0).training, timeout_s=see.WAIT_S, what="training")
     finally:
@@ -84,7 +74,7 @@ def test_a_redundant_pod_that_dies_while_it_is_promoted_is_followed_by_the_next(
     faults.signal_to(chosen, signal.SIGKILL)
     (other,) = agents.values()
     faults.signal_to(other, signal.SIGCONT)
-    second = failover_of(bed, 3)
+    second = see.wait_failover(bed, JOB, 3)
     first = next(entry for entry in bed.status(JOB)["failovers"] if entry["term"] == 2)
     assert (first["cause"], second["cause"]) == ("ProcessExited", "ContainerExited")
     assert (second["from"], second["to"], second["cold"]) == (first["to"], next(iter(agents)), False)
@@ -97,7 +87,7 @@ def test_two_failures_of_one_rank_within_one_lease_are_two_failovers(bed: Testbe
     bed.wait_settled(JOB)
     for term in (2, 3):
         faults.KILL_TRAINER.aim(bed, bed.primary(JOB, 0))()
-        assert failover_of(bed, term)["cause"] == "ProcessExited"
+        assert see.wait_failover(bed, JOB, term)["cause"] == "ProcessExited"
     bed.wait_settled(JOB)
     assert finishes(bed)["failoverCount"] == 2
 
@@ -119,7 +109,7 @@ def test_a_primary_that_is_preempted_hands_over(bed: Testbed) -> None:
             },
         }
         bed.kube.create(f"/api/v1/namespaces/{bed.namespace}/pods", body)
-        entry = failover_of(bed, 2)
+        entry = see.wait_failover(bed, JOB, 2)
         assert (entry["cause"], entry["lostSteps"], entry["cold"]) == ("PodDeleted", 0, False)
     finally:
         bed.kube.delete(f"/api/v1/namespaces/{bed.namespace}/pods/greedy", gracePeriodSeconds=0)

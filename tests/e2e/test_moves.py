@@ -50,10 +50,7 @@ def test_a_drained_primary_loses_no_step_and_the_last_one_is_not_taken(mover: Te
     refused = drain(mover, new.node, timeout_s=15)
     assert refused.returncode != 0
     assert "disruption budget" in refused.stdout + refused.stderr
-    last = mover.primary(JOB, 0)
-    log = mover.logs.of(last.name)
-    goal = log.steps[-1].step + 50 if log.steps else 50
-    mover.wait_until(lambda: log.steps and log.steps[-1].step > goal, timeout_s=see.WAIT_S, what="50 more steps")
+    see.steps_on(mover, JOB)
     assert {e["lostSteps"] for e in mover.status(JOB)["failovers"] if "lostSteps" in e} == {0}
 
 

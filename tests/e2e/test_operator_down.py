@@ -26,9 +26,9 @@ def test_operators_that_restart_all_at_once_change_nothing_for_a_job_at_work(ste
     (before,) = steady.wait_settled(JOB)
     pods = set(steady.world.pods)
     operators.end_all(steady)
-    operators.steps_on(steady, JOB)
+    see.steps_on(steady, JOB)
     operators.wait_ready(steady)
-    operators.steps_on(steady, JOB)
+    see.steps_on(steady, JOB)
     (after,) = steady.wait_settled(JOB)
     assert (after.term, after.primary and after.primary.uid) == (before.term, before.primary and before.primary.uid)
     assert set(steady.world.pods) == pods
@@ -48,7 +48,7 @@ def test_a_primary_that_hands_over_while_no_operator_runs_is_succeeded_when_one_
         assert steady.world.rank(JOB, 0).term == before.term, "nobody but an operator passes a rank on"
     finally:
         operators.scale(steady, operators.REPLICAS)
-    entry = operators.wait_failover(steady, JOB, before.term + 1)
+    entry = see.wait_failover(steady, JOB, before.term + 1)
     assert (entry["cause"], entry["from"], entry["lostSteps"], entry["cold"]) == ("PodDeleted", old.name, 0, False)
     steady.wait_settled(JOB)
 
@@ -58,7 +58,7 @@ def test_operators_killed_right_after_a_fault_promote_when_one_is_back(steady: T
     kill = faults.KILL_TRAINER.aim(steady, steady.primary(JOB, 0))
     kill()
     operators.end_all(steady)
-    entry = operators.wait_failover(steady, JOB, before.term + 1)
+    entry = see.wait_failover(steady, JOB, before.term + 1)
     assert (entry["cause"], entry["cold"]) == ("ProcessExited", False)
     assert entry["lostSteps"] <= 51
     (after,) = steady.wait_settled(JOB)
@@ -92,12 +92,12 @@ def test_helm_uninstall_keeps_definition_and_jobs_and_a_new_release_takes_them_o
         roles = see.kubectl(steady, "get", kinds, "-l", "app.kubernetes.io/name=understudy", "-o", "name")
         assert roles == "", "nothing of its rights is left"
         assert JOB in see.kubectl(steady, "get", "trainingjobs", "-o", "name")
-        operators.steps_on(steady, JOB)
+        see.steps_on(steady, JOB)
     finally:
         operator.install(steady.cluster)
     (after,) = steady.wait_settled(JOB)
     assert (after.term, after.primary and after.primary.uid) == (before.term, before.primary and before.primary.uid)
-    operators.steps_on(steady, JOB)
+    see.steps_on(steady, JOB)
 
 
 def test_a_node_that_takes_all_operators_and_all_pods_of_a_job_with_it_ends_neither(bed: Testbed) -> None:

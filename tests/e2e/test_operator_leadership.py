@@ -25,7 +25,7 @@ def test_a_primary_that_is_lost_after_the_leader_is_replaced_by_the_next_leader(
     leader = operator.pod(led.kube)[0]
     operators.crash(led, leader)
     kill()
-    entry = operators.wait_failover(led, JOB, before.term + 1)
+    entry = see.wait_failover(led, JOB, before.term + 1)
     assert (entry["cause"], entry["cold"]) == ("ProcessExited", False)
     assert operator.pod(led.kube)[0] != leader
     operators.wait_ready(led)
@@ -38,7 +38,7 @@ def test_a_leader_whose_pod_is_deleted_is_followed_by_another(led: Testbed) -> N
     leader = operator.pod(led.kube)[0]
     operators.end(led, leader)
     led.delete_pod(led.primary(JOB, 0).name)
-    entry = operators.wait_failover(led, JOB, before.term + 1)
+    entry = see.wait_failover(led, JOB, before.term + 1)
     assert (entry["cause"], entry["lostSteps"]) == ("PodDeleted", 0)
     assert operator.pod(led.kube)[0] != leader
     operators.wait_ready(led)
@@ -51,7 +51,7 @@ def test_a_follower_that_is_lost_changes_nothing(led: Testbed) -> None:
     (follower,) = (pod["metadata"]["name"] for pod in operator.pods(led.kube) if pod["metadata"]["name"] != leader)
     operators.end(led, follower)
     operators.wait_ready(led)
-    operators.steps_on(led, JOB)
+    see.steps_on(led, JOB)
     assert operator.pod(led.kube)[0] == leader
     (after,) = led.wait_settled(JOB)
     assert (after.term, after.primary and after.primary.uid) == (before.term, before.primary and before.primary.uid)
@@ -63,12 +63,12 @@ def test_a_rolling_restart_under_a_job_at_work_costs_no_term_and_no_pod(led: Tes
     old = {pod["metadata"]["uid"] for pod in operator.pods(led.kube)}
     operators.restart(led)
     assert not old & {pod["metadata"]["uid"] for pod in operator.pods(led.kube)}
-    operators.steps_on(led, JOB)
+    see.steps_on(led, JOB)
     (after,) = led.wait_settled(JOB)
     assert (after.term, after.primary and after.primary.uid) == (before.term, before.primary and before.primary.uid)
     assert {pod.uid for pod in led.world.pods.values() if pod.job == JOB and pod.running} == workers
     led.delete_pod(led.primary(JOB, 0).name)
-    entry = operators.wait_failover(led, JOB, before.term + 1)
+    entry = see.wait_failover(led, JOB, before.term + 1)
     assert (entry["cause"], entry["lostSteps"]) == ("PodDeleted", 0)
     led.wait_settled(JOB)
 

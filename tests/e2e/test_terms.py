@@ -19,13 +19,6 @@ def delete_lease(bed: Testbed, name: str) -> None:
     assert bed.kube.delete(f"{LEASES.format(bed.namespace)}/{name}")
 
 
-def trained_on(bed: Testbed, rank: int = 0) -> None:
-    """Wait for 50 more steps of the present primary."""
-    log = bed.logs.of(bed.primary(JOB, rank).name)
-    reached = log.steps[-1].step if log.steps else 0
-    bed.wait_until(lambda: log.steps and log.steps[-1].step > reached + 50, timeout_s=see.WAIT_S, what="50 more steps")
-
-
 def test_leases_deleted_by_hand_cost_neither_a_step_nor_a_pod_of_the_primary(bed: Testbed) -> None:
     bed.apply(jobs.job(JOB, arguments={"save_every": 50, "pace": 0.01}))
     (before,) = bed.wait_settled(JOB)
@@ -37,7 +30,7 @@ def test_leases_deleted_by_hand_cost_neither_a_step_nor_a_pod_of_the_primary(bed
     delete_lease(bed, slot_lease_name(JOB, 0, 0))
     (again,) = bed.wait_settled(JOB)
     assert again.primary is not None and again.primary.uid == before.primary.uid
-    trained_on(bed)
+    see.steps_on(bed, JOB)
     status = bed.status(JOB)
     assert (status["failoverCount"], status["restarts"], status.get("failovers")) == (0, 0, [])
 
@@ -50,7 +43,7 @@ def test_a_complete_rank_whose_lease_is_deleted_stays_complete_while_another_tra
     old = {pod.uid for pod in bed.world.pods.values() if pod.rank == 0}
     delete_lease(bed, rank_lease_name(JOB, 0))
     bed.wait_until(lambda: bed.world.rank(JOB, 0).term > before.term, timeout_s=see.WAIT_S, what="a Lease made anew")
-    trained_on(bed, rank=1)
+    see.steps_on(bed, JOB, rank=1)
     assert bed.status(JOB)["ranks"][0]["complete"]
     jobs.finish(bed, JOB)
     see.wait_phase(bed, JOB, "Succeeded")
@@ -65,7 +58,7 @@ def test_a_job_outlives_an_etcd_restored_from_a_backup_of_several_terms_ago(bed:
         bed.delete_pod(bed.primary(JOB, 0).name)
         bed.wait_until(lambda term=term: bed.world.rank(JOB, 0).term == term, timeout_s=see.WAIT_S, what=f"term {term}")
         bed.wait_settled(JOB)
-    trained_on(bed)
+    see.steps_on(bed, JOB)
     folder = see.rank_folder(bed, JOB)
     (before,) = bed.wait_settled(JOB)
     committed = see.newest(folder)
