@@ -11,6 +11,9 @@ TRAINERS = Path(__file__).resolve().parent / "trainers"
 CONFIG_MAP = "trainers"
 SHARED: Object = {"volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteMany"]}}}
 """A claim that several nodes can mount, so that a redundant pod stands on another node."""
+PINNED: Object = {"volumeClaimTemplate": {"spec": {"storageClassName": "pinned"}}}
+"""A claim whose volume is of one node, where all pods have to stand. What is asked of the local cluster's default class
+does not matter: every node can mount its volumes."""
 
 
 def deliver_scripts(testbed: Testbed) -> None:

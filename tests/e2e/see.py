@@ -83,6 +83,14 @@ def wait_condition(testbed: Testbed, job: str, kind: str, *words: str, status: s
     return str(condition(testbed, job, kind)["message"])
 
 
+def on_one_node(testbed: Testbed, job: str) -> str:
+    """Make sure that a job says that its volume is of one node, and that all its pods stand there; give the node."""
+    wait_condition(testbed, job, "NodeFaultTolerant", "can be mounted on one node only")
+    nodes = {pod.node for pod in testbed.world.pods.values() if pod.job == job and pod.node}
+    assert len(nodes) == 1, f"the pods of {job} stand on {sorted(nodes)}"
+    return nodes.pop()
+
+
 def wait_phase(testbed: Testbed, job: str, phase: str, *, timeout_s: float = WAIT_S) -> Object:
     """Wait until a job is in a phase; give its status."""
     try:

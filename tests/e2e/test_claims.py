@@ -22,8 +22,7 @@ def make_claim(testbed: Testbed, name: str, mode: str = "ReadWriteMany", **annot
 
 
 def test_on_a_volume_of_one_node_all_pods_stand_there_and_the_job_says_what_that_means(bed: Testbed) -> None:
-    claim = {"volumeClaimTemplate": {"spec": {"storageClassName": "pinned"}}}
-    bed.apply(jobs.job("pinned", ranks=2, checkpoint=claim, arguments={"pace": 0.05}))
+    bed.apply(jobs.job("pinned", ranks=2, checkpoint=jobs.PINNED, arguments={"pace": 0.05}))
     ranks = bed.wait_settled("pinned")
     nodes = {pod.node for rank in ranks for pod in (*rank.redundant, rank.primary) if pod}
     assert len(nodes) == 1

@@ -24,14 +24,18 @@ def primaries(bed: Testbed, names: list[str]) -> list[tuple[int, str]]:
     return [(state.term, state.primary.uid) for name in names for state in bed.wait_settled(name) if state.primary]
 
 
-@pytest.fixture(params=[{}, {"checkpoint": {}}], ids=["on two nodes", "on one node"])
+@pytest.fixture(params=[jobs.SHARED, jobs.PINNED], ids=["on two nodes", "on one node"])
 def pair(request: pytest.FixtureRequest, bed: Testbed) -> Iterator[list[str]]:
-    """Two jobs at work, with a lease as short as it may be; on one node each, or on two."""
+    """Two jobs at work, with a lease as short as it may be; bound to one node each, or not."""
+    checkpoint = request.param
     names = ["one", "two"]
     for name in names:
-        bed.apply(jobs.job(name, lease_s=LEASE_S, arguments={"save_every": 50, "pace": 0.02}, **request.param))
+        arguments = {"save_every": 50, "pace": 0.02}
+        bed.apply(jobs.job(name, lease_s=LEASE_S, checkpoint=checkpoint, arguments=arguments))
     for name in names:
         bed.wait_settled(name)
+        if checkpoint is jobs.PINNED:
+            see.on_one_node(bed, name)
     yield names
 
 

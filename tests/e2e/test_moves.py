@@ -54,16 +54,36 @@ def test_a_drained_primary_loses_no_step_and_the_last_one_is_not_taken(mover: Te
     assert {e["lostSteps"] for e in mover.status(JOB)["failovers"] if "lostSteps" in e} == {0}
 
 
-def test_a_job_whose_volume_is_of_one_node_does_not_stop_a_drain(bed: Testbed) -> None:
-    bed.apply(jobs.job(JOB, checkpoint={}, arguments={"save_every": 50, "pace": 0.02}))
+def test_a_drain_stops_a_job_whose_volume_is_of_one_node_and_it_goes_on_there_without_losing_a_step(
+    bed: Testbed,
+) -> None:
+    bed.apply(jobs.job(JOB, checkpoint=jobs.PINNED, arguments={"save_every": 50, "pace": 0.02}))
     bed.wait_settled(JOB)
-    node = bed.primary(JOB, 0).node
+    node = see.on_one_node(bed, JOB)
+    assert bed.kube.get(BUDGETS.format(bed.namespace))["items"] == [], "no pod could take over on another node"
+    old = {pod.uid for pod in bed.world.pods.values()}
     try:
         done = drain(bed, node, timeout_s=120)
         assert done.returncode == 0, done.stdout + done.stderr
+        assert "disruption budget" not in done.stdout + done.stderr
+        bed.wait_until(lambda: old <= bed.world.pods_gone.keys(), timeout_s=see.WAIT_S, what="the end of both pods")
+        assert not [pod.name for pod in bed.world.pods.values() if pod.running], "nothing runs on a cordoned node"
+        saved = see.newest(see.rank_folder(bed, JOB)).step
+        # One may have been promoted just before it was evicted, too: whoever took the last step saved it.
+        bed.wait_until(
+            lambda: max((step.step for log in bed.logs.all() for step in log.steps), default=0) == saved,
+            timeout_s=see.WAIT_S,
+            what=f"the line of step {saved}, which was saved, as the last one",
+        )
     finally:
         see.kubectl(bed, "uncordon", node)
-    assert [entry["lostSteps"] for entry in see.told(bed, JOB)] == [0]
+    (after,) = bed.wait_settled(JOB)
+    entry = see.wait_failover(bed, JOB, after.term)
+    assert (entry["cause"], entry["lostSteps"], entry["cold"]) == ("PodDeleted", 0, True)
+    log = bed.logs.of(entry["to"])
+    resumed = bed.wait_until(lambda: log.resumed_at(after.term), timeout_s=see.WAIT_S, what="the resumption's line")
+    assert resumed[1] == saved
+    assert see.on_one_node(bed, JOB) == node
 
 
 def test_the_budget_goes_when_the_redundant_pods_do(bed: Testbed) -> None:
