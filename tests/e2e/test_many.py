@@ -50,14 +50,21 @@ def test_a_primary_and_all_its_redundant_pods_lost_at_once_cost_a_cold_start_and
     bed.wait_settled(JOB)
     lease = f"{JOB}-0"
     bed.wait_until(lambda: bed.world.leases[lease].floor_step >= 100, timeout_s=see.WAIT_S, what="two saves")
-    floor = bed.world.leases[lease].floor_step
-    for pod in (*redundants(bed), bed.primary(JOB, 0)):
+    primary, warm = bed.primary(JOB, 0), redundants(bed)
+    assert len(warm) == 2
+    committed = see.newest(see.rank_folder(bed, JOB)).step
+    for pod in (*warm, primary):
         bed.delete_pod(pod.name, grace_s=0)
-    bed.wait_until(lambda: bed.world.rank(JOB, 0).training, timeout_s=see.WAIT_S, what="training")
+    entry = see.wait_failover(bed, JOB, 2)
+    assert (entry["cause"], entry["from"], entry["cold"]) == ("PodDeleted", primary.name, True)
+    assert entry["to"] not in {pod.name for pod in warm}
+    see.wait_event(bed, JOB, "ColdStart", primary.name, "no redundant pod was ready")
+    log = bed.logs.of(entry["to"])
+    resumed = bed.wait_until(lambda: log.resumed_at(2), timeout_s=see.WAIT_S, what="the resumption's line")
+    assert resumed[1] >= committed
     bed.wait_settled(JOB)
-    log = bed.log_text(bed.primary(JOB, 0).name)
-    assert int(log.partition("resuming from step ")[2].split()[0]) >= floor
-    finishes(bed)
+    done = finishes(bed)
+    assert (done["failoverCount"], done["restarts"]) == (1, 1)
 
 
 def test_a_redundant_pod_that_dies_while_it_is_promoted_is_followed_by_the_next(bed: Testbed) -> None:
