@@ -3,8 +3,9 @@ that is sent to the server back for a while. TLS passes through; what the server
 """
 
 import asyncio
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,19 +17,25 @@ from testbed.testbed import Testbed
 CHUNK_BYTES: Final = 65536
 STARTED_WITHIN_S: Final = 10
 RESET: Final = ("--reject-with", "tcp-reset")
+CALLER: Final = re.compile(r"-s ([\d.]+)/32 .*-c [1-9]\d* \d+$", re.MULTILINE)
+"""A rule for one address that has matched, as iptables lists it."""
 
 
 @dataclass(slots=True)
 class Relay:
     """What came through."""
 
-    connections: int = 0
+    callers: frozenset[str] = frozenset()
+    """Addresses of the watched pods that came through; told in the end."""
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
 
 @contextmanager
-def slow_api(testbed: Testbed, delay_s: float) -> Iterator[Relay]:
-    """Let every call of a pod to the API server take this much longer for the length of a block."""
+def slow_api(testbed: Testbed, delay_s: float, *, watched: Iterable[str] = ()) -> Iterator[Relay]:
+    """Let every call of a pod to the API server take this much longer for the length of a block.
+
+    `watched`: addresses of pods of which it is told whether they came through. The relay itself sees those of nodes.
+    """
     target = urlsplit(testbed.kube.host)
     server = (str(target.hostname), target.port or 443)
     relay = Relay()
@@ -38,16 +45,20 @@ def slow_api(testbed: Testbed, delay_s: float) -> Iterator[Relay]:
     here = str(network.MACHINE_ADDRESS)
     opened = asyncio.run_coroutine_threadsafe(_listen(relay, here, server, delay_s), loop).result(STARTED_WITHIN_S)
     port = opened.sockets[0].getsockname()[1]
-    pods, service = str(network.PODS), str(network.API_SERVICE)
+    pods, service, addresses = str(network.PODS), str(network.API_SERVICE), tuple(watched)
     rules = [
         ["-t", "nat", "PREROUTING", "-s", pods, "-d", service, "-p", "tcp", "-j", "DNAT", "--to", f"{here}:{port}"],
         ["-t", "nat", "POSTROUTING", "-s", pods, "-d", here, "-j", "MASQUERADE"],
+        # These only count, before the first: of a connection this table sees the beginning.
+        *(["-t", "nat", "PREROUTING", "-s", address, "-d", service, "-p", "tcp"] for address in addresses),
         # Connections that are open bypass the relay: they are ended.
         ["-t", "filter", "FORWARD", "-s", pods, "-d", server[0], "-p", "tcp", "-j", "REJECT", *RESET],
     ]
     try:
         _rules(testbed, "-I", rules)
         yield relay
+        if addresses:
+            relay.callers = _callers(testbed)
     finally:
         _rules(testbed, "-D", rules)
         asyncio.run_coroutine_threadsafe(_close(relay, opened), loop).result(STARTED_WITHIN_S)
@@ -62,9 +73,13 @@ def _rules(testbed: Testbed, verb: str, rules: list[list[str]]) -> None:
             node.run(["iptables", "-w", table, name, verb, chain, *rule])
 
 
+def _callers(testbed: Testbed) -> frozenset[str]:
+    listing = ["iptables", "-w", "-t", "nat", "-S", "PREROUTING", "-v"]
+    return frozenset(address for node in testbed.cluster.nodes for address in CALLER.findall(node.run(listing)))
+
+
 async def _listen(relay: Relay, here: str, server: tuple[str, int], delay_s: float) -> asyncio.Server:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        relay.connections += 1
         with suppress(OSError, asyncio.CancelledError):  # whose task nobody awaits: Python 3.11 would print it
             far_reader, far_writer = await asyncio.open_connection(*server)
             relay.writers += (writer, far_writer)
