@@ -137,6 +137,7 @@ def test_a_stale_writer_that_wakes_up_and_commits_after_its_successor_has_saved_
     bed.wait_until((stale / name).exists, timeout_s=see.WAIT_S, what=f"the stale commit of {name}")
     faults.signal_to(agent, signal.SIGCONT)
     bed.wait_until(lambda: old.uid in bed.world.pods_gone, timeout_s=see.WAIT_S, what="the end of the old pod")
+    see.wait_event(bed, JOB, "Promoted", old.name, "did not renew its Lease for 4 s")
     (after,) = bed.wait_settled(JOB)
     assert after.term == before.term + 1
     bed.delete_pod(bed.primary(JOB, 0).name, grace_s=0)  # its successor chooses what to go on from
