@@ -31,6 +31,11 @@ CAUSES: Final[Mapping[str, Cause]] = {
     ReleaseReason.VOLUME_TROUBLE: Cause.VOLUME_TROUBLE,
 }
 """Causes that a release names itself."""
+UNTOLD: Final[Mapping[int, str]] = {
+    ExitCode.SUPERSEDED: "it found a newer primary of its rank",
+    ExitCode.HANDED_OVER: "it handed over, which its Lease does not say: was etcd restored?",
+}
+"""Ends that are the agent's own doing and no fault of the program, of a pod whose Lease has no release that says so."""
 LAST_WORDS_CHARS: Final = 300
 """How much of a container's last output goes into a message."""
 
@@ -174,11 +179,11 @@ def _ended(pod: Pod) -> Failure:
     if pod.reason or not isinstance(end, Terminated):
         # status.reason is the kubelet's or a controller's own verdict: Evicted, OutOfcpu, NodeLost, Terminated.
         return Failure(Cause.POD_DELETED, f"pod {pod.name} was ended: {pod.reason or pod.phase}", "", application=False)
-    superseded = init is None and end.exit_code == ExitCode.SUPERSEDED
+    untold = UNTOLD.get(end.exit_code) if init is None else None
     if AGENT_COMMAND in end.message and ("not found" in end.message or "no such file" in end.message):
         words = f"its image has no {AGENT_COMMAND}: build it FROM understudy-worker"
-    elif superseded:
-        words = "it found a newer primary of its rank"
+    elif untold:
+        words = untold
     else:
         words = f"{describe_exit(end.exit_code)}{f' ({end.reason})' if end.reason == 'OOMKilled' else ''}"
         if end.message:
@@ -188,7 +193,7 @@ def _ended(pod: Pod) -> Failure:
     # A node that comes back knows no more of its containers than that they are gone: the kubelet's words, containerd's.
     lost = end.reason == "ContainerStatusUnknown" or (end.reason, end.exit_code) == ("Unknown", 255)
     message = f"{what} of pod {pod.name} ended: {words}"
-    return Failure(Cause.CONTAINER_EXITED, message, end.finished_at, application=not (lost or superseded))
+    return Failure(Cause.CONTAINER_EXITED, message, end.finished_at, application=not (lost or untold))
 
 
 def _last_lines(text: str) -> str:

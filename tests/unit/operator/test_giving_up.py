@@ -122,10 +122,17 @@ def test_a_rank_that_goes_on_after_a_failure_is_not_blamed_for_it() -> None:
     [
         lambda s: s.released(RANK, "ProcessExited", 81, "term 7 is on the volume"),
         lambda s: s.pod(PRIMARY, container=ended(81), phase="Failed"),
+        lambda s: s.pod(PRIMARY, container=ended(82), phase="Failed"),
         lambda s: s.pod(PRIMARY, container=ended(137, reason="ContainerStatusUnknown"), phase="Failed"),
         lambda s: s.pod(PRIMARY, container=ended(255, reason="Unknown"), phase="Failed"),
     ],
-    ids=["released as superseded", "ended as superseded", "lost by the kubelet", "lost by containerd"],
+    ids=[
+        "released as superseded",
+        "ended as superseded",
+        "handed over before a restore",
+        "lost by the kubelet",
+        "lost by containerd",
+    ],
 )
 def test_an_end_that_is_not_the_programs_fault_does_not_count(innocent: object) -> None:
     history = a_promotion(term=1, failures=4, checkpoint=checkpoint(100))
