@@ -45,7 +45,8 @@ PATIENCE = 0.85
 PASSED_ON_MAX = 60
 """Times that a rank may be passed on in one run: far more than faults can ask for."""
 LATE_S = 20.0
-"""How long what was decided on before a suspension was taken back, or etcd restored, may still be carried out."""
+"""How long what was decided on before a suspension was taken back, a Lease deleted, or etcd restored, may still be
+carried out."""
 
 
 class Invariants:
@@ -57,6 +58,8 @@ class Invariants:
         self.ranks = self.ledger.ranks
         self._names: set[str] = set()
         self._suspended_at = -LATE_S
+        self._forgotten_at: dict[int, float] = {}
+        """When the Lease of a rank was deleted that was complete: what follows from that may be under way."""
         self._restored_at = self._heard_at = -math.inf
         sim.server.observers.append(self._on_change)
 
@@ -81,6 +84,8 @@ class Invariants:
             return
         rank = self.ranks[number]
         if change.new is None:
+            if (gone := _decode(change.old)) is not None and _completed(gone):
+                self._forgotten_at[number] = self._sim.timeline.now
             rank.floor = None
             rank.holders.clear()
             self._names.clear()
@@ -192,7 +197,8 @@ class Invariants:
             record = _decode(lease)
             if record is None or record.holder != name or not record.labels:
                 continue
-            if self._sim.complete(int(record.labels[Label.RANK])):
+            number = int(record.labels[Label.RANK])
+            if self._sim.complete(number) or self._sim.timeline.now < self._forgotten_at.get(number, -LATE_S) + LATE_S:
                 continue
             serves = Label.SLOT not in record.labels or self._serves(record)
             if serves and not record.switches_over and record.current_release is None:
