@@ -175,7 +175,7 @@ def micro_time(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _pointer(annotation: Annotation) -> str:
+def annotation_pointer(annotation: Annotation) -> str:
     return "/metadata/annotations/" + annotation.replace("~", "~0").replace("/", "~1")
 
 
@@ -191,11 +191,11 @@ def renewal_patch(
         {"op": "test", "path": "/spec/holderIdentity", "value": beat.pod},
         {"op": "test", "path": "/spec/leaseTransitions", "value": beat.term},
         {"op": "add", "path": "/spec/renewTime", "value": micro_time(now)},
-        {"op": "add", "path": _pointer(Annotation.HEARTBEAT), "value": encode(beat)},
+        {"op": "add", "path": annotation_pointer(Annotation.HEARTBEAT), "value": encode(beat)},
     ]
     if release is not None:
-        patch.append({"op": "add", "path": _pointer(Annotation.RELEASED), "value": release.encode()})
+        patch.append({"op": "add", "path": annotation_pointer(Annotation.RELEASED), "value": release.encode()})
     if notice is not None:
         stamped = msgspec.structs.replace(notice, at=micro_time(now))
-        patch.append({"op": "add", "path": _pointer(Annotation.NOTICE), "value": encode(stamped)})
+        patch.append({"op": "add", "path": annotation_pointer(Annotation.NOTICE), "value": encode(stamped)})
     return msgspec.json.encode(patch)

@@ -31,7 +31,12 @@ class ApiError(Exception):
 
     @property
     def is_transient(self) -> bool:
-        """Say whether the same request may succeed later without anyone changing it."""
+        """Say whether the same request may succeed later without anyone changing it.
+
+        A 500 because an admission webhook cannot be called is the webhook's, and somebody has to mend that.
+        """
+        if isinstance(self, ServerError) and "failed calling webhook" in self.message:
+            return False
         return isinstance(self, Unreachable | TooManyRequests | ServerError | Unauthorized)
 
 

@@ -43,6 +43,7 @@ from understudy_operator.core.actions import (
     aim,
 )
 from understudy_operator.core.model import Job, Now, Problem
+from understudy_operator.core.status import notices
 from understudy_operator.creation import TroubleError, build_pod, create
 from understudy_operator.jobs import Memo
 from understudy_operator.observe import World
@@ -114,6 +115,7 @@ class Actor:
         match action:
             case Promote():
                 await self._ranks.promote(job, action, memo)
+                await self._tell_last_words(job, action, memo, now)
             case Prepare():
                 self._world.claims.upsert(await prepare(self._api, job, trial=action.trial))
                 memo.prepared_at, memo.prepared_generation = now.at, job.generation
@@ -159,6 +161,15 @@ class Actor:
                 await self._emit(job, action, memo, now)
             case _:
                 assert_never(action)
+
+    async def _tell_last_words(self, job: Job, action: Promote, memo: Memo, now: Now) -> None:
+        """Post what the former primary said along with its end: its successor's Lease does not say it any more."""
+        for event in notices(action.lease, now):
+            if event.key not in memo.emitted:
+                try:
+                    await self._emit(job, event, memo, now)
+                except ApiError as error:
+                    log.warning("%s/%s: %s: %s", job.namespace, job.name, event.message, error.message)
 
     async def _create_pod(self, job: Job, action: CreatePod, memo: Memo) -> None:
         path = f"/api/v1/namespaces/{job.namespace}/pods"

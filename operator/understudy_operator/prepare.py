@@ -10,7 +10,7 @@ from contextlib import suppress
 import msgspec
 from understudy_contract import names
 from understudy_contract.events import EventReason
-from understudy_kube.client import Api, ApiError, Conflict, Forbidden, NotFound
+from understudy_kube.client import Api, ApiError, Conflict, Forbidden, NotFound, ServerError
 
 from understudy_operator import children
 from understudy_operator.core.actions import CreatePod, Placement
@@ -79,6 +79,6 @@ async def _try_pod(api: Api, job: Job, slot: int | None) -> None:
     except ApiError as error:
         if error.is_transient or isinstance(error, Conflict):
             raise
-        if isinstance(error, Forbidden):  # a quota, Pod Security, a policy: it may be right elsewhere, or later
+        if isinstance(error, Forbidden | ServerError):  # a quota, a policy, a webhook that is down: right elsewhere
             raise TroubleError(EventReason.REFUSED, f"Pods of this template are refused: {error.message}") from error
         raise TroubleError(EventReason.INVALID_TEMPLATE, f"The pod template is refused: {error.message}") from error

@@ -1,9 +1,10 @@
 """The Leases of ranks and slots, compared and set.
 
 Guarantees that a write goes through only if the Lease is as it was when the decision fell (its resourceVersion): of two
-operators, or of an operator and a worker that renews, one is refused, takes in what stands there and decides anew. The
-answers go into the informer at once. A write that took effect, and whose answer was lost, is refused when the client
-sends it again, and known by its stamp.
+operators, or of an operator and a worker that renews, one is refused, takes in what stands there and decides anew. What
+only operators write and no renewal touches is guarded by holder, term and number instead: where the API server takes
+seconds for a call, a renewal lies between every decision and its write. The answers go into the informer at once. A
+write that took effect, and whose answer was lost, is refused when the client sends it again, and known by its stamp.
 """
 
 import logging
@@ -14,9 +15,9 @@ from typing import Any, Final
 
 import msgspec
 from understudy_contract import names
-from understudy_contract.lease import encode, micro_time
+from understudy_contract.lease import LeaseRecord, annotation_pointer, encode, micro_time
 from understudy_contract.names import Annotation
-from understudy_kube.client import Api, Conflict
+from understudy_kube.client import Api, Conflict, Invalid
 from understudy_kube.informer import Key
 
 from understudy_operator import children
@@ -66,13 +67,12 @@ class Ranks:
 
     async def take_switchover(self, job: Job, action: TakeSwitchover) -> None:
         """Write down that the present term is to end by a switchover."""
-        notes = {Annotation.SWITCHOVER: str(action.lease.term)}
-        await self._swap(job, action.lease.name, action.lease.resource_version, notes, {})
+        await self._amend(job, action.lease, {Annotation.SWITCHOVER: str(action.lease.term)}, {})
 
     async def raise_term(self, job: Job, action: RaiseTerm) -> None:
         """Let the holder go on in a term above all that the volume has seen."""
         lease = action.lease
-        await self._swap(job, lease.name, lease.resource_version, {}, {"leaseTransitions": action.term})
+        await self._amend(job, lease, {}, {"leaseTransitions": action.term})
         log.warning(
             "%s/%s rank %d: %s goes on in term %d, since the volume has seen term %d: was etcd restored?",
             job.namespace, job.name, action.rank, lease.holder, action.term, action.term - 1,
@@ -80,8 +80,7 @@ class Ranks:
 
     async def set_duration(self, job: Job, action: SetDuration) -> None:
         """Let a change of leaseDurationSeconds reach a holder."""
-        spec = {"leaseDurationSeconds": job.policy.lease_duration_s}
-        await self._swap(job, action.lease.name, action.lease.resource_version, {}, spec)
+        await self._amend(job, action.lease, {}, {"leaseDurationSeconds": job.policy.lease_duration_s})
 
     async def promote(self, job: Job, action: Promote, memo: Memo) -> None:
         """Give a rank to another pod: the one write that makes a primary."""
@@ -126,8 +125,7 @@ class Ranks:
     async def assign_slot(self, job: Job, action: AssignSlot, memo: Memo) -> str:
         """Give a slot to a pod to come; return its name, which no pod had before."""
         rank = action.rank_lease
-        taken = {Annotation.INCARNATION: str(rank.incarnation + 1)}
-        await self._swap(job, rank.name, rank.resource_version, taken, {})
+        await self._amend(job, rank, {Annotation.INCARNATION: str(rank.incarnation + 1)}, {})
         name = names.pod_name(job.name, action.rank, rank.incarnation)
         memo.unborn[name] += 1
         notes = {
@@ -159,6 +157,29 @@ class Ranks:
             notes[Annotation.FLOOR] = encode(lease.floor)
         await self._swap(job, lease.name, lease.resource_version, notes, {"holderIdentity": None})
         memo.unborn.pop(lease.holder, None)
+
+    async def _amend(
+        self, job: Job, lease: LeaseRecord, annotations: Mapping[Annotation, str], spec: Mapping[str, Any]
+    ) -> None:
+        """Change a Lease that is held as it was, also if it was renewed since; a number only from the known one."""
+        if not lease.holder:
+            await self._swap(job, lease.name, lease.resource_version, annotations, spec)
+            return
+        path = f"{_path(job)}/{lease.name}"
+        patch: list[dict[str, Any]] = [
+            {"op": "test", "path": "/spec/holderIdentity", "value": lease.holder},
+            {"op": "test", "path": "/spec/leaseTransitions", "value": lease.term},
+        ]
+        if Annotation.INCARNATION in annotations:
+            number = str(lease.incarnation)
+            patch.append({"op": "test", "path": annotation_pointer(Annotation.INCARNATION), "value": number})
+        patch += [{"op": "add", "path": annotation_pointer(name), "value": text} for name, text in annotations.items()]
+        patch += [{"op": "add", "path": f"/spec/{field}", "value": value} for field, value in spec.items()]
+        try:
+            self._world.leases.upsert(await self._api.json_patch(path, msgspec.json.encode(patch)))
+        except Invalid as error:
+            await self._world.leases.ask(path)
+            raise Conflict(409, "Conflict", error.message) from error
 
     async def _swap(
         self, job: Job, name: str, version: str, annotations: Mapping[Any, str | None], spec: Mapping[str, Any]

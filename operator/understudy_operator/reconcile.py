@@ -1,34 +1,55 @@
 """One worker at a time per job: observe, decide, act; and the promotions of a job never wait for the rest.
 
 A cycle carries the promotions out first and decides anew. Everything else of a job runs as one task beside the queue,
-so that a slow pod creation or status write cannot hold up the next promotion. Nothing is decided and no action begins
-but while `lead` runs: a follower only knows. Trusts the monotonic clock for every decision.
+so that a slow pod creation or status write cannot hold up the next promotion. What is independent in it waits for
+nothing else: each rank's labels and removals, its Leases and creations, the children of the job, and what is told of
+it have a lane each. Nothing is decided and no action begins but while `lead` runs: a follower only knows. Trusts the
+monotonic clock for every decision.
 """
 
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, get_args
 
+from understudy_contract.names import Rank
 from understudy_kube.client import ApiError, Conflict
 from understudy_kube.informer import Key
 from understudy_kube.workqueue import WorkQueue
 
 from understudy_operator.act import Actor
-from understudy_operator.core.actions import Action, Creation, DeleteJob, Emit, GiveUp, aim, rank_of
+from understudy_operator.core.actions import (
+    Action,
+    Creation,
+    DeleteJob,
+    DeletePod,
+    Emit,
+    GiveUp,
+    KeepBudgets,
+    Prepare,
+    Relabel,
+    aim,
+    rank_of,
+)
 from understudy_operator.core.decide import Decision, decide
 from understudy_operator.core.model import Job, Now, Observation
 from understudy_operator.observe import World
 
 log: Final = logging.getLogger("understudy")
 
-CONFLICT_PAUSE_S: Final = 0.005
-CONFLICT_PAUSE_MAX_S: Final = 5.0
-"""Before a compare-and-set is decided on anew, doubled each time: a renewal came between, and the next one is far."""
+PROMOTION_PAUSE_S: Final = 0.005
+PROMOTION_PAUSE_MAX_S: Final = 5.0
+"""Before a promotion that failed is decided on anew, doubled each time: a renewal came between, and the next one is
+far; or the API server would not answer, and may at once."""
+LANES: Final = 16
+"""Requests of one job's other actions at once, at most: a server that is slow for many is not to be asked by all."""
 ASKED: Final = (*get_args(Creation), GiveUp, DeleteJob)
 """Actions before which the API is asked whether the job is still there and wants what was decided."""
+APART: Final = (Relabel, DeletePod, Prepare, KeepBudgets)
+"""Actions that go apart from the others of their rank, or of the job: they neither wait for those nor hold them up."""
 WORKERS: Final = 8
 """Jobs decided about at once; each cycle is short."""
 
@@ -48,7 +69,8 @@ class Reconciler:
         self._actor = actor
         self._queue = queue
         self._clocks = clocks
-        self._conflicts: dict[Key, int] = {}
+        self._failed: dict[Key, int] = {}
+        """Promotions that failed one after the other, by job: they wait for none of its other failures."""
         self._beside: dict[Key, asyncio.Task[bool]] = {}
         self._leads = False
         self._under_way = 0
@@ -67,7 +89,7 @@ class Reconciler:
         Begins like a process that was just started: nothing that it did when it led before counts.
         """
         jobs = await self._world.begin_anew()
-        self._conflicts.clear()
+        self._failed.clear()
         self._leads = True
         for key in jobs:
             self._queue.forget(key)
@@ -87,14 +109,13 @@ class Reconciler:
             key = await self._queue.get()
             try:
                 await self._cycle(key)
-                self._conflicts.pop(key, None)
-            except Conflict:
-                # Not the key's back-off, which its other actions may have driven up: a promotion waits for nobody.
-                tries = self._conflicts[key] = self._conflicts.get(key, 0) + 1
-                self._queue.add_after(key, min(CONFLICT_PAUSE_S * 2.0 ** min(tries, 30), CONFLICT_PAUSE_MAX_S))
+                self._failed.pop(key, None)
             except ApiError as error:
-                log.warning("%s/%s: %s", *key, error.message)
-                self._queue.retry(key)
+                if not isinstance(error, Conflict):
+                    log.warning("%s/%s: %s", *key, error.message)
+                # Not the key's back-off, which its other actions may have driven up: a promotion waits for nobody.
+                tries = self._failed[key] = self._failed.get(key, 0) + 1
+                self._queue.add_after(key, min(PROMOTION_PAUSE_S * 2.0 ** min(tries, 30), PROMOTION_PAUSE_MAX_S))
             except Exception:
                 log.exception("%s/%s: this cycle failed; trying again", *key)
                 self._queue.retry(key)
@@ -163,27 +184,40 @@ class Reconciler:
             self._queue.add(key)
 
     async def _carry_out(self, key: Key, job: Job, actions: list[Action]) -> bool:
-        """Act in order, and tell whether something failed; the rest of that rank is left to the next decision.
+        """Act, each lane in order, and tell whether something failed."""
+        lanes: defaultdict[tuple[Rank | None, bool], list[Action]] = defaultdict(list)
+        for action in actions:
+            lanes[rank_of(action), isinstance(action, APART)].append(action)
+        room = asyncio.Semaphore(LANES)
+        tasks = (self._run_lane(key, job, lane, room) for lane in lanes.values())
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        for failure in results:
+            if isinstance(failure, BaseException):
+                raise failure
+        return any(results)
+
+    async def _run_lane(self, key: Key, job: Job, actions: list[Action], room: asyncio.Semaphore) -> bool:
+        """Act in order, and tell whether something failed; the rest of a rank is left to the next decision then.
 
         Ends with the job: nothing is told of one that has gone, nor remembered.
         """
-        given_up: set[int] = set()
         failed = False
         for action in actions:
-            memo = self._world.jobs.find_memo(job.uid)
-            if not self._leads or memo is None:
-                break
-            now, rank, known = self._clocks(), rank_of(action), memo.problems.get(aim(action))
-            if rank in given_up or (known is not None and now.at < known.again_at):
-                continue
-            try:
-                await self._act(job, action, now)
-            except ApiError as error:
-                failed = True
-                if rank is not None:
-                    given_up.add(rank)
-                if not isinstance(error, Conflict):
-                    log.warning("%s/%s: %s", *key, error.message)
+            async with room:
+                memo = self._world.jobs.find_memo(job.uid)
+                if not self._leads or memo is None:
+                    break
+                now, known = self._clocks(), memo.problems.get(aim(action))
+                if known is not None and now.at < known.again_at:
+                    continue
+                try:
+                    await self._act(job, action, now)
+                except ApiError as error:
+                    failed = True
+                    if not isinstance(error, Conflict):
+                        log.warning("%s/%s: %s", *key, error.message)
+                    if rank_of(action) is not None:
+                        break
         return failed
 
     async def _act(self, job: Job, action: Action, now: Now) -> None:

@@ -26,7 +26,8 @@ from understudy_operator.core.switchover import refuse, switch_over
 PREPARE_EVERY_S: Final = 300.0
 """Up to twice that, so that the jobs of an operator that has just started do not come together ever after."""
 PREPARE_SILENT_S: Final = 15.0
-"""How often at most while a worker that runs is silent: six requests, since its rights may be what it lacks."""
+"""How often at most while a worker that runs is silent: six requests, and one a rank, since its rights may be what it
+lacks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ most every PROGRESS_S. Wall-clock times are for display.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -202,16 +202,19 @@ def _first_step(promotion: Promotion, beat: Heartbeat) -> Json:
     return found
 
 
+def notices(record: LeaseRecord, now: Now) -> Iterator[Emit]:
+    """Tell what the holder of a Lease has to say, if it is news."""
+    note = record.notice
+    if note is not None and _is_news(note.at, now):
+        yield Emit(f"notice {record.holder} {note.message}", note.reason, f"{record.holder}: {note.message}")
+
+
 def _events(observation: Observation, status: Json, now: Now) -> list[Action]:
     events: list[Action] = []
     completed = False
     for view in observation.ranks:
         leases = [lease for lease in (view.lease, *view.slots) if lease is not None]
-        events += [
-            Emit(f"notice {lease.record.holder} {note.message}", note.reason, f"{lease.record.holder}: {note.message}")
-            for lease in leases
-            if (note := lease.record.notice) is not None and _is_news(note.at, now)
-        ]
+        events += [event for lease in leases for event in notices(lease.record, now)]
         for promotion in _promotions(view):
             if not _is_news(promotion.promoted_at, now):
                 continue

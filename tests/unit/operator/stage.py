@@ -6,13 +6,16 @@ that minutes of retries can be counted. What a real one answers is seen in tests
 
 import asyncio
 import json
+import operator
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from typing import Any
 
-from understudy_kube.client import ApiError, Conflict, Forbidden, Invalid, NotFound, Unreachable
+from understudy_kube.client import ApiError, Conflict, Forbidden, Invalid, NotFound, ServerError, Unreachable
 from understudy_kube.informer import Key
 from understudy_kube.workqueue import WorkQueue
 from understudy_operator.act import Actor
@@ -44,9 +47,13 @@ class Server:
         self.version = 10
         self.asked: Counter[str] = Counter()
         self.refuse: Refuse = never
+        self.latency_s = 0.0
+        """From a call to its effect."""
 
-    def _enter(self, verb: str, path: str) -> None:
+    async def _enter(self, verb: str, path: str) -> None:
         self.asked["SIGN" if (verb, path) == ("GET", EVERY_LEASE) else verb] += 1
+        if self.latency_s:
+            await asyncio.sleep(self.latency_s)
         if (error := self.refuse(verb, path)) is not None:
             raise error
 
@@ -57,7 +64,7 @@ class Server:
         return json.dumps(body).encode()
 
     async def get(self, path: str, *, params: Any = None, timeout_s: float | None = None) -> bytes:
-        self._enter("GET", path)
+        await self._enter("GET", path)
         if params is not None:
             return b"{}"
         if path not in self.objects:
@@ -65,14 +72,14 @@ class Server:
         return json.dumps(self.objects[path]).encode()
 
     async def list_pages(self, path: str, *, params: Any = None) -> AsyncIterator[bytes]:
-        self._enter("LIST", path)
+        await self._enter("LIST", path)
         kind = f"/{path.rpartition('/')[2]}/"
         items = [body for key, body in self.objects.items() if kind in key]
         yield json.dumps({"metadata": {"resourceVersion": str(self.version)}, "items": items}).encode()
 
     async def post(self, path: str, body: bytes, *, params: Any = None) -> bytes:
         kind = path.rpartition("/")[2]
-        self._enter("TRY" if params else f"POST {kind}", path)
+        await self._enter("TRY" if params else f"POST {kind}", path)
         if params:
             return body
         new = json.loads(body)
@@ -85,14 +92,30 @@ class Server:
         return self._put(key, new)
 
     async def merge_patch(self, path: str, body: bytes, *, params: Any = None) -> bytes:
-        self._enter("STATUS" if path.endswith("/status") else "PATCH", path)
+        await self._enter("STATUS" if path.endswith("/status") else "PATCH", path)
         path = path.removesuffix("/status")
         if path not in self.objects:
             raise NotFound(404, "NotFound", f"{path} is not there")
-        return self._put(path, _merged(self.objects[path], json.loads(body)))
+        change, stands = json.loads(body), self.objects[path]["metadata"]["resourceVersion"]
+        if change.get("metadata", {}).get("resourceVersion") not in (None, "", stands):
+            raise Conflict(409, "Conflict", f"{path} has been changed")
+        return self._put(path, _merged(self.objects[path], change))
+
+    async def json_patch(self, path: str, body: bytes, *, timeout_s: float | None = None) -> bytes:
+        await self._enter("PATCH", path)
+        if path not in self.objects:
+            raise NotFound(404, "NotFound", f"{path} is not there")
+        new = deepcopy(self.objects[path])
+        for change in json.loads(body):
+            *way, field = [part.replace("~1", "/") for part in change["path"].split("/")[1:]]
+            where = reduce(operator.getitem, way, new)
+            if change["op"] == "test" and where.get(field) != change["value"]:
+                raise Invalid(422, "Invalid", f"{path}: the test of {change['path']} failed")
+            where[field] = change["value"]
+        return self._put(path, new)
 
     async def delete(self, path: str, *, body: bytes | None = None) -> bytes:
-        self._enter("DELETE", path)
+        await self._enter("DELETE", path)
         return json.dumps(self.objects.pop(path)).encode()
 
 
@@ -169,6 +192,14 @@ class Stage:
         self.world.leases.contact.heard()
         self.world.leases.upsert(self.server._put(f"{LEASES}/{lease}", _merged(body, change)))
 
+    def releases(self, lease: str, **notes: str) -> None:
+        """Let the holder of a Lease say that its trainer has stalled, and more with it; the watch hears of it."""
+        body = self.server.objects[f"{LEASES}/{lease}"]
+        term = body["spec"]["leaseTransitions"]
+        released = json.dumps({"term": term, "reason": "Stalled", "exitCode": 137, "message": "no progress"})
+        change = {"metadata": {"annotations": {"understudy.dev/released": released, **notes}}}
+        self.world.leases.upsert(self.server._put(f"{LEASES}/{lease}", _merged(body, change)))
+
     async def run(self, seconds: float) -> Counter[str]:
         """Let time pass; return what was asked of the server meanwhile."""
         before = Counter(self.server.asked)
@@ -186,6 +217,10 @@ class Stage:
         found = self.server.objects[JOB].get("status", {})
         assert isinstance(found, dict)
         return found
+
+    def pods(self) -> dict[str, dict[str, Any]]:
+        """The pods that there are, by name."""
+        return {path.rpartition("/")[2]: body for path, body in self.server.objects.items() if path.startswith(PODS)}
 
     def condition(self, kind: str) -> dict[str, Any]:
         """One condition of the job."""
@@ -215,6 +250,14 @@ def full(verb: str, path: str) -> ApiError | None:
     if not verb.startswith("POST ") or verb.split()[1] in ("events", "pods", "leases"):
         return None
     return Forbidden(403, "Forbidden", f"{verb} {path} was answered 403: exceeded quota")
+
+
+def webhook(verb: str, path: str) -> ApiError | None:
+    """Answer each creation of a pod as where an admission webhook is down."""
+    if verb not in ("POST pods", "TRY"):
+        return None
+    words = 'Internal error occurred: failed calling webhook "sidecar-injector.mesh.io": connection refused'
+    return ServerError(500, "InternalError", f"{verb} {path} was answered 500: {words}")
 
 
 def template(verb: str, path: str) -> ApiError | None:

@@ -1,13 +1,15 @@
 """What the operator asks of an API server that refuses: seldom, and the same thing once."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
+from understudy_contract.events import EventReason
 from understudy_contract.lease import encode
 from understudy_contract.names import Annotation, Label
-from understudy_contract.reports import Heartbeat, Phase
-from understudy_kube.client import ApiError, Conflict, Unreachable
+from understudy_contract.reports import Heartbeat, Notice, Phase
+from understudy_kube.client import ApiError, Conflict, ServerError, Unreachable
 
 from tests.unit.operator import virtual
 from tests.unit.operator.stage import (
@@ -24,7 +26,18 @@ from tests.unit.operator.stage import (
     stale,
     template,
     unreachable,
+    webhook,
 )
+
+
+async def both_at_work(stage: Stage) -> None:
+    """Let the primary train, and the redundant pod be ready, on nodes of their own."""
+    await stage.run(1)
+    for pod, node in ("digits-0-0", "a"), ("digits-0-1", "b"):
+        stage.runs(pod, node)
+    stage.reports("digits-0-0", "digits-0", "training")
+    stage.reports("digits-0-1", "digits-0-s0", "ready")
+    await stage.run(1)
 
 
 @stage_test
@@ -48,6 +61,92 @@ async def test_a_quota_that_admits_no_pod_is_told_once_and_tried_every_five_seco
     await stage.run(6)
     assert stage.condition("Training")["reason"] == "Starting"
     assert sum(path.startswith(PODS) for path in stage.server.objects) == 2
+
+
+@stage_test
+async def test_a_webhook_that_is_down_is_told_and_holds_up_no_label(stage: Stage) -> None:
+    await both_at_work(stage)
+    with refusing(stage, webhook):
+        stage.releases("digits-0")
+        await stage.run(1)
+        stage.reports("digits-0-1", "digits-0", "training")
+        asked = await stage.run(MINUTE)
+        redundant = stage.condition("Redundant")
+        assert (redundant["reason"], "failed calling webhook" in redundant["message"]) == ("Refused", True)
+        assert asked["POST pods"] <= 15
+        roles = {name: body["metadata"]["labels"].get(Label.ROLE) for name, body in stage.pods().items()}
+        assert roles == {"digits-0-1": "primary"}, "the former primary, which still ran, was deleted"
+    await stage.run(6)
+    assert len(stage.pods()) == 2
+
+
+@stage_test
+async def test_a_promotion_waits_for_no_other_failure_of_its_job(stage: Stage) -> None:
+    await both_at_work(stage)
+    promotions = 0
+
+    def refuse(verb: str, path: str) -> ApiError | None:
+        nonlocal promotions
+        promotions += verb == "PATCH" and path == f"{LEASES}/digits-0"
+        if verb == "STATUS" or promotions == 1:
+            return ServerError(500, "InternalError", f"{verb} {path} was answered 500")
+        return None
+
+    with refusing(stage, refuse):
+        stage.reports("digits-0-1", "digits-0-s0", "standby")  # which the status is to say, and cannot
+        for _ in range(30):
+            await stage.run(2)
+            stage.reports("digits-0-0", "digits-0", "training")
+            stage.reports("digits-0-1", "digits-0-s0", "ready")
+        stage.releases("digits-0")
+        await stage.run(0.1)
+    assert promotions >= 2, "refused once, and then again at once"
+    assert stage.server.objects[f"{LEASES}/digits-0"]["spec"]["holderIdentity"] == "digits-0-1"
+
+
+@stage_test
+async def test_what_a_primary_said_with_its_last_words_is_told(stage: Stage) -> None:
+    await both_at_work(stage)
+    said = Notice(EventReason.CHECKPOINT_FAILED, "the volume is full")
+    stage.releases("digits-0", **{Annotation.NOTICE: encode(said)})
+    await stage.run(1)
+    assert stage.server.objects[f"{LEASES}/digits-0"]["spec"]["holderIdentity"] == "digits-0-1"
+    events = [body for path, body in stage.server.objects.items() if "/events/" in path]
+    assert [e["reason"] for e in events if e["message"] == "digits-0-0: the volume is full"] == ["CheckpointFailed"]
+
+
+@stage_test
+async def test_of_64_ranks_none_waits_for_the_slow_requests_of_another(stage: Stage) -> None:
+    ranks, lost, every_s = 64, 16, 3.0
+    job = stage.server.objects[JOB]
+    stage.server._put(JOB, {**job, "spec": {**job["spec"], "ranks": ranks}})
+    stage.announce()
+    await stage.run(5)
+    for rank in range(ranks):
+        stage.runs(f"digits-{rank}-0", "a")
+        stage.runs(f"digits-{rank}-1", "b")
+    renewing = asyncio.create_task(_renew(stage, ranks, lost, every_s))
+    await stage.run(10)
+    assert stage.status["redundant"] == f"{ranks}/{ranks}"
+    for rank in range(lost):
+        body = stage.server.objects.pop(f"{PODS}/digits-{rank}-1")
+        stage.world.pods.remove(("default", f"digits-{rank}-1"), body["metadata"]["uid"])
+    stage.server.latency_s = 2.0
+    await stage.run(10)
+    assert stage.status["redundant"] == f"{ranks - lost}/{ranks}"
+    await stage.run(50)
+    assert len(stage.pods()) == 2 * ranks
+    renewing.cancel()
+
+
+async def _renew(stage: Stage, ranks: int, lost: int, every_s: float) -> None:
+    """Let every worker of a rank renew, one rank after the other; the pods that are lost no more."""
+    while True:
+        for rank in range(ranks):
+            stage.reports(f"digits-{rank}-0", f"digits-{rank}", "training")
+            if rank >= lost or stage.server.latency_s == 0:
+                stage.reports(f"digits-{rank}-1", f"digits-{rank}-s0", "ready")
+            await asyncio.sleep(every_s / ranks)
 
 
 @stage_test
