@@ -54,6 +54,7 @@ class Epochs:
 
     def started(self, step: int) -> None:
         """Tell the callbacks that training begins, or goes on; finish an epoch that was left half finished."""
+        assert self._session is not None
         if self._has_callbacks:
             self._callbacks = keras.callbacks.CallbackList(
                 list(self._given),
@@ -62,12 +63,14 @@ class Epochs:
                 steps=self._length,
                 verbose=0,
             )
-            with name_failure("a callback's on_train_begin"):
-                self._callbacks.on_train_begin()
-        self._state.restore_callbacks()
+        if step == 0:
+            self._begin_training()
+            self._state.restore_callbacks()
+        else:
+            self._resume_training()
         if self._state.epoch_logs is not None:
             self._finish_epoch(step)
-        elif step < self._steps:
+        elif self._state.epoch != step // self._length and step < self._steps and not self._session.stopped:
             self._begin_epoch(step // self._length)
 
     def before(self, index: int) -> None:
@@ -93,7 +96,30 @@ class Epochs:
         if self._callbacks is not None:
             self._callbacks.on_train_end(logs)
 
+    def _begin_training(self) -> None:
+        if self._callbacks is not None:
+            with name_failure("a callback's on_train_begin"):
+                self._callbacks.on_train_begin()
+
+    def _resume_training(self) -> None:
+        """Tell the callbacks where training goes on, for what they keep in this process alone.
+
+        What they did to the state as this training and this epoch began, a learning rate that they set for instance, is
+        in the checkpoint: the state that was restored is restored again, theirs included.
+        """
+        if self._callbacks is None:
+            self._state.restore_callbacks()
+            return
+        restored = self._state.tensors()
+        self._begin_training()
+        self._state.restore_callbacks()
+        if self._state.epoch is not None:
+            self._callbacks.on_epoch_begin(self._state.epoch)
+        self._state.load(restored)
+        self._state.restore_callbacks()
+
     def _begin_epoch(self, epoch: int) -> None:
+        self._state.epoch = epoch
         if self._callbacks is not None:
             self._callbacks.on_epoch_begin(epoch)
 
@@ -113,7 +139,7 @@ class Epochs:
         if self._callbacks is not None:
             with name_failure(f"a callback's on_epoch_end({epoch})"):
                 self._callbacks.on_epoch_end(epoch, logs)
-        self._state.epoch_logs = None
+        self._state.epoch = self._state.epoch_logs = None
         if step < self._steps and not self._model.stop_training:
             self._begin_epoch(epoch + 1)
 

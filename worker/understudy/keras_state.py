@@ -11,6 +11,7 @@ value. Reads no clock.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, Final
 
 import keras
@@ -37,6 +38,8 @@ class KerasState(State):
         self._active = False
         self.epoch_logs: dict[str, float] | None = None
         """The training metrics of an epoch whose validation is still to be done."""
+        self.epoch: int | None = None
+        """The epoch that has begun and not ended: what its callbacks did to the state then is part of the state."""
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Snapshot all variables. TensorFlow shares the memory until a step writes: then IT copies, not this call."""
@@ -55,13 +58,14 @@ class KerasState(State):
             mine[name].assign(array)
 
     def extra(self) -> dict[str, Any]:
-        """Give the callbacks' values and what is left to do of an epoch."""
+        """Give the callbacks' values, the epoch, and what is left to do of it."""
         values = self._callbacks_now()[0] if self._active else self._callback_values
-        return {"callbacks": values, "epochLogs": self.epoch_logs}
+        return {"callbacks": values, "epoch": self.epoch, "epochLogs": self.epoch_logs}
 
     def load_extra(self, extra: Mapping[str, Any]) -> None:
         """Keep the callbacks' values until `restore_callbacks`."""
         self._callback_values = list(extra.get("callbacks", ()))
+        self.epoch = extra.get("epoch")
         self.epoch_logs = extra.get("epochLogs")
 
     def restore_callbacks(self) -> None:
@@ -70,7 +74,7 @@ class KerasState(State):
         for number, (callback, values) in enumerate(zip(self._callbacks, self._callback_values, strict=False)):
             prefix = f"{_CALLBACKS}/{number}/"
             arrays = [array for name, array in sorted(self._callback_arrays.items()) if name.startswith(prefix)]
-            write_callback(callback, values, arrays)
+            write_callback(callback, deepcopy(values), arrays)  # a callback may change them, and be given them again
 
     def _callbacks_now(self) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
         values: list[dict[str, Any]] = []

@@ -150,6 +150,11 @@ class Session:
         self._stopped = True
 
     @property
+    def stopped(self) -> bool:
+        """Say whether `stop` was called, here or in the pod whose checkpoint was loaded."""
+        return self._stopped
+
+    @property
     def must_stop(self) -> bool:
         """Say whether `poll` would not return."""
         return self._orders.pending

@@ -99,6 +99,77 @@ def an_interrupted_validation_is_made_up_for(folder: Path) -> object:
     return [interrupted_at, second.epochs, state(folder / "alone") == state(folder / "twice")]
 
 
+class HalveRate(keras.callbacks.Callback):
+    """Changes the state, and its own, as an epoch begins; what it was told in this process is not saved."""
+
+    def __init__(self, stop_in: int | None = None) -> None:
+        super().__init__()
+        self.begun: list[int] = []
+        self.told: list[str] = []
+        self._stop_in = stop_in
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.told.append("train")
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.begun.append(epoch)
+        self.told.append(f"begin {epoch}")
+        self.model.optimizer.learning_rate.assign(self.model.optimizer.learning_rate * 0.5)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.told.append(f"end {epoch}")
+        if epoch == self._stop_in:
+            self.model.stop_training = True
+
+    def get_state(self) -> dict[str, Any]:
+        return {"begun": self.begun}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.begun = state["begun"]
+
+
+class InterruptAt(keras.callbacks.Callback):
+    """Hands over after this many steps."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self._left = step
+
+    def on_train_batch_end(self, index: int, logs: Any = None) -> None:
+        self._left -= 1
+        if not self._left:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def a_resumed_callback_is_told_of_its_epoch(folder: Path) -> object:
+    first, second = HalveRate(), HalveRate()
+    with contextlib.suppress(KeyboardInterrupt):
+        train(folder, callbacks=[first, InterruptAt(13)])
+    model = train(folder, callbacks=[second])
+    return [first.told, second.told, second.begun, float(model.optimizer.learning_rate)]
+
+
+def a_callback_is_told_of_the_epoch_whose_validation_is_made_up_for(folder: Path) -> object:
+    def interrupting() -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return VALIDATION
+
+    with contextlib.suppress(KeyboardInterrupt):
+        train(folder, validation=interrupting, callbacks=[HalveRate()])
+    second = HalveRate()
+    train(folder, validation=VALIDATION, callbacks=[second])
+    return [second.told, second.begun]
+
+
+def a_training_that_has_ended_begins_no_epoch(folder: Path) -> object:
+    stopped, again, extended = HalveRate(stop_in=1), HalveRate(), HalveRate()
+    train(folder / "stopped", callbacks=[stopped])
+    train(folder / "stopped", callbacks=[again])
+    train(folder / "extended", 10, callbacks=[HalveRate()])
+    train(folder / "extended", 20, callbacks=[extended])
+    return [stopped.begun, again.begun, extended.begun]
+
+
 def the_trained_model_can_be_loaded(folder: Path) -> object:
     model = train(folder)
     [path] = folder.glob("run-1/rank-0/*/final/model.keras")
@@ -178,6 +249,9 @@ FEATURES = (
     callbacks_go_on_counting,
     early_stopping_counts_across_a_resume_and_ends_the_training,
     an_interrupted_validation_is_made_up_for,
+    a_resumed_callback_is_told_of_its_epoch,
+    a_callback_is_told_of_the_epoch_whose_validation_is_made_up_for,
+    a_training_that_has_ended_begins_no_epoch,
     the_trained_model_can_be_loaded,
     a_batch_that_raises_is_named,
     odd_batches_are_trained_on,
