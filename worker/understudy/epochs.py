@@ -68,10 +68,12 @@ class Epochs:
             self._state.restore_callbacks()
         else:
             self._resume_training()
+        self._stop_if_asked()
         if self._state.epoch_logs is not None:
             self._finish_epoch(step)
         elif self._state.epoch != step // self._length and step < self._steps and not self._session.stopped:
             self._begin_epoch(step // self._length)
+        self._stop_if_asked()
 
     def before(self, index: int) -> None:
         """Tell the callbacks that a batch begins. Silent in a warm-up."""
@@ -88,13 +90,17 @@ class Epochs:
             self._finish_epoch(step)
         elif self._steps_per_epoch is None and step % self._window == 0:
             self._model.reset_metrics()
-        if self._model.stop_training and self._session is not None:
-            self._session.stop()
+        self._stop_if_asked()
 
     def ended(self, logs: dict[str, float]) -> None:
         """Tell the callbacks that training is over."""
         if self._callbacks is not None:
             self._callbacks.on_train_end(logs)
+
+    def _stop_if_asked(self) -> None:
+        assert self._session is not None
+        if self._model.stop_training:
+            self._session.stop()
 
     def _begin_training(self) -> None:
         if self._callbacks is not None:

@@ -170,6 +170,34 @@ def a_training_that_has_ended_begins_no_epoch(folder: Path) -> object:
     return [stopped.begun, again.begun, extended.begun]
 
 
+def a_made_up_validation_ends_the_training_where_it_would_have_ended(folder: Path) -> object:
+    def interrupting() -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return VALIDATION
+
+    alone = train(folder / "alone", validation=VALIDATION, callbacks=[HalveRate(stop_in=0)])
+    with contextlib.suppress(KeyboardInterrupt):
+        train(folder / "twice", validation=interrupting, callbacks=[HalveRate(stop_in=0)])
+    interrupted_at = newest(folder / "twice").ref.step
+    twice = train(folder / "twice", validation=VALIDATION, callbacks=[HalveRate(stop_in=0)])
+    ended_at = [newest(folder / name).ref.step for name in ("alone", "twice")]
+    same = all(map(np.array_equal, alone.get_weights(), twice.get_weights()))
+    return [interrupted_at, ended_at, same]
+
+
+class StopAtOnce(keras.callbacks.Callback):
+    """Has nothing to train."""
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.model.stop_training = True
+
+
+def a_callback_can_end_a_training_before_its_first_step(folder: Path) -> object:
+    rate = HalveRate()
+    train(folder, callbacks=[StopAtOnce(), rate])
+    return [newest(folder).ref.step, rate.begun]
+
+
 def the_trained_model_can_be_loaded(folder: Path) -> object:
     model = train(folder)
     [path] = folder.glob("run-1/rank-0/*/final/model.keras")
@@ -252,6 +280,8 @@ FEATURES = (
     a_resumed_callback_is_told_of_its_epoch,
     a_callback_is_told_of_the_epoch_whose_validation_is_made_up_for,
     a_training_that_has_ended_begins_no_epoch,
+    a_made_up_validation_ends_the_training_where_it_would_have_ended,
+    a_callback_can_end_a_training_before_its_first_step,
     the_trained_model_can_be_loaded,
     a_batch_that_raises_is_named,
     odd_batches_are_trained_on,

@@ -87,6 +87,14 @@ def test_a_training_that_has_ended_begins_no_epoch(features: dict[str, Any]) -> 
     assert features["a_training_that_has_ended_begins_no_epoch"] == [[0, 1], [0, 1], [0, 1, 2, 3]]
 
 
+def test_a_made_up_validation_ends_the_training_where_it_would_have_ended(features: dict[str, Any]) -> None:
+    assert features["a_made_up_validation_ends_the_training_where_it_would_have_ended"] == [5, [5, 5], True]
+
+
+def test_a_callback_can_end_a_training_before_its_first_step(features: dict[str, Any]) -> None:
+    assert features["a_callback_can_end_a_training_before_its_first_step"] == [0, []]
+
+
 def test_early_stopping_counts_across_a_resume_and_ends_the_training_for_good(features: dict[str, Any]) -> None:
     assert features["early_stopping_counts_across_a_resume_and_ends_the_training"] == [20, 20]
 
