@@ -154,7 +154,7 @@ def test_a_claim_that_is_never_bound(applied: Testbed) -> None:
 
 
 def test_a_volume_that_is_too_small(applied: Testbed) -> None:
-    what = "use a larger claim, a lower keep, or remove what earlier jobs have left there"
+    what = "use a larger claim, or a lower keep"
     see.wait_event(applied, "small", "ColdStart", what, "128 KiB")
     see.wait_condition(applied, "small", "Failed", what, status="True")
 

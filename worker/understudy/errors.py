@@ -6,14 +6,14 @@ UnderstudyError
 │   │   └── FloorMissing       … and it is the durable floor: nobody may start below it
 │   ├── CheckpointsExist       a fresh start was asked for where checkpoints lie: read the newest again
 │   └── VolumeTrouble          the volume refused a read or a write
-│       ├── VolumeFull         ENOSPC, EDQUOT
+│       ├── VolumeFull         ENOSPC, EDQUOT; at a fresh start no room for `keep` checkpoints
 │       ├── VolumeReadOnly     EROFS, EACCES, EPERM
 │       └── VolumeFailed       EIO, ESTALE, a time-out and everything else
 └── Terminal                   trying again gives the same: this process must end, or somebody must act
     ├── Superseded             a higher term exists: another pod trains this rank; stop without another commit
     ├── CheckpointDamaged      a checkpoint, or every one along a lineage, fails its checksums
     ├── VolumeMismatch         this pod sees another volume than the primary
-    ├── VolumeTooSmall         the volume cannot hold `keep` checkpoints of this model
+    ├── VolumeTooSmall         the volume could not hold `keep` checkpoints of this model if it were empty
     └── NotStarted             a call of the SDK out of its order
 """
 
@@ -57,7 +57,7 @@ class VolumeTrouble(Retryable):
 
 
 class VolumeFull(VolumeTrouble):
-    """No space, or the quota is used up."""
+    """No space, or the quota is used up; or, before the first save, less space than will be needed."""
 
 
 class VolumeReadOnly(VolumeTrouble):
@@ -99,7 +99,7 @@ class VolumeMismatch(Terminal):
 
 
 class VolumeTooSmall(Terminal):
-    """The volume cannot hold as many checkpoints as are to be kept."""
+    """The volume, were it empty, could not hold as many checkpoints as are to be kept."""
 
 
 class NotStarted(Terminal):

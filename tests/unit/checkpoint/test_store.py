@@ -303,8 +303,39 @@ def test_old_terms_stay_while_a_new_commit_reads_back_damaged(
 
 def test_a_volume_that_is_too_small_is_said_at_once(open_store: Open, state: State) -> None:
     store = open_store(MemoryFileSystem(capacity_bytes=150), keep=3)
-    with pytest.raises(VolumeTooSmall, match=r"150 bytes free .* 3 checkpoints of 96 bytes need 288 .*larger claim"):
+    with pytest.raises(VolumeTooSmall, match=r"holds 150 bytes, but 3 checkpoints of 96 bytes need 288 .*larger claim"):
         store.begin(1, "a", None).commit(0, state(0), {})
+
+
+def test_a_volume_that_others_have_filled_is_full_not_too_small(
+    open_store: Open, disk: MemoryFileSystem, state: State, check: Check
+) -> None:
+    store = open_store(disk, keep=3)
+    writer = store.begin(1, "a", None)
+    others = store.path.parent / "others"
+    disk.write(others, [bytes(2000)])
+    disk.capacity_bytes = 2200
+    with pytest.raises(
+        VolumeFull,
+        match=r"cannot save step 0 of term 1: the volume is full \(200 bytes free of 2.148 KiB, but 3 checkpoints of "
+        r"96 bytes need 288 bytes \(keep is 3\)\) at .* remove what other jobs have left there",
+    ):
+        writer.commit(0, state(0), {})
+    assert disk.names(writer.path) == []
+    disk.remove(others)
+    assert check(store.newest(writer.commit(0, state(0), {}))).ref.step == 0
+
+
+def test_a_fresh_start_removes_what_earlier_tries_of_its_own_have_left(
+    open_store: Open, disk: MemoryFileSystem, state: State, check: Check
+) -> None:
+    store = open_store(disk, keep=3)
+    crashed = store.begin(1, "a", None)
+    disk.write(crashed.path / ".tmp-half", [bytes(2000)])
+    disk.capacity_bytes = 2200
+    writer = store.begin(2, "b", None)
+    assert check(store.newest(writer.commit(0, state(0), {}))).ref.step == 0
+    assert crashed.path.name not in disk.names(store.path)
 
 
 def test_with_one_kept_there_is_always_one(open_store: Open, disk: MemoryFileSystem, state: State) -> None:

@@ -11,6 +11,7 @@ from understudy import saves as module
 from understudy.checkpoint import RankStore
 from understudy.checkpoint.filesystem import Disk, Space
 from understudy.errors import Superseded, VolumeFull, VolumeTooSmall
+from understudy.failures import VOLUME
 from understudy.link import Orders
 from understudy.protocol import Committed, FromTrainer, Notice
 from understudy.saves import Saves
@@ -146,7 +147,22 @@ def test_a_higher_term_becomes_an_order(bench: Bench) -> None:
 
 
 def test_a_volume_that_cannot_hold_what_is_kept_ends_the_training_before_its_first_step(bench: Bench) -> None:
-    bench.disk.room = Space(free=16, total=1 << 20)
-    with pytest.raises(VolumeTooSmall, match="use a larger claim"):
+    bench.disk.room = Space(free=16, total=16)
+    with pytest.raises(VolumeTooSmall, match="use a larger claim") as raised:
         bench.saves.commit(0)
+    assert not isinstance(raised.value, VOLUME), "a failure of the job: nothing but a change of it helps"
     assert bench.store.newest() is None
+
+
+def test_a_volume_that_is_full_of_other_things_is_trouble_of_the_volume(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    bench.disk.room = Space(free=16, total=1 << 20)
+    with pytest.raises(
+        VolumeFull, match="16 bytes free of 1 MiB, but 3 checkpoints of 8 bytes need 24 bytes"
+    ) as raised:
+        bench.saves.commit(0)
+    assert isinstance(raised.value, VOLUME), "tried again and again"
+    bench.disk.room = None
+    assert bench.saves.commit(0).step == 0

@@ -201,7 +201,7 @@ def _trouble(error: OSError, action: str, path: Path) -> VolumeTrouble:
     if error.errno in FULL:
         return VolumeFull(
             f"cannot {action}: the volume is full ({reason}) at {where}; "
-            "enlarge the claim, or lower spec.checkpoint.keep",
+            "enlarge the claim, lower spec.checkpoint.keep, or remove what other jobs have left there",
             error.errno,
         )
     if error.errno in _READ_ONLY:

@@ -7,6 +7,7 @@ VolumeFull is the caller's to report. Reads no clock.
 """
 
 import contextlib
+import errno
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -66,8 +67,6 @@ class TermWriter:
                     return newest
                 raise ValueError(f"step {step} was to be committed after step {newest.step}: steps only grow")
             state = State(tensors)
-            if newest is None:
-                self._require_space(state.size_bytes)
             try:
                 ref = self._commit_making_room(step, state, extra)
             except FileNotFoundError:
@@ -119,19 +118,30 @@ class TermWriter:
             raise Superseded(highest)
 
     def _require_space(self, size_bytes: int) -> None:
-        """A save happens beside the kept ones: with keep=1, too, two must fit."""
+        """A save happens beside the kept ones: with keep=1, too, two must fit.
+
+        Raises VolumeTooSmall where they never will, and ENOSPC where something else lies in their place.
+        """
         space = self._fs.space(self.path)
         copies = max(self._keep, 2)
-        if space.total and space.free < copies * size_bytes:
+        needed = copies * size_bytes
+        if not space.total or space.free >= needed:
+            return
+        what = f"{copies} checkpoints of {_size(size_bytes)} need {_size(needed)} (keep is {self._keep})"
+        if space.total < needed:
             raise VolumeTooSmall(
-                f"the volume at {self._rank.root} has {_size(space.free)} free of {_size(space.total)}, but {copies} "
-                f"checkpoints of {_size(size_bytes)} need {_size(copies * size_bytes)} (keep is {self._keep}): "
-                "use a larger claim, a lower keep, or remove what earlier jobs have left there"
+                f"the volume at {self._rank.root} holds {_size(space.total)}, but {what}: "
+                "use a larger claim, or a lower keep"
             )
+        raise OSError(
+            errno.ENOSPC, f"{_size(space.free)} free of {_size(space.total)}, but {what}", str(self._rank.root)
+        )
 
     def _commit_making_room(self, step: int, state: State, extra: Mapping[str, Any]) -> CheckpointRef:
         while True:
             try:
+                if self.newest is None:
+                    self._require_space(state.size_bytes)
                 return self._commit(step, state, extra)
             except OSError as error:
                 with contextlib.suppress(OSError):
