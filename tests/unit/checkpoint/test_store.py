@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from understudy.checkpoint import Checkpoint, RankStore, TermWriter
+from understudy.checkpoint.store import FLOOR_WAIT_S
 from understudy.errors import (
     CheckpointDamaged,
     CheckpointMissing,
@@ -126,10 +127,10 @@ def test_a_floor_is_waited_for(
 
 def test_a_floor_that_does_not_appear_is_never_started_below(store: RankStore, waiting: Waiting, state: State) -> None:
     store.begin(1, "a", None).commit(10, state(10), {})
-    with pytest.raises(FloorMissing, match=r"step 20 of term 1 .* after 60 s: is this the same volume") as caught:
+    with pytest.raises(FloorMissing, match=r"step 20 of term 1 .* after 65 s: is this the same volume") as caught:
         store.newest(CheckpointRef(1, 20, "d" * 64))
     assert caught.value.ref.step == 20
-    assert waiting.now == pytest.approx(60)
+    assert waiting.now == pytest.approx(FLOOR_WAIT_S)
 
 
 def test_an_empty_volume_is_no_fresh_start_above_floor_0(store: RankStore) -> None:
