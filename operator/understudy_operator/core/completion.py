@@ -2,7 +2,8 @@
 
 Complete means that the rank's present holder said so for its term, after its last checkpoint was committed and the
 script had exited 0. An exit 0 without that statement is a failure; a pod that is deleted afterwards takes nothing
-back. A job has failed when one of its ranks was given up. Neither is taken back.
+back. A job has failed when one of its ranks was given up. Neither is taken back: what a Lease said first counts, since
+a rank is given up by CAS and never once it is complete, and what a holder says on its way out comes too late.
 """
 
 from understudy_contract.exits import ReleaseReason
@@ -11,14 +12,17 @@ from understudy_operator.core.model import Observation, RankView
 
 
 def rank_complete(view: RankView) -> bool:
-    """Tell whether a rank has finished its training."""
-    release = view.lease.record.current_release if view.lease else None
+    """Tell whether a rank has finished its training, before it was given up."""
+    if view.lease is None or view.lease.record.given_up is not None:
+        return False
+    release = view.lease.record.current_release
     return release is not None and release.reason == ReleaseReason.COMPLETED
 
 
 def job_complete(observation: Observation) -> bool:
-    """Tell whether every rank has finished, or the job was seen to have: completion is never taken back."""
-    return observation.job.status.get("phase") == "Succeeded" or all(rank_complete(v) for v in observation.ranks)
+    """Tell whether every rank has finished, or the job was seen to have: the end that was seen is never taken back."""
+    phase = observation.job.status.get("phase")
+    return phase == "Succeeded" or (phase != "Failed" and all(rank_complete(v) for v in observation.ranks))
 
 
 def job_failed(observation: Observation) -> bool:

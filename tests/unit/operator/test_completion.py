@@ -1,7 +1,9 @@
 """When a rank and a job are complete, and what becomes of their pods."""
 
+import pytest
 from understudy_contract.names import Role, Term
-from understudy_operator.core.actions import AssignSlot, CreatePod, DeletePod, Relabel, WriteStatus
+from understudy_contract.reports import GivenUp
+from understudy_operator.core.actions import AssignSlot, CreatePod, DeletePod, GiveUp, Relabel, WriteStatus
 from understudy_operator.core.provisioning import ENDS_WITHIN_S
 
 from tests.unit.operator.builders import PRIMARY, RANK, UNDERSTUDY, Scene, ago, ended, of
@@ -69,6 +71,36 @@ def test_a_job_seen_to_succeed_stays_so_without_its_leases() -> None:
     assert decision.promotions == ()
     assert not of(decision.rest, CreatePod)
     assert all(write.status["phase"] == "Succeeded" for write in of(decision.rest, WriteStatus))
+
+
+@pytest.mark.parametrize("settled", [True, False], ids=["told in the status", "not told yet"])
+def test_a_job_that_was_given_up_stays_failed_though_its_script_ends_well_afterwards(settled: bool) -> None:
+    given_up = GivenUp("DeadlineExceeded", "The job was active for 60 s", "2026-01-01T11:59:59.000000Z")
+    scene = Scene().lease(RANK, given_up=given_up)
+    scene = (scene.settled() if settled else scene).released(RANK, "Completed")
+    scene.pod(PRIMARY, container=ended(0), phase="Succeeded")
+    status = scene.written()
+    conditions = {c["type"]: c["status"] for c in status["conditions"]}
+    assert (status["phase"], status["ranks"][0]["complete"]) == ("Failed", False)
+    assert (conditions["Failed"], conditions["Complete"]) == ("True", "False")
+    assert set(scene.events()) == {"rank 0 given up"}
+
+
+def test_a_job_seen_to_fail_stays_so_without_the_lease_that_said_why() -> None:
+    given_up = GivenUp("DeadlineExceeded", "The job was active for 60 s", "2026-01-01T11:59:59.000000Z")
+    scene = Scene().lease(RANK, given_up=given_up).settled().lease(RANK, given_up=None).released(RANK, "Completed")
+    assert scene.written()["phase"] == "Failed"
+
+
+def test_a_job_seen_to_succeed_stays_so_whatever_a_lease_says_afterwards() -> None:
+    scene = complete().settled().lease(RANK, given_up=GivenUp("Stalled", "late", "2026-01-01T11:59:59.000000Z"))
+    assert scene.written()["phase"] == "Succeeded"
+
+
+def test_a_rank_that_completed_before_it_could_be_given_up_is_not() -> None:
+    scene = complete().lease(RANK, active_since="2025-01-01T00:00:00.000000Z").asked(active_deadline_s=60)
+    assert of(scene.decide().rest, GiveUp) == []
+    assert scene.written()["phase"] == "Succeeded"
 
 
 def test_completion_is_told_in_events_rank_by_rank() -> None:
