@@ -30,6 +30,8 @@ class Memo:
     unborn: Counter[str] = field(default_factory=Counter)
     """Pods that are to be made, by how many writes that are under way or took effect: two may want the same number,
     and the one that fails leaves it to the other."""
+    vanished: set[str] = field(default_factory=set)
+    """Pods that were seen and are no more, as long as a slot's Lease names them."""
     emitted: set[str] = field(default_factory=set)
     status_written_at: float = -math.inf
 

@@ -38,6 +38,8 @@ log: Final = logging.getLogger("understudy")
 
 JOBS: Final = f"/apis/{API_VERSION}/{PLURAL}"
 LEASE_MIN_S: Final = 3
+REDUNDANCY_MAX: Final = 5
+"""The most redundant pods of a rank that the API admits."""
 SUSPICION_S: Final = 60.0
 """How long a node is avoided after a pod on it fell silent, unless one is heard from there again: the node controller
 itself needs 40 to 55 s to taint a lost node."""
@@ -170,6 +172,7 @@ class World:
             return None
         memo = self.jobs.memo(job.uid)
         ranks = tuple(self._rank(job, Rank(rank)) for rank in range(job.policy.ranks))
+        memo.vanished &= {lease.record.holder for view in ranks for lease in view.slots if lease is not None}
         observation = model.Observation(
             job=job,
             ranks=ranks,
@@ -185,6 +188,7 @@ class World:
             problems=dict(memo.problems),
             namesakes=self._namesakes(job) if any(view.lease is None for view in ranks) else {},
             unborn=frozenset(memo.unborn),
+            vanished=frozenset(memo.vanished),
             status_written_at=memo.status_written_at,
         )
         if observation.control_plane_degraded:
@@ -260,13 +264,15 @@ class World:
                     deleting_since=seen.deleting_since,
                     ending_since=seen.ending_since,
                 )
+        wanted = job.policy.redundancy
+        some = range(max(wanted, REDUNDANCY_MAX))
+        slots = [self._lease(job, slot_lease_name(job.name, rank, slot)) for slot in some]
         return model.RankView(
             rank=rank,
             lease=self._lease(job, rank_lease_name(job.name, rank)),
-            slots=tuple(
-                self._lease(job, slot_lease_name(job.name, rank, slot)) for slot in range(job.policy.redundancy)
-            ),
+            slots=tuple(slots[:wanted]),
             pods=pods,
+            surplus=tuple(lease for lease in slots[wanted:] if lease is not None and lease.record.holder),
         )
 
     def _lease(self, job: model.Job, name: str) -> model.Lease | None:
@@ -289,11 +295,14 @@ class World:
                 del self._pods_of[before]
             if before != index:
                 self._wake((meta.namespace, old.metadata.labels.get(Label.JOB, "")))
+        memo = self.jobs.find_memo(index[1])
         if new is None:
             self._sightings.pop(uid, None)
+            if memo is not None:
+                memo.vanished.add(meta.name)
         else:
             self._pods_of[index][key] = None
-            if (memo := self.jobs.find_memo(index[1])) is not None:
+            if memo is not None:
                 memo.unborn.pop(meta.name, None)
             seen = self._sightings.setdefault(uid, _Sighting(self._clock()))
             if new.metadata.deletion_timestamp and seen.deleting_since is None:

@@ -141,7 +141,8 @@ class AssignSlot:
     rank_lease: LeaseRecord
     failures: int
     loss: str
-    """Why the slot's last pod is no longer of use; empty for a slot that had none, or whose pod was promoted."""
+    """Why the slot's last pod is no longer of use; empty for a slot that had none, whose pod was promoted, or was never
+    seen."""
     suspect_node: str | None
 
 

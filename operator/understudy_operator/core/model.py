@@ -155,6 +155,8 @@ class RankView:
     lease: Lease | None
     slots: tuple[Lease | None, ...]
     pods: Mapping[str, Pod]
+    surplus: tuple[Lease, ...] = ()
+    """Leases of slots beyond the redundancy that was asked for, which still name a pod."""
 
     @property
     def primary(self) -> Pod | None:
@@ -275,6 +277,8 @@ class Observation:
     """Pods that an earlier job of this name has left, and whether each may still save; told before a rank is opened."""
     unborn: frozenset[str]
     """Pods that this process has decided to create and has not seen yet."""
+    vanished: frozenset[str]
+    """Pods that a slot's Lease names and that are no more, although this process has seen them."""
     status_written_at: float
     """When this process last wrote the status; -inf for never."""
 

@@ -24,6 +24,7 @@ from understudy_operator.core.actions import (
     Placement,
     Relabel,
     SetDuration,
+    Vacate,
 )
 from understudy_operator.core.completion import rank_complete
 from understudy_operator.core.detection import judge_redundant, scene
@@ -59,7 +60,9 @@ def provide_rank(observation: Observation, view: RankView, now: Now) -> tuple[li
     actions += labels(view)
     actions += _durations(observation.job.policy, view)
     gone, again_at = removals(observation.job.name, view, now, over=OVER if rank_complete(view) else "")
-    return actions + gone, min(wake_at, again_at)
+    # Their pods are deleted as was asked: a slot that is wanted again has lost nothing.
+    vacated = [Vacate(view.rank, lease.record) for lease in view.surplus]
+    return [*actions, *gone, *vacated], min(wake_at, again_at)
 
 
 def placement(observation: Observation, view: RankView) -> Placement:
@@ -100,7 +103,8 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
             return _bear(observation, view, slot, lease, now) if unborn and holder not in view.pods else [], verdict
         failures = budget.slot_failures_after(lease.record, verdict)
         pod = view.pods.get(holder)
-        loss = verdict.message
+        known = pod is not None or lease.acknowledged or holder in observation.vanished
+        loss = verdict.message if known else ""  # else perhaps it never was made, as whoever was to make it has ended
         suspect = pod.node if verdict.silent and pod is not None else None
     if not _may_create(observation, view, slot, now):
         return [], math.inf

@@ -29,6 +29,7 @@ from understudy_operator.core.model import (
     incarnation_of,
 )
 from understudy_operator.core.policy import read_policy
+from understudy_operator.observe import REDUNDANCY_MAX
 
 LEASE_S = 9
 HAND_OVER_S = 20
@@ -244,6 +245,7 @@ class Scene:
             "problems": {},
             "namesakes": {},
             "unborn": frozenset(),
+            "vanished": frozenset(),
             "status_written_at": ago(1),
         }
         return Observation(
@@ -254,6 +256,11 @@ class Scene:
                     lease(rank_lease_name("digits", rank)),
                     tuple(lease(slot_lease_name("digits", rank, slot)) for slot in range(policy.redundancy)),
                     {name: pod for name, pod in self.pods.items() if pod.rank == rank},
+                    tuple(
+                        found
+                        for slot in range(policy.redundancy, REDUNDANCY_MAX)
+                        if (found := lease(slot_lease_name("digits", rank, slot))) is not None and found.record.holder
+                    ),
                 )
                 for rank in range(policy.ranks)
             ),

@@ -16,6 +16,8 @@ from tests.unit.operator.stage import (
     unreachable,
 )
 
+SLOT = "digits-0-s0"
+
 
 @stage_test
 async def test_who_does_not_lead_asks_for_nothing_but_a_sign_of_life_and_writes_nothing(stage: Stage) -> None:
@@ -74,6 +76,60 @@ async def test_what_another_did_before_is_known_before_anything_is_done_however_
         stands = stage.server.objects[f"{LEASES}/digits-0"]["spec"]
         assert (stands["holderIdentity"], stands["leaseTransitions"]) == (name, term)
         assert f"{PODS}/{name}" in stage.server.objects
+
+
+def losses(stage: Stage) -> list[str]:
+    """What was said of redundant pods that are lost."""
+    events = [body for path, body in stage.server.objects.items() if "/events/" in path]
+    return [event["message"] for event in events if event["reason"] == "RedundantLost"]
+
+
+async def two_pods_at_work(stage: Stage) -> None:
+    """A primary that trains and a redundant pod that is ready."""
+    await stage.run(1)
+    for pod, lease, phase, node in (("digits-0-0", "digits-0", "training", "a"), ("digits-0-1", SLOT, "ready", "b")):
+        stage.runs(pod, node)
+        stage.reports(pod, lease, phase)
+
+
+def vanishes(stage: Stage, pod: str) -> None:
+    """Let a pod be gone, and the watch tell of it."""
+    gone = stage.server.objects.pop(f"{PODS}/{pod}")
+    stage.world.pods.remove(("default", pod), gone["metadata"]["uid"])
+
+
+@stage_test
+async def test_who_leads_next_mourns_no_pod_that_the_one_before_had_only_meant_to_make(stage: Stage) -> None:
+    await two_pods_at_work(stage)
+    vanishes(stage, "digits-0-1")
+    with refusing(stage, lambda verb, path: unreachable(verb, path) if verb == "POST pods" else None):
+        await stage.run(1)
+    await stage.lose()
+    stage.lead()
+    await stage.run(3)
+    assert f"{PODS}/digits-0-3" in stage.server.objects
+    assert losses(stage) == ["Rank 0, redundant: pod digits-0-1 is gone. digits-0-2 takes its place."]
+
+
+@stage_test
+async def test_a_redundant_pod_that_vanishes_before_it_reports_is_told_of(stage: Stage) -> None:
+    await stage.run(1)
+    vanishes(stage, "digits-0-1")
+    await stage.run(3)
+    assert losses(stage) == ["Rank 0, redundant: pod digits-0-1 is gone. digits-0-2 takes its place."]
+
+
+@stage_test
+async def test_fewer_redundant_pods_and_then_as_many_as_before_are_no_loss(stage: Stage) -> None:
+    await two_pods_at_work(stage)
+    for redundancy in (0, 1):
+        stage.server.objects[JOB]["spec"]["redundancy"] = redundancy
+        stage.server._put(JOB, stage.server.objects[JOB])
+        stage.announce()
+        await stage.run(3)
+        pods = sorted(path.rpartition("/")[2] for path in stage.server.objects if path.startswith(PODS))
+        assert pods == ["digits-0-0", "digits-0-2"][: redundancy + 1]
+    assert losses(stage) == []
 
 
 @stage_test

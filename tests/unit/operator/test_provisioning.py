@@ -17,6 +17,7 @@ from understudy_operator.core.actions import (
     Placement,
     Prepare,
     Relabel,
+    Vacate,
 )
 from understudy_operator.core.model import Claim
 from understudy_operator.core.provisioning import ENDS_WITHIN_S
@@ -238,6 +239,35 @@ class TestSlots:
     def test_names_the_node_of_a_silent_one_suspect(self) -> None:
         (assign,) = of(Scene().lease(SLOT, silent_s=LEASE_S + 1).decide().rest, AssignSlot)
         assert assign.suspect_node == "node-b"
+
+    def test_tells_of_no_loss_where_a_pod_was_removed_as_asked(self) -> None:
+        fewer = Scene(redundancy=2).asked(redundancy=1)
+        rest = fewer.decide().rest
+        assert [d.pod.name for d in of(rest, DeletePod)] == ["digits-0-2"]
+        assert [v.lease.name for v in of(rest, Vacate)] == ["digits-0-s1"]
+        more = fewer.gone("digits-0-2").lease("digits-0-s1", holder="").asked(redundancy=2)
+        assert [(a.slot, a.loss) for a in of(more.decide().rest, AssignSlot)] == [(1, "")]
+
+    def test_vacates_no_slot_twice_and_none_that_is_wanted(self) -> None:
+        assert of(Scene(redundancy=2).decide().rest, Vacate) == []
+        assert of(Scene(redundancy=2).lease("digits-0-s1", holder="").asked(redundancy=1).decide().rest, Vacate) == []
+
+    @pytest.mark.parametrize(
+        ("sentence", "scene", "loss"),
+        [
+            ("perhaps it was never made", Scene().gone(UNDERSTUDY).beat(SLOT, none=True), ""),
+            ("it has reported", Scene().gone(UNDERSTUDY), "pod digits-0-1 is gone"),
+            (
+                "it was seen",
+                Scene().gone(UNDERSTUDY).beat(SLOT, none=True).given(vanished=frozenset({UNDERSTUDY})),
+                "pod digits-0-1 is gone",
+            ),
+        ],
+    )
+    def test_tells_of_the_loss_of_a_pod_that_is_known_to_have_been_there(
+        self, sentence: str, scene: Scene, loss: str
+    ) -> None:
+        assert [a.loss for a in of(scene.decide().rest, AssignSlot)] == [loss], sentence
 
     def test_opens_a_slot_that_has_no_lease(self) -> None:
         assert of(Scene().gone(SLOT).decide().rest, OpenSlot) == [OpenSlot(Scene().observe().ranks[0].rank, 0)]

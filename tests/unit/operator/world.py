@@ -194,6 +194,7 @@ def observe(world: World) -> Observation:
         problems={},
         namesakes={},
         unborn=memory.unborn,
+        vanished=frozenset(),
         status_written_at=memory.status_written_at,
     )
 
