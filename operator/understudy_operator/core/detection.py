@@ -236,6 +236,11 @@ def was_redundant(lease: Lease) -> bool:
     return last is not None and last.term == lease.record.term and not last.cold
 
 
+def perhaps_unmade(lease: Lease, pod: Pod | None) -> bool:
+    """Tell whether a rank's holder may never have been made: who was to make it is forgotten with its process."""
+    return pod is None and not lease.acknowledged and not was_redundant(lease)
+
+
 def _cut_off(lease: Lease, scene: Scene) -> bool:
     """Tell whether all workers are cut off, or were up to a lease ago: they do not all come back at once."""
     return scene.at < scene.cut_off_at + lease.record.patience_s

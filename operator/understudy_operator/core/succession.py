@@ -16,7 +16,7 @@ from understudy_contract.reports import CheckpointRef, GivenUp, Phase, Promotion
 
 from understudy_operator.core import budget
 from understudy_operator.core.actions import GiveUp, Promote
-from understudy_operator.core.detection import ACKNOWLEDGE_S, Failure, was_redundant
+from understudy_operator.core.detection import ACKNOWLEDGE_S, Failure, perhaps_unmade
 from understudy_operator.core.model import LATE, Job, Now, Pod, RankView, Running
 
 UNTOLD_MAX: Final = 5
@@ -127,8 +127,8 @@ def _record(job: Job, view: RankView, failure: Failure, target: str, cold: bool,
     record = view.lease.record
     last = record.promotion
     present = last if last is not None and last.term == record.term else None
-    if cold and view.primary is None and not view.lease.acknowledged and not was_redundant(view.lease):
-        return None  # perhaps it never was made: who was to make it is forgotten with the process that decided so
+    if cold and perhaps_unmade(view.lease, view.primary):
+        return None
     beat = record.current_heartbeat
     wall = micro_time(now.wall)
     return Promotion(

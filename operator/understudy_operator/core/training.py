@@ -8,9 +8,11 @@ from understudy_contract.reports import Cause, Phase
 
 from understudy_operator.core import budget
 from understudy_operator.core.completion import rank_complete
+from understudy_operator.core.detection import judge_primary, perhaps_unmade, scene
 from understudy_operator.core.model import Now, Observation, Pod, RankView, Waiting
 from understudy_operator.core.opening import last_saves
 from understudy_operator.core.pending import INITIALIZING, Finding, claim_refused, problem, stuck
+from understudy_operator.core.succession import candidates
 
 
 def training(observation: Observation, complete: bool, now: Now) -> Finding:
@@ -46,7 +48,28 @@ def _rank_training(observation: Observation, view: RankView, now: Now) -> Findin
         if view.primary.ended and view.primary.reason:
             ended = f"Pod {record.holder} was ended by its node ({view.primary.reason}): see `kubectl describe pod`"
             return Finding(False, "Ended", f"{ended}. A new pod is made, with growing pauses.")
-    return _failing(view) or _starting(view)
+    return _failing(view) or _ended(observation, view, now) or _starting(view)
+
+
+def _ended(observation: Observation, view: RankView, now: Now) -> Finding | None:
+    """Say why a rank's pod is lost that has ended or is gone, and what is awaited in its place."""
+    assert view.lease is not None
+    if perhaps_unmade(view.lease, view.primary):
+        return None
+    lost = judge_primary(
+        view.lease,
+        view.primary,
+        scene(observation, now),
+        hand_over_s=observation.job.policy.hand_over_s,
+        relieved=False,
+        unborn=view.lease.record.holder in observation.unborn,
+    )
+    if isinstance(lost, float) or lost.silent:
+        return None
+    # Which of them is not said: who is heard in time may change with every look.
+    waits = bool(candidates(view, observation.nodes, now.at))
+    awaited = "A redundant pod is to take over once it is heard" if waits else "A new pod is made, after a pause"
+    return Finding(False, "Ended", f"Rank {view.rank} has lost its primary: {lost.message}. {awaited}.")
 
 
 def _starting(view: RankView) -> Finding:

@@ -105,6 +105,29 @@ BAD = {
         "Ended",
         "was ended by its node (OutOfcpu)",
     ),
+    "a program that has failed for the first time, before its pause is over": (
+        Scene(redundancy=0)
+        .released(RANK, "ProcessExited", 1, "ValueError: boom")
+        .lease(RANK, silent_s=0.2)
+        .pod(PRIMARY, container=ended(1), phase="Failed"),
+        "Ended",
+        "Rank 0 has lost its primary: the trainer of pod digits-0-0 ended: ValueError: boom. A new pod is made, after",
+    ),
+    "a trainer that has ended, and a redundant pod that is late": (
+        Scene().released(RANK, "ProcessExited", 1, "ValueError: boom").lease(SLOT, silent_s=LEASE_S / 2 + 0.1),
+        "Ended",
+        "ended: ValueError: boom. A redundant pod is to take over once it is heard.",
+    ),
+    "a pod that is gone, and a redundant pod that is late": (
+        Scene().gone(PRIMARY).lease(SLOT, silent_s=LEASE_S / 2 + 0.1),
+        "Ended",
+        "pod digits-0-0 is gone: deleted without a hand-over. A redundant pod is to take over once it is heard.",
+    ),
+    "a pod that perhaps was never made": (
+        Scene(redundancy=0).gone(PRIMARY).beat(RANK, none=True),
+        "Starting",
+        "Pod digits-0-0 of rank 0 is starting",
+    ),
     "a primary that was deleted and saves": (
         Scene().pod(PRIMARY, deleting_since=ago(3)),
         "HandingOver",
