@@ -33,6 +33,7 @@ class Cause(StrEnum):
     PROCESS_EXITED = "ProcessExited"
     CONTAINER_EXITED = "ContainerExited"
     LEASE_EXPIRED = "LeaseExpired"
+    """No renewal was seen in time; or a redundant pod became ready before a new primary had started."""
     STALLED = "Stalled"
     VOLUME_TROUBLE = "VolumeTrouble"
     SWITCHOVER = "Switchover"
