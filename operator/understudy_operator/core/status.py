@@ -151,7 +151,9 @@ def _step(record: LeaseRecord) -> int:
     beat = record.heartbeat
     if beat is None or beat.phase is Phase.STARTING:
         return max(int(record.floor_step), beat.step if beat else 0)
-    return beat.step
+    # A renewal that was overtaken by the release may have put an older report in place.
+    last = record.current_release.checkpoint if record.current_release is not None else None
+    return max(beat.step, last.step) if last is not None and last.term == record.term else beat.step
 
 
 def _promotions(view: RankView) -> tuple[Promotion, ...]:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from understudy_contract.events import EventReason
 from understudy_contract.names import Term
-from understudy_contract.reports import FirstStep, Notice, Phase
+from understudy_contract.reports import FirstStep, Notice, Phase, Release
 from understudy_operator.core.actions import OpenRank, WriteStatus
 
 from tests.unit.operator.builders import (
@@ -97,6 +97,13 @@ class TestFailovers:
         scene = at_work_again(failovers=3)
         before = scene.written()
         assert scene.settled().status({}).written() == before
+
+
+def test_a_renewal_that_arrives_after_the_release_takes_back_no_step() -> None:
+    scene = Scene().lease(RANK, release=Release(Term(1), "Completed", 0, "", checkpoint(200)))
+    assert (scene.written()["step"], scene.written()["ranks"][0]["step"]) == (200, 200)
+    older = Scene().lease(RANK, release=Release(Term(1), "ProcessExited", 1, "", checkpoint(100)))
+    assert older.written()["step"] == 120, "steps after the last commit were taken, too"
 
 
 class TestALeaseThatWasDeleted:
