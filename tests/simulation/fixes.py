@@ -3,7 +3,7 @@
 from understudy.checkpoint.store import RankStore
 from understudy_kube.informer import Informer
 from understudy_operator.act import Actor
-from understudy_operator.core import decide, detection
+from understudy_operator.core import decide, detection, status
 from understudy_operator.observe import World
 
 from tests.simulation.mutants import Edit, Mutant
@@ -68,5 +68,11 @@ FIXES: tuple[Mutant, ...] = (
         6,
         1055571,
         (Edit(Actor._write_status, ', "resourceVersion": job.resource_version', ""),),
+    ),
+    Mutant(
+        "a renewal that arrives after the release takes the last step back in the status",
+        15,
+        618,
+        (Edit(status._step, "max(beat.step, last.step)", "beat.step"),),
     ),
 )

@@ -16,6 +16,7 @@
 12. Who hands over loses no step, and who completes has taken all of them.
 13. A rank is not passed on without end.
 14. Once the faults are over the job reaches its last step.
+15. The status of a job that has succeeded tells of every failover, from whom to whom and whether cold, and of no other.
 
 A Lease that somebody deletes, and an etcd that is restored, take along what only they knew: of the floor, the terms and
 the names that were given, 1, 2, 3, 8 and 9 then start anew, but no term is ever started twice, because the volume
@@ -33,6 +34,7 @@ from understudy_contract.lease import LeaseRecord, decode_lease
 from understudy_contract.names import Annotation, Label, rank_lease_name
 from understudy_contract.reports import CheckpointRef
 
+from tests.simulation.account import Account
 from tests.simulation.ledger import Ledger, Rank
 from tests.simulation.server import Change, Json
 from tests.simulation.worker import Container
@@ -56,6 +58,7 @@ class Invariants:
         self._sim = sim
         self.ledger = Ledger(sim.plan, sim.volume, lambda: sim.timeline.now, self._require)
         self.ranks = self.ledger.ranks
+        self._account = Account(self._require)
         self._names: set[str] = set()
         self._suspended_at = -LATE_S
         self._forgotten_at: dict[int, float] = {}
@@ -75,6 +78,8 @@ class Invariants:
                 before, after = (body.get("status", {}).get("phase") for body in (change.old, change.new))
                 self._require(6, before != "Succeeded" or after == "Succeeded", f"the job was {before} and is {after}")
                 self._require(6, after != "Failed", "the job has failed")
+                if before and not after:
+                    self._account.forget()
 
     def _on_lease(self, change: Change) -> None:
         if change.new is not None and change.who == change.new["spec"].get("holderIdentity"):
@@ -89,6 +94,7 @@ class Invariants:
             rank.floor = None
             rank.holders.clear()
             self._names.clear()
+            self._account.forget()
             return
         if change.who == change.new["spec"].get("holderIdentity"):
             rank.renewed_at = self._sim.timeline.now
@@ -109,6 +115,7 @@ class Invariants:
         self._require(1, held == new.holder, f"{held} and {new.holder} both hold term {new.term}")
         self._require(1, new.term >= max(rank.holders), f"term {new.term} comes after {max(rank.holders)}")
         rank.history.append(new.holder)
+        self._account.on_grant(self.ranks.index(rank), old, new)
         self._require(13, len(rank.history) < PASSED_ON_MAX, f"{new.name} was passed on {len(rank.history)} times")
         if old is not None:
             self._require(1, new.term > old.term, f"{old.holder} -> {new.holder} without a new term")
@@ -170,6 +177,7 @@ class Invariants:
 
     def _on_pod(self, change: Change) -> None:
         if change.old is None:
+            self._account.on_birth(change.name)
             if self._sim.timeline.now >= self._restored_at + LATE_S:  # else as it was decided on before, and forgotten
                 self._require(9, change.name not in self._names, f"the name {change.name} is used again")
                 self._names.add(change.name)
@@ -225,6 +233,7 @@ class Invariants:
 
     def forget_reports(self) -> None:
         """Expect nothing of what was written since a backup that was restored."""
+        self._account.forget()
         self._names.clear()
         self._restored_at = self._sim.timeline.now
         for rank in self.ranks:
@@ -289,6 +298,11 @@ class Invariants:
         """Check what holds when nothing happens any more."""
         self._require(8, not mislabelled, mislabelled)
         self.ledger.at_end()
+        job = self._sim.server.find("trainingjobs", self._sim.job)
+        leases = [self._sim.server.find("leases", rank_lease_name(self._sim.job, n)) for n in range(len(self.ranks))]
+        records = [record for lease in leases if (record := _decode(lease)) is not None]
+        if job is not None:
+            self._account.at_end(job["status"], records, self._sim.plan.script.steps)
 
     def _require(self, number: int, holds: bool, what: str) -> None:
         if not holds:

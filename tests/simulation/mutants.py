@@ -26,7 +26,7 @@ from understudy.restore import Restorer
 from understudy.session import Session
 from understudy_contract import lease as lease_contract
 from understudy_contract.lease import LeaseRecord
-from understudy_operator.core import decide, detection, provisioning
+from understudy_operator.core import decide, detection, provisioning, succession
 from understudy_operator.core.actions import Promote
 from understudy_operator.core.model import Observation
 from understudy_operator.hearing import Hearing
@@ -171,6 +171,12 @@ MUTANTS: tuple[Mutant, ...] = (
         8,
         2,
         (Edit(provisioning.labels, "if (pod.role, pod.term) != (role, pod_term):", "if False:"),),
+    ),
+    Mutant(
+        "each failover is counted as the first",
+        15,
+        37,
+        (Edit(succession._record, "(last.failovers if last else 0) + 1", "1"),),
     ),
     # The agent
     Mutant(
