@@ -116,6 +116,17 @@ async def test_what_a_primary_said_with_its_last_words_is_told(stage: Stage) -> 
 
 
 @stage_test
+async def test_a_status_is_not_written_over_one_that_was_not_seen(stage: Stage) -> None:
+    await both_at_work(stage)
+    body = stage.server.objects[JOB]
+    stage.server._put(JOB, {**body, "status": {**body["status"], "phase": "Succeeded"}})  # by another operator
+    stage.reports("digits-0-1", "digits-0-s0", "standby")  # which this one would call Degraded
+    asked = await stage.run(1)
+    assert asked["STATUS"] >= 1
+    assert stage.status["phase"] == "Succeeded"
+
+
+@stage_test
 async def test_of_64_ranks_none_waits_for_the_slow_requests_of_another(stage: Stage) -> None:
     ranks, lost, every_s = 64, 16, 3.0
     job = stage.server.objects[JOB]
