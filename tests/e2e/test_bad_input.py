@@ -35,9 +35,15 @@ def claim(testbed: Testbed, name: str, size: str) -> dict[str, str]:
     return {"claimName": name}
 
 
-def init(name: str, command: str, **fields: str) -> dict[str, Any]:
+def init(name: str, command: str, **fields: Any) -> dict[str, Any]:
     """Build an init container."""
     return {"name": name, "image": WORKER_IMAGE, "command": ["sh", "-c", command], **fields}
+
+
+PROXY = init(
+    "proxy", "exit 1", restartPolicy="Always", startupProbe={"exec": {"command": ["true"]}, "periodSeconds": 60}
+)
+"""A native sidecar that ends before it counts as started, so that the trainer never begins."""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +67,7 @@ def applied(module_bed: Testbed) -> Testbed:
         ),
         jobs.job("damaged", redundancy=0, arguments={"save_every": 100, "pace": 0.02}),
         jobs.job("raises", redundancy=1, arguments={"save_every": 20, "raise_at": 30}),
-        jobs.job("proxied", redundancy=0, beside={"initContainers": [init("proxy", "exit 1", restartPolicy="Always")]}),
+        jobs.job("proxied", redundancy=0, beside={"initContainers": [PROXY]}),
         jobs.job("fetching", redundancy=0, beside={"initContainers": [init("fetch", "sleep infinity")]}),
     ):
         bed.apply(body)

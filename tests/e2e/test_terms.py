@@ -57,7 +57,6 @@ def test_a_complete_rank_whose_lease_is_deleted_stays_complete_while_another_tra
 def test_a_job_outlives_an_etcd_restored_from_a_backup_of_several_terms_ago(bed: Testbed, tmp_path: Path) -> None:
     bed.apply(jobs.job(JOB, arguments={"save_every": 50, "pace": 0.01}))
     bed.wait_settled(JOB)
-    named = set(bed.world.pods)
     bed.cluster.backup(tmp_path / "etcd")
     for term in (2, 3):
         bed.delete_pod(bed.primary(JOB, 0).name)
@@ -94,6 +93,5 @@ def test_a_job_outlives_an_etcd_restored_from_a_backup_of_several_terms_ago(bed:
     status = bed.wait_until(told, timeout_s=see.WAIT_S, what="a status that holds nothing against the program")
     since = [entry for entry in status["failovers"] if parse_time(entry["promotedAt"]) > restored_at]
     assert {entry["cause"] for entry in since} <= MAY_COST
-    assert {entry["from"] for entry in since} <= named, "nobody is lost but whom the backup names"
     assert status["restarts"] == sum(entry["cold"] for entry in since), "there was a warm pod each time before"
     assert len(since) <= status["failoverCount"] <= len(since) + 2, "the two of before may be forgotten"
