@@ -93,8 +93,8 @@ MUTANTS: tuple[Mutant, ...] = (
     # The operator
     Mutant(
         "a Lease is written without compare-and-set",
-        2,
-        82,
+        6,
+        101,
         (Edit(Ranks._swap, '"resourceVersion": version, ', ""),),
     ),
     Mutant(
@@ -138,8 +138,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a release counts in every term",
-        7,
-        2,
+        6,
+        27,
         (
             Edit(_property(LeaseRecord, "current_release"), " and self.release.term == self.term", ""),
             Edit(Ranks.promote, "Annotation.RELEASED: None,", ""),
@@ -169,20 +169,20 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "labels stay as they were given",
         8,
-        2,
+        3,
         (Edit(provisioning.labels, "if (pod.role, pod.term) != (role, pod_term):", "if False:"),),
     ),
     Mutant(
         "each failover is counted as the first",
         15,
-        37,
+        12,
         (Edit(succession._record, "(last.failovers if last else 0) + 1", "1"),),
     ),
     # The agent
     Mutant(
         "a renewal does not ask who holds the Lease",
         2,
-        172,
+        230,
         (
             Edit(
                 lease_contract.renewal_patch,
@@ -223,25 +223,25 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the warm-up leaves a trace in the extra state",
         4,
-        56,
+        27,
         (Edit(Session._warm_up, "as_json(self._state.extra()) != extra", "False"),),
     ),
     Mutant(
         "the path has no term",
         2,
-        2,
+        0,
         (Edit(RankFolder.term_path, 'f"term-{term}-{pod_uid}"', 'f"term-1-{pod_uid}"'),),
     ),
     Mutant(
         "every term counts, with a BASE or without",
         11,
-        216,
+        37,
         (Edit(RankFolder.term_folder, "BASE in names", "True"),),
     ),
     Mutant(
         "BASE is a pointer",
         3,
-        2,
+        0,
         (
             Edit(TermWriter._open, "self._link_base(self._base_path)", "False"),
             Edit(
@@ -265,7 +265,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a commit's name is not made durable",
         3,
-        231,
+        70,
         (Edit(TermWriter._commit, "    self._fs.sync(self.path)\n", ""),),
     ),
     Mutant(
@@ -277,7 +277,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the floor is ignored",
         3,
-        54,
+        273,
         (
             Edit(Restorer._catch_up, "self._store.peek(floor)", "self._store.peek(None)"),
             Edit(Restorer._catch_up, "self._store.newest(floor)", "self._store.newest(None)"),
@@ -286,13 +286,13 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the floor is not waited for",
         3,
-        54,
+        273,
         (Edit(RankStore._await, "self._until(shown, deadline)", "True"),),
     ),
     Mutant(
         "a writer removes older terms before its own counts",
         3,
-        290,
+        227,
         (
             Edit(
                 TermWriter._commit,
@@ -304,7 +304,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a fallback leaves the line",
         5,
-        278,
+        313,
         (Edit(lineage._walk, "if step <= base.step:", "if True:"),),
     ),
     Mutant(
@@ -317,13 +317,13 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "an id that cannot be seen yet is another volume's",
         11,
-        333,
+        96,
         (Edit(Restorer.begin, "wait_s=FLOOR_WAIT_S if order.volume is not None else 0.0", ""),),
     ),
     Mutant(
         "a list of pruned names is believed",
         11,
-        55,
+        151,
         (Edit(RankStore.newest, "if (hollow or (stuck and not problems)) and looked_at < deadline:", "if False:"),),
     ),
 )
