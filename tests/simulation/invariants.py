@@ -240,6 +240,11 @@ class Invariants:
             rank.floor = None
             rank.holders.clear()
 
+    def hear_again(self, unheard_since: float) -> None:
+        """Take in that the API server answers again; what it was restored to meanwhile is seen from now on."""
+        if self._restored_at >= unheard_since:
+            self._restored_at = self._sim.timeline.now
+
     def on_message(self, container: Container, message: protocol.FromTrainer) -> None:
         """Take in what a trainer tells its agent."""
         match message:

@@ -46,6 +46,7 @@ SETTLED_WITHIN_S = 60.0
 class Outage:
     """The last time in which the API server answered nobody."""
 
+    began_at: float = 0.0
     clocks: list[tuple[Process, float]] = field(default_factory=list)
     """Operators that lived when it began, and what their clocks showed then."""
     ended_at: float = 0.0
@@ -157,9 +158,10 @@ class Simulation:
         """Let the API server answer nobody, or again."""
         if down and not self.network.down:
             operators = [operator.process for operator in self.operators.values() if operator is not None]
-            self.outage = Outage([(process, process.time()) for process in operators])
+            self.outage = Outage(self.timeline.now, [(process, process.time()) for process in operators])
         elif not down and self.network.down:
             self.outage.end(self.timeline.now)
+            self.invariants.hear_again(self.outage.began_at)
         self.network.down = down
 
     def cut_volume_power(self) -> None:

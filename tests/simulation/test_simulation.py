@@ -24,6 +24,7 @@ FOUND = (
     407201,  # an operator made a pod of before a restore, whose number was then given again
     751015,  # a rank was given away and back while its primary heard of the first only
     807966,  # two operators labelled primaries of one term, one of before the restore of an etcd, and one of after
+    530,  # etcd was restored amid an outage: who is seen to be lost when that ends is lost by the restore
     2055740,  # a pod was deleted because its rank was complete, and so was the Lease that had said so
     1007384,  # an operator whose clock stood still in an outage, which was short for it
     482830,  # an operator that was cut off during the restore of an etcd: what it does then is not promised
