@@ -234,6 +234,9 @@ class Actor:
             return
         except Conflict:
             await self.still_there(job)
+            known = self._world.jobs.known((job.namespace, job.name))
+            if known is not None and known["metadata"]["resourceVersion"] == job.resource_version:
+                raise  # nobody has changed it: a decision anew would be the same one, at once
             return
         memo.status_written_at = now.at
         self._world.jobs.changed(msgspec.json.decode(answer))

@@ -116,6 +116,14 @@ async def test_what_a_primary_said_with_its_last_words_is_told(stage: Stage) -> 
 
 
 @stage_test
+async def test_a_status_that_is_refused_without_end_does_not_spin(stage: Stage) -> None:
+    conflict = Conflict(409, "Conflict", "the status has been changed")
+    with refusing(stage, lambda verb, path: conflict if verb == "STATUS" else None):
+        asked = await stage.run(5 * MINUTE)
+    assert asked["STATUS"] < 60
+
+
+@stage_test
 async def test_a_status_is_not_written_over_one_that_was_not_seen(stage: Stage) -> None:
     await both_at_work(stage)
     body = stage.server.objects[JOB]
