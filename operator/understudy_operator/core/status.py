@@ -173,6 +173,8 @@ def _failovers(observation: Observation) -> list[Json]:
         beat = view.lease.record.current_heartbeat
         for promotion in _promotions(view):
             entry = known.setdefault((int(view.rank), promotion.term), _failover(view, promotion))
+            if entry["promotedAt"] < promotion.promoted_at:  # etcd was restored, and the term was given once more
+                entry = known[int(view.rank), promotion.term] = _failover(view, promotion)
             if promotion.term == view.lease.record.term and beat is not None and "firstStepAt" not in entry:
                 entry |= _first_step(promotion, beat)
     ordered = sorted(known.values(), key=lambda e: (e["promotedAt"], e["rank"], e["term"]))

@@ -80,6 +80,12 @@ class TestFailovers:
         assert [e["term"] for e in scene.written()["failovers"]] == [2, 3]
         assert {"promotion 0 2", "promotion 0 3"} <= scene.events().keys()
 
+    def test_a_term_that_was_given_once_more_after_a_restore_is_told_as_it_was_given_last(self) -> None:
+        scene = at_work_again().settled()
+        scene.lease(RANK, promotion=a_promotion(term=2, promoted_at="2026-01-01T11:59:30.000000Z", cold=True))
+        (entry,) = scene.written()["failovers"]
+        assert (entry["promotedAt"], entry["cold"]) == ("2026-01-01T11:59:30.000000Z", True)
+
     def test_only_the_last_20_are_kept(self) -> None:
         scene = Scene()
         for term in range(2, 30):
