@@ -16,7 +16,7 @@ another term or pod than the Lease now names is history and is ignored (`current
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -24,6 +24,9 @@ from understudy_contract.names import Annotation, Step, Term
 from understudy_contract.reports import CheckpointRef, GivenUp, Heartbeat, Notice, Promotion, Release
 
 _T = TypeVar("_T", bound=msgspec.Struct)
+
+_DIGITS_MAX: Final = 18
+"""Of a number in an annotation: more may not fit into 64 bits, and Python refuses to read more than 4300."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +104,8 @@ def _decode(kind: type[_T], text: str | None) -> _T | None:
         return None
     try:
         return msgspec.json.decode(text, type=kind)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):  # the second where brackets stand a thousand deep
         return None
-
-
-def _natural(text: str | None) -> int:
-    return int(text) if text is not None and text.isdigit() else 0
 
 
 class _Owner(msgspec.Struct):
@@ -150,10 +149,10 @@ class LeaseObject(msgspec.Struct):
             term=Term(spec.lease_transitions or 0),
             duration_s=spec.lease_duration_seconds or 0,
             renew_time=spec.renew_time,
-            incarnation=_natural(notes.get(Annotation.INCARNATION)),
-            failures=_natural(notes.get(Annotation.FAILURES)),
+            incarnation=natural(notes.get(Annotation.INCARNATION)) or 0,
+            failures=natural(notes.get(Annotation.FAILURES)) or 0,
             promotion=_decode(Promotion, notes.get(Annotation.PROMOTION)),
-            switchover=Term(int(asked)) if (asked := notes.get(Annotation.SWITCHOVER, "")).isdigit() else None,
+            switchover=None if (asked := natural(notes.get(Annotation.SWITCHOVER))) is None else Term(asked),
             active_since=notes.get(Annotation.ACTIVE_SINCE),
             given_up=_decode(GivenUp, notes.get(Annotation.GIVEN_UP)),
             operator_floor=_decode(CheckpointRef, notes.get(Annotation.FLOOR)),
@@ -170,12 +169,20 @@ def decode_lease(body: bytes) -> LeaseRecord:
     return msgspec.json.decode(body, type=LeaseObject).record()
 
 
+def natural(text: str | None) -> int | None:
+    """Read a number that anybody may have written; None for what is none. `isdigit` alone holds "²" to be a digit."""
+    if text is None or len(text) > _DIGITS_MAX or not (text.isascii() and text.isdigit()):
+        return None
+    return int(text)
+
+
 def micro_time(moment: datetime) -> str:
     """Render a MicroTime; the API refuses one without its fraction, which isoformat drops when it is 0."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def annotation_pointer(annotation: Annotation) -> str:
+    """Give the JSON Pointer of an annotation (RFC 6901), for a JSON Patch."""
     return "/metadata/annotations/" + annotation.replace("~", "~0").replace("/", "~1")
 
 

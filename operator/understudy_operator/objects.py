@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import msgspec
-from understudy_contract.lease import micro_time
+from understudy_contract.lease import micro_time, natural
 from understudy_contract.names import TRAINER_CONTAINER, Annotation, Label, Rank, Role, Term
 
 from understudy_operator.core import model
@@ -148,15 +148,15 @@ def pod_view(
     """Interpret a pod; the times are the operator's own, monotonic."""
     meta = pod.metadata
     role = meta.labels.get(Label.ROLE)
-    term = meta.annotations.get(Annotation.TERM, "")
+    term = natural(meta.annotations.get(Annotation.TERM))
     unscheduled = next((c for c in pod.status.conditions if c.type == "PodScheduled" and c.status == "False"), None)
     return model.Pod(
         name=meta.name,
         uid=meta.uid,
         resource_version=meta.resource_version,
-        rank=Rank(int(meta.labels.get(Label.RANK, "0"))),
+        rank=Rank(natural(meta.labels.get(Label.RANK)) or 0),
         role=Role(role) if role in tuple(Role) else None,
-        term=Term(int(term)) if term.isdigit() else None,
+        term=None if term is None else Term(term),
         node=pod.spec.node_name,
         created=meta.creation_timestamp,
         phase=pod.status.phase,

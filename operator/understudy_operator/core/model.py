@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from understudy_contract.events import EventReason
-from understudy_contract.lease import LeaseRecord
+from understudy_contract.lease import LeaseRecord, natural
 from understudy_contract.names import Rank, Role, Term, pod_name
 from understudy_contract.reports import Phase
 
@@ -59,8 +59,8 @@ Container = Waiting | Running | Terminated | None
 
 def incarnation_of(name: str) -> int:
     """Read the incarnation out of a pod's name; -1 if it has none."""
-    number = name.rpartition("-")[2]
-    return int(number) if number.isascii() and number.isdigit() else -1
+    number = natural(name.rpartition("-")[2])
+    return -1 if number is None else number
 
 
 @dataclass(frozen=True, slots=True)

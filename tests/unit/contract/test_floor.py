@@ -25,3 +25,8 @@ def test_a_message_is_cut_and_a_damaged_release_is_none() -> None:
     release = lease(released=long.encode()).release
     assert release is not None and len(release.message) == 1024
     assert lease(released="2:HandedOver:82:").release is None
+
+
+def test_a_report_nested_without_end_is_none() -> None:
+    nested = '{"pod":"p","term":2,"phase":"training","invented":' + "[" * 100_000 + "]" * 100_000 + "}"
+    assert lease(heartbeat=nested).heartbeat is None

@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import msgspec
+import pytest
 from understudy_contract.lease import LeaseObject, LeaseRecord
+from understudy_contract.names import Annotation
 from understudy_kube.client import Api
 from understudy_kube.informer import Informer
 
@@ -153,4 +155,19 @@ async def test_an_object_that_the_watch_did_not_show_for_a_while_is_taken_in_as_
         await server.lines.join()
     informer.upsert(lease("a", "u", 1004))
     assert versions(informer) == {"a": "1004"}
+    running.cancel()
+
+
+@pytest.mark.parametrize("garbled", ["²", "9" * 5000], ids=["no digit", "too long"])
+async def test_one_lease_that_was_garbled_does_not_end_the_watch_of_all(garbled: str) -> None:
+    server = Server()
+    informer = informed(server)
+    running = asyncio.create_task(informer.run())
+    lease = an_object("a", "u", 1001)
+    lease["metadata"]["annotations"] = dict.fromkeys((Annotation.INCARNATION, Annotation.SWITCHOVER), garbled)
+    for told in (lease, an_object("b", "v", 1002)):
+        server.lines.put_nowait(msgspec.json.encode({"type": "ADDED", "object": told}))
+    async with asyncio.timeout(5):
+        await server.lines.join()
+    assert versions(informer) == {"a": "1001", "b": "1002"}
     running.cancel()

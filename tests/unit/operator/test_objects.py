@@ -73,3 +73,10 @@ def test_an_init_container_fails_by_its_exit_code_and_a_sidecar_never(
         },
     )
     assert view.failed_init == failed
+
+
+@pytest.mark.parametrize(
+    ("text", "term"), [("2", 2), ("", None), ("²", None), ("٣", None), ("9" * 5000, None)], ids=range(5)
+)
+def test_a_term_that_was_garbled_is_none(text: str, term: int | None) -> None:
+    assert viewed({"annotations": {"understudy.dev/term": text}}).term == term

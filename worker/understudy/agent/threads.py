@@ -7,6 +7,7 @@ are set before the trainer starts, from what the pod may use rather than from wh
 import math
 from collections.abc import Mapping
 
+from understudy_contract.lease import natural
 from understudy_contract.names import Env
 
 VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
@@ -14,7 +15,6 @@ VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREAD
 
 def thread_variables(environ: Mapping[str, str], visible_cores: int) -> dict[str, str]:
     """Give the variables to add: none that the pod's template sets itself."""
-    limit_m = environ.get(Env.CPU_LIMIT_M, "")
-    limited = limit_m.isdigit() and int(limit_m) > 0
-    threads = math.ceil(int(limit_m) / 1000) if limited else max(1, visible_cores)
+    limit_m = natural(environ.get(Env.CPU_LIMIT_M))
+    threads = math.ceil(limit_m / 1000) if limit_m else max(1, visible_cores)
     return {name: str(threads) for name in VARIABLES if name not in environ}
