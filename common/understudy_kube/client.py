@@ -54,6 +54,9 @@ JSON_PATCH: Final = "application/json-patch+json"
 _KEEP_ALIVE_S: Final = 80
 """Below the 90 s after which the API server closes an idle connection."""
 _CONNECT_S: Final = 5.0
+_CREATE_S: Final = 15.0
+"""What is made passes admission: the API server itself gives an admission webhook 10 s, unless told otherwise, and only
+then says that it cannot be called."""
 
 _Params = Mapping[str, str]
 
@@ -103,7 +106,7 @@ class Api:
 
     async def post(self, path: str, body: bytes, *, params: _Params | None = None) -> bytes:
         """Create an object; Conflict (reason AlreadyExists) when the name is taken."""
-        return await self.request("POST", path, body=body, params=params)
+        return await self.request("POST", path, body=body, params=params, timeout_s=_CREATE_S)
 
     async def delete(self, path: str, *, body: bytes | None = None, params: _Params | None = None) -> bytes:
         """Delete an object; `body` is a DeleteOptions (preconditions, grace period)."""
