@@ -166,6 +166,17 @@ def test_a_renewal_that_is_refused_at_once_lets_the_next_wait_no_longer() -> Non
     assert it.renewals[-1].timeout_s == pytest.approx(0.9)
 
 
+@pytest.mark.parametrize("slot_lost_first", [False, True])
+def test_a_pod_that_is_promoted_knows_how_slow_the_api_server_is(slot_lost_first: bool) -> None:
+    it = drive().redundant().wait(1.0).wait(0.9).fail().wait(model.QUICK_RETRY_S)
+    it.wait(1.5).accept()
+    assert (it.renewals[-1].lease, it.renewals[-1].timeout_s) == (SLOT, pytest.approx(1.8))
+    if slot_lost_first:
+        it.see(lease(SLOT, OTHER, term=2))
+    it.see(lease(holder=POD, term=2, version=9))
+    assert (it.renewals[-1].lease, it.renewals[-1].timeout_s) == (RANK, pytest.approx(1.8)), "no less than it takes"
+
+
 def test_notices_go_out_one_by_one_each_until_it_is_accepted() -> None:
     it = drive().primary().feed(protocol.Notice("A", "first")).feed(protocol.Notice("B", "second"))
     it.wait(1.0).fail().wait(1.0).accept().wait(1.0).accept().wait(1.0)

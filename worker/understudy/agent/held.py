@@ -30,6 +30,8 @@ class Held:
     duration_s: int
     due_at: float
     """When to renew next."""
+    patience: int = 1
+    """Intervals that the next answer is waited for."""
     in_flight: int = 0
     """Number of the renewal that is under way; 0: none."""
     words: LastWords | None = None
@@ -43,8 +45,6 @@ class Held:
     """The renewal in flight is the release."""
     _overtake_at: float = 0.0
     _sent_at: float = 0.0
-    _patience: int = 1
-    """Intervals that the next answer is waited for."""
 
     @property
     def interval_s(self) -> float:
@@ -54,7 +54,7 @@ class Held:
     @property
     def timeout_s(self) -> float:
         """Below the interval at first, so that a lost request costs no more than itself."""
-        return min(0.9 * self.interval_s * self._patience, _TIMEOUT_MAX_S)
+        return min(0.9 * self.interval_s * self.patience, _TIMEOUT_MAX_S)
 
     def hurry(self) -> None:
         """Renew at once, or as soon as the renewal in flight is answered."""
@@ -96,7 +96,7 @@ class Held:
         """Note that the renewal in flight was accepted, and how long the Lease lasts by now."""
         self.in_flight = 0
         if now - self._sent_at < self.interval_s:
-            self._patience = 1
+            self.patience = 1
         if duration_s and duration_s != self.duration_s:
             self.duration_s, self._urgent = duration_s, True  # until it is told, the longer of the two counts
         self.settled = self.settled or self._releasing
@@ -109,7 +109,7 @@ class Held:
         """
         self.in_flight = 0
         if now - self._sent_at > 0.9 * self.timeout_s:
-            self._patience = min(self._patience + 1, _PATIENCE_MAX)
+            self.patience = min(self.patience + 1, _PATIENCE_MAX)
         if gone and self._releasing and self.words is not None and self.words.reason is not ReleaseReason.COMPLETED:
             self.settled = True
         self.due_at = now + QUICK_RETRY_S

@@ -19,6 +19,8 @@ class Renewals:
     pod: str
     progress: Progress
     held: Held | None = None
+    _last: Held | None = field(default=None, init=False)
+    """The Lease held now, or before: how slow the API server is does not depend on which."""
     _highest: Term = field(default=Term(0), init=False)
     """Highest term in which the Lease was held."""
     _number: int = field(default=0, init=False)
@@ -26,7 +28,8 @@ class Renewals:
 
     def hold(self, record: LeaseRecord, now: float) -> None:
         """Renew this Lease from now on, and no other."""
-        self.held = Held(record.name, record.term, record.duration_s, due_at=now)
+        patience = self._last.patience if self._last is not None else 1
+        self.held = self._last = Held(record.name, record.term, record.duration_s, due_at=now, patience=patience)
 
     def adopt(self, record: LeaseRecord) -> None:
         """Go on in the term that the Lease has now; where it is lower (of a backup of etcd), ask for a higher one."""
