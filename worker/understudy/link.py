@@ -10,10 +10,11 @@ import queue
 import socket
 import threading
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
+from understudy.errors import NotStarted
 from understudy.protocol import (
     LINE_MAX_BYTES,
     FromAgent,
@@ -50,13 +51,23 @@ CLOSED: Final = Closed()
 class Link:
     """One connection to the agent."""
 
+    _connected: ClassVar[set[Path]] = set()
+    """Sockets of this process: an agent takes one connection."""
+
     def __init__(self, path: Path, orders: Orders) -> None:
-        """Connect and start reading; raises OSError when no agent listens at `path`."""
+        """Connect and start reading; raises OSError when no agent listens at `path`, NotStarted at a second call."""
+        if path in Link._connected:
+            raise NotStarted(
+                "this script has begun a training already, and a job is one training: make it one call, or the second "
+                "training another TrainingJob"
+            )
         self.inbox: queue.SimpleQueue[FromAgent | Closed] = queue.SimpleQueue()
         self._orders = orders
         self._lock = threading.Lock()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.connect(str(path))
+        self._path = path
+        Link._connected.add(path)
         self._reader = threading.Thread(target=self._read, name="understudy-link", daemon=True)
         self._reader.start()
 
@@ -75,6 +86,7 @@ class Link:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._reader.join()
         self._socket.close()
+        Link._connected.discard(self._path)
 
     def _read(self) -> None:
         rest = b""

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from understudy_contract.events import EventReason
 from understudy_contract.reports import CheckpointRef
@@ -28,6 +28,9 @@ TOLD_EVERY_S: Final = 600.0
 """A failure that lasts, or comes back, is told of again after so long: Kubernetes forgets Events after an hour."""
 FIRST_PAUSE_S: Final = 0.5
 """Pause after the first failed try; doubled after each."""
+
+
+_Saved = TypeVar("_Saved")
 
 
 class Saves:
@@ -67,21 +70,9 @@ class Saves:
         self.settle()
         if self.newest is not None and self.newest.step == step:
             return self.newest
-        pause_s = FIRST_PAUSE_S
-        for tries_left in reversed(range(FINAL_TRIES)):
-            self._bump()
-            try:
-                ref = self._writer.commit(step, self._state.tensors(), self._envelope())
-            except Retryable as error:
-                self._failed(error)
-                if not tries_left:
-                    raise
-                time.sleep(pause_s)
-                pause_s *= 2
-            else:
-                self._committed(ref)
-                return ref
-        raise AssertionError("unreachable")
+        ref = self._insist(lambda: self._writer.commit(step, self._state.tensors(), self._envelope()))
+        self._committed(ref)
+        return ref
 
     def settle(self) -> None:
         """Wait until no save is in flight or waiting; what failed is reported already."""
@@ -89,13 +80,29 @@ class Saves:
             self._saver.flush()
 
     def publish(self, name: str, write: Callable[[Path], None]) -> Path:
-        """Let `write` make the trained model's file in this term's folder, visible once it is durable."""
-        self._bump()
-        return self._writer.publish_final(name, write)
+        """Let `write` make the trained model's file in this term's folder, visible once it is durable.
+
+        Raises what `write` raises at once, and the volume's error after several tries.
+        """
+        return self._insist(lambda: self._writer.publish_final(name, write))
 
     def close(self) -> None:
         """Wait for the save in flight."""
         self._saver.close()
+
+    def _insist(self, save: Callable[[], _Saved]) -> _Saved:
+        pause_s = FIRST_PAUSE_S
+        for tries_left in reversed(range(FINAL_TRIES)):
+            self._bump()
+            try:
+                return save()
+            except Retryable as error:
+                self._failed(error)
+                if not tries_left:
+                    raise
+                time.sleep(pause_s)
+                pause_s *= 2
+        raise AssertionError("unreachable")
 
     def _committed(self, ref: CheckpointRef) -> None:
         self.newest = ref

@@ -1,5 +1,6 @@
 """The small parts of the trainer's side."""
 
+import socket
 import subprocess
 import sys
 import threading
@@ -9,8 +10,10 @@ import msgspec
 import pytest
 from understudy import protocol
 from understudy.counters import SIZE_BYTES, Counters, Counts
+from understudy.errors import NotStarted
 from understudy.facts import differences
 from understudy.failures import name_failure, sentence
+from understudy.link import Link, Orders
 from understudy.log import step_line
 from understudy.prefetch import Prefetcher
 from understudy_contract.reports import CheckpointRef
@@ -54,6 +57,18 @@ def test_what_the_agent_says_is_read_back(message: protocol.FromAgent) -> None:
 )
 def test_what_the_trainer_says_is_read_back(message: protocol.FromTrainer) -> None:
     assert protocol.decode_from_trainer(protocol.encode(message)) == message
+
+
+def test_a_second_training_of_a_script_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(path))
+        agent.listen()
+        first = Link(path, Orders())
+        with pytest.raises(NotStarted, match="a job is one training"):
+            Link(path, Orders())
+        first.close()
+        Link(path, Orders()).close()
 
 
 def test_counters_outlive_a_killed_process(tmp_path: Path) -> None:

@@ -128,6 +128,80 @@ def test_a_save_that_must_succeed_gives_up_in_the_end(bench: Bench, monkeypatch:
         bench.saves.commit(0)
 
 
+def test_the_trained_model_is_published_once_the_volume_is_mended(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.saves.commit(0)
+    lost = OSError(errno.EIO, "injected")
+    answers: list[OSError | None] = [lost, lost, None]
+
+    def write(path: Path) -> None:
+        path.write_bytes(b"half")
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+        path.write_bytes(b"whole")
+
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    path = bench.saves.publish("model", write)
+    assert (path.read_bytes(), list(path.parent.iterdir())) == (b"whole", [path])
+    assert [notice.reason for notice in bench.notices()] == ["CheckpointFailed"]
+
+
+def test_older_checkpoints_make_room_for_the_trained_model(bench: Bench) -> None:
+    for step in (0, 10, 20):
+        bench.saves.commit(step)
+
+    def write(path: Path) -> None:
+        path.write_bytes(b"model")
+        if len(list(path.parent.parent.glob("step-*"))) > 2:
+            raise OSError(errno.ENOSPC, "injected")
+
+    path = bench.saves.publish("model", write)
+    assert path.read_bytes() == b"model"
+    newest = bench.store.newest()
+    assert newest is not None and newest.ref.step == 20
+    assert not bench.notices()
+
+
+@pytest.mark.parametrize("call", ["sync", "rename", "names"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOTCONN, errno.ESTALE])
+def test_whatever_the_storage_answers_while_the_model_is_published_is_trouble_of_the_volume(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
+    bench.saves.commit(0)
+
+    def fail(*paths: Path) -> None:
+        raise OSError(code, "injected", str(bench.store.path.parent))
+
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    monkeypatch.setattr(bench.disk, call, fail)
+    with pytest.raises(VOLUME):
+        bench.saves.publish("model", lambda path: path.write_bytes(b"model") and None)  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "/data/labels.txt"),
+        PermissionError(errno.EACCES, "Permission denied", "/etc/shadow"),
+        ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"),
+        OSError("no errno at all"),
+    ],
+)
+def test_what_writing_the_model_raises_for_other_reasons_is_the_programs(bench: Bench, error: OSError) -> None:
+    bench.saves.commit(0)
+
+    def write(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise error
+
+    with pytest.raises(OSError) as raised:
+        bench.saves.publish("model", write)
+    assert raised.value is error
+    assert not isinstance(error, VOLUME)
+    assert not list(bench.store.path.glob("*/final/*"))
+
+
 def test_a_step_that_is_committed_is_not_written_again(bench: Bench) -> None:
     bench.saves.commit(0)
     save(bench, 10)

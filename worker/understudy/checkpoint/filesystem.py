@@ -31,8 +31,17 @@ NO_LINKS: Final = frozenset(
 )
 """How file systems say that they make no hard link (here)."""
 
+_WRONG_PATH: Final = frozenset({errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EINVAL})
+"""How file systems answer who got a path wrong."""
+
 _UNREADABLE: Final = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN})
 """How file systems say that a file's bytes are lost."""
+
+
+_STORAGE: Final = (
+    FULL | _UNREADABLE | {errno.EROFS, errno.ESTALE, errno.EREMOTEIO, errno.ENODEV, errno.ENXIO, errno.EUCLEAN}
+)
+"""What no socket answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +196,26 @@ def remove_tree(fs: FileSystem, path: Path, first: str = "") -> None:
 
 
 @contextlib.contextmanager
-def volume_errors(action: str, path: Path) -> Iterator[None]:
-    """Translate an OSError within into the kind of VolumeTrouble that says what to do."""
+def volume_errors(action: str, path: Path, *, foreign: bool = False) -> Iterator[None]:
+    """Translate an OSError within into the kind of VolumeTrouble that says what to do.
+
+    `foreign`: code of others runs within, which may fail for other reasons than the volume; that passes as it is.
+    """
     try:
         yield
     except OSError as error:
+        if foreign and not _of_volume(error, path):
+            raise
         raise _trouble(error, action, path) from error
+
+
+def _of_volume(error: OSError, folder: Path) -> bool:
+    """Tell whether an error is about what lies in this folder; one without a path, whether only a storage gives it."""
+    name = error.filename
+    if not isinstance(name, str | bytes):
+        return error.errno in _STORAGE
+    here = Path(os.fsdecode(name)).is_relative_to(folder)
+    return here and (error.errno not in _WRONG_PATH or not os.path.exists(folder))  # noqa: PTH110 - never raises
 
 
 def _trouble(error: OSError, action: str, path: Path) -> VolumeTrouble:
@@ -201,7 +224,7 @@ def _trouble(error: OSError, action: str, path: Path) -> VolumeTrouble:
     if error.errno in FULL:
         return VolumeFull(
             f"cannot {action}: the volume is full ({reason}) at {where}; "
-            "enlarge the claim, lower spec.checkpoint.keep, or remove what other jobs have left there",
+            "enlarge the claim, remove what other jobs have left there, or make another job with a lower keep",
             error.errno,
         )
     if error.errno in _READ_ONLY:

@@ -20,7 +20,7 @@ from understudy.checkpoint.folder import BASE, FINAL, RankFolder, encode_base
 from understudy.checkpoint.format import MANIFEST, STATE, Array, Checkpoint, Manifest, State, read, seal
 from understudy.checkpoint.lineage import Line
 from understudy.checkpoint.retention import discard, has_older_terms, remove_older_terms
-from understudy.errors import CheckpointDamaged, Superseded, UnderstudyError, VolumeTooSmall
+from understudy.errors import CheckpointDamaged, Superseded, UnderstudyError, VolumeFull, VolumeTooSmall
 
 _LINE_LENGTH: Final = 32
 """Bases that a term remembers: more failovers than this between two reports of a floor are not to be had."""
@@ -83,16 +83,33 @@ class TermWriter:
             return path
 
     def publish_final(self, name: str, write: Callable[[Path], None]) -> Path:
-        """Let `write` make a file, then make it durable and visible under its name, atomically. Disk only."""
+        """Let `write` make a file, then make it durable and visible under its name, atomically. Disk only.
+
+        On a full volume older checkpoints make room for it, and `write` is called again. Raises VolumeTrouble, and what
+        `write` raises for other reasons.
+        """
         folder = self.final_dir()
         temporary = folder / f"{TEMPORARY}{name}"
-        with self._lock, volume_errors(f"save the trained model as {name}", folder):
-            remove_tree(self._fs, temporary)
-            write(temporary)
-            self._fs.sync(temporary)
-            self._fs.rename(temporary, folder / name)
-            self._rank.sync_path_to(folder)
-            return folder / name
+        action = f"save the trained model as {name}"
+        with self._lock:
+            while True:
+                try:
+                    with volume_errors(action, folder):
+                        remove_tree(self._fs, temporary)
+                    with volume_errors(action, folder, foreign=True):
+                        write(temporary)
+                    with volume_errors(action, folder):
+                        self._fs.sync(temporary)
+                        self._fs.rename(temporary, folder / name)
+                        self._rank.sync_path_to(folder)
+                        return folder / name
+                except VolumeFull:
+                    with volume_errors(action, folder):
+                        if not self._make_room():
+                            raise
+                finally:
+                    with contextlib.suppress(OSError):
+                        remove_tree(self._fs, temporary)
 
     def _open(self) -> None:
         """Make the folder, or adopt what an earlier process of this very pod left in it."""
