@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from understudy.checkpoint import as_json
 from understudy.failures import name_failure
 from understudy.keras_state import KerasState
 from understudy.log import say
@@ -81,10 +82,12 @@ class Epochs:
             self._callbacks.on_train_batch_begin(index % self._length)
 
     def after(self, step: int, logs: Mapping[str, Any]) -> None:
-        """Do what is due after `step` completed steps."""
+        """Do what is due after `step` completed steps. A stop ends the epoch, as in `fit`."""
+        assert self._session is not None
         if self._callbacks is not None:
             self._callbacks.on_train_batch_end((step - 1) % self._length, dict(logs))
-        if step % self._length == 0 or step == self._steps:
+            self._stop_if_asked()  # now: who goes on from a save within the validation must know
+        if step % self._length == 0 or step == self._steps or self._session.stopped:
             self._state.epoch_logs = _plain(logs)
             self._model.reset_metrics()
             self._finish_epoch(step)
@@ -95,7 +98,8 @@ class Epochs:
     def ended(self, logs: dict[str, float]) -> None:
         """Tell the callbacks that training is over."""
         if self._callbacks is not None:
-            self._callbacks.on_train_end(logs)
+            with name_failure("a callback's on_train_end"):
+                self._callbacks.on_train_end(logs)
 
     def _stop_if_asked(self) -> None:
         assert self._session is not None
@@ -135,6 +139,7 @@ class Epochs:
             self._end_epoch(step)
 
     def _end_epoch(self, step: int) -> None:
+        assert self._session is not None
         epoch = (step - 1) // self._length
         logs = dict(self._state.epoch_logs or {})
         if self._validation is not None:
@@ -146,8 +151,9 @@ class Epochs:
             with name_failure(f"a callback's on_epoch_end({epoch})"):
                 self._callbacks.on_epoch_end(epoch, logs)
         self._state.epoch = self._state.epoch_logs = None
-        if step < self._steps and not self._model.stop_training:
-            self._begin_epoch(epoch + 1)
+        self._stop_if_asked()
+        if step < self._steps and not self._session.stopped:
+            self._begin_epoch(step // self._length)  # the next; or this one, if its stop does not hold for a later job
 
     def _validate(self) -> dict[str, float]:
         assert self._session is not None
@@ -157,16 +163,29 @@ class Epochs:
         if callable(self._validation):
             self._validation = data
         model.make_test_function()
+        model.stop_evaluating = False
+        before, extra = self._state.tensors(), as_json(self._state.extra())
+        told = self._callbacks or keras.callbacks.CallbackList([], model=model)
         count = len(keras.tree.flatten(data)[0])
         logs: Mapping[str, Any] = {}
         with name_failure("the validation"):
-            for start in range(0, count, size):
+            told.on_test_begin()
+            for number, start in enumerate(range(0, count, size)):
                 if self._session.must_stop:
-                    model.reset_metrics()  # as they were before: the successor validates again
-                self._session.poll()
+                    # Neither half its metrics nor what callbacks did for it is saved: the successor validates again.
+                    self._state.load(before)
+                    self._state.load_extra(extra)
+                    self._state.restore_callbacks()
+                    self._session.poll()
                 part = keras.tree.map_structure(lambda array, at=start: array[at : at + size], tuple(data))
-                logs = model.test_function(iter((part,)))
-        values = _plain(logs)
+                told.on_test_batch_begin(number)
+                with self._session.busy():  # a sign of life
+                    logs = model.test_function(iter((part,)))
+                told.on_test_batch_end(number, dict(logs))
+                if model.stop_evaluating:
+                    break
+            values = _plain(logs)
+            told.on_test_end(values)
         model.reset_metrics()
         return values
 

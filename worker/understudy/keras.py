@@ -47,8 +47,9 @@ def train(
     """Train `model` for `steps` steps, from the newest checkpoint on; return it, trained.
 
     `validation` is `(x, y)` or a function that returns it, evaluated at the end of each epoch. `seed` seeds Python,
-    numpy and Keras before the model is built, by rank. `directory` and `fresh` (start over) are for runs without a
-    cluster.
+    numpy and Keras, by rank, before `train` makes whatever variables the model does not have yet: weights of a model
+    with an Input layer were drawn before. `directory` and `fresh` (start over) are for runs without a cluster. A script
+    is one training: a second call goes on from what lies in its directory, and beside an agent it raises NotStarted.
     """
     loop = KerasLoop(
         model,
@@ -66,6 +67,7 @@ def train(
         metrics=loop.metrics,
         prepare=loop.prepare,
         started=loop.started,
+        ended=loop.ended,
         export=loop.export,
         export_name="model.keras",
         facts=loop.facts,

@@ -127,12 +127,13 @@ class KerasLoop:
         """Start the callbacks: this pod is primary now."""
         self._epochs.started(step)
 
+    def ended(self) -> None:
+        """Do what `fit` does behind the last epoch, in its order: a callback may put back the best weights."""
+        self._model.optimizer.finalize_variable_values(self._model.trainable_variables)  # the averages, if it keeps any
+        self._epochs.ended(self.metrics() if self._logs else {})
+
     def export(self, path: Path) -> None:
         """Write the trained model."""
-        self._epochs.ended(self.metrics() if self._logs else {})
-        optimizer = self._model.optimizer
-        if getattr(optimizer, "use_ema", False):
-            optimizer.finalize_variable_values(self._model.trainable_variables)  # as `fit` does
         self._model.save(path)
 
     def facts(self) -> dict[str, str]:

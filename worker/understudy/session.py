@@ -72,6 +72,7 @@ class Session:
         prepare: Callable[[int], None] | None = None,
         export: Callable[[Path], None] | None = None,
         export_name: str = "model",
+        ended: Callable[[], None] | None = None,
         started: Callable[[int], None] | None = None,
         facts: Callable[[], Mapping[str, str]] | None = None,
         warm_up_always: bool = False,
@@ -81,9 +82,10 @@ class Session:
         """Connect to the agent and say Hello; everything slow waits for `steps`.
 
         `metrics()` gives the newest values for a log line, computed; `prepare(index)` is told which step comes next,
-        while there is time; `started(step)` is called on becoming primary, restored; `export(path)` writes the trained
-        model, which is published as `final/<export_name>`; `facts()` adds what exactness depends on.
-        `warm_up_always` warms a primary up as well. `directory` and `fresh` are for standalone runs.
+        while there is time; `started(step)` is called on becoming primary, restored; `ended()` once the last
+        step's checkpoint is durable; `export(path)` then writes the trained model, which is published as
+        `final/<export_name>`, and is called again when the volume was in trouble; `facts()` adds what exactness depends
+        on. `warm_up_always` warms a primary up as well. `directory` and `fresh` are for standalone runs.
         """
         self.context: Context = read_context(directory=directory, fresh=fresh)
         self._state = state
@@ -93,6 +95,7 @@ class Session:
         self._export = export
         self._export_name = export_name
         self._started = started or (lambda step: None)
+        self._ended = ended or (lambda: None)
         self._facts = facts or dict
         self._warm_up_always = warm_up_always
         self._orders = Orders()
@@ -130,7 +133,7 @@ class Session:
         if total < 0 or save_every < 1 or log_every < 1:
             raise ValueError(f"steps({total}, save_every={save_every}, log_every={log_every}): use positive numbers")
         if self._used:
-            raise NotStarted("steps() was called twice on one Session: make a new Session for another training")
+            raise NotStarted("steps() was called twice on one Session: a script is one training")
         self._used = True
         self._recorded_facts = collect(self._facts())
         try:
@@ -326,6 +329,7 @@ class Session:
         model = None
         with self.busy():
             ref = self._saves.commit(self._completed)
+            self._ended()
             if self._export is not None:
                 model = str(self._saves.publish(self._export_name, self._export).relative_to(self.context.root))
         self._tell(Completed(ref.step, model))

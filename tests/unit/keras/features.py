@@ -205,6 +205,125 @@ def the_trained_model_can_be_loaded(folder: Path) -> object:
     return bool(np.array_equal(keras.models.load_model(path).predict(x, verbose=0), model.predict(x, verbose=0)))
 
 
+class ToldOfTests(keras.callbacks.Callback):
+    """Spoils the weights for the time of a validation, and remembers what it was told of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+        self._kept: Any = None
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self.told.append("begin")
+        self._kept = self.model.get_weights()
+        self.model.set_weights([np.zeros_like(weights) for weights in self._kept])
+
+    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.told.append(f"batch {batch}")
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        assert "loss" in logs
+
+    def on_test_end(self, logs: Any = None) -> None:
+        assert "accuracy" in logs
+        self.told.append("end")
+        self.model.set_weights(self._kept)
+
+    def get_state(self) -> dict[str, Any]:
+        return {"told": self.told}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.told = state["told"]
+
+
+def a_callback_is_told_of_a_validation_and_what_it_changes_for_it_is_not_saved(folder: Path) -> object:
+    alone = ToldOfTests()
+    train(folder / "alone", 5, validation=VALIDATION, validation_batch_size=8, callbacks=[alone])
+
+    class InterruptTest(keras.callbacks.Callback):
+        def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    twice, options = folder / "twice", {"validation": VALIDATION, "validation_batch_size": 8}
+    with contextlib.suppress(KeyboardInterrupt):
+        train(twice, 5, callbacks=[interrupted := ToldOfTests(), InterruptTest()], **options)
+    told = list(interrupted.told)
+    train(twice, 5, callbacks=[second := ToldOfTests()], **options)
+    return [alone.told, told, second.told, state(folder / "alone") == state(twice)]
+
+
+class StopAfter(keras.callbacks.Callback):
+    """Ends the training amid an epoch."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._left = steps
+        self.ended: list[Any] = []
+
+    def on_train_batch_end(self, index: int, logs: Any = None) -> None:
+        self._left -= 1
+        if not self._left:
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.ended.append([epoch, "val_loss" in logs])
+
+
+def a_stop_amid_an_epoch_ends_the_epoch(folder: Path) -> object:
+    alone, second = StopAfter(7), StopAfter(100)
+    train(folder / "alone", validation=VALIDATION, callbacks=[alone])
+
+    def interrupting() -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return VALIDATION
+
+    options = {"steps_per_epoch": 10}
+    with contextlib.suppress(KeyboardInterrupt):
+        train(folder / "twice", validation=interrupting, callbacks=[StopAfter(7)], **options)
+    train(folder / "twice", validation=VALIDATION, callbacks=[second], **options)
+    return [newest(folder / "alone").ref.step, alone.ended, newest(folder / "twice").ref.step, second.ended]
+
+
+class PutBack(keras.callbacks.Callback):
+    """Puts back other weights at the very end, as an early stopping may."""
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.model.set_weights([np.ones_like(weights) for weights in self.model.get_weights()])
+
+
+def exported(folder: Path) -> list[Any]:
+    [path] = folder.glob("run-1/rank-0/*/final/model.keras")
+    weights: list[Any] = keras.models.load_model(path).get_weights()
+    return weights
+
+
+def the_exported_model_is_the_one_that_fit_gives(folder: Path) -> object:
+    def averaging() -> keras.Model:
+        model = dropout()
+        inner = keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.9)
+        model.compile(keras.optimizers.LossScaleOptimizer(inner), "sparse_categorical_crossentropy")
+        return model
+
+    model = train(folder / "average", make=averaging)
+    averages = [variable.numpy() for variable in model.optimizer.inner_optimizer._model_variables_moving_average]
+    averaged = all(map(np.array_equal, exported(folder / "average"), averages))
+    trained = [array for name, array in newest(folder / "average").tensors.items() if name.startswith("model/")]
+    moved = not any(np.array_equal(average, array) for average in averages for array in trained)
+    train(folder / "put back", make=averaging, callbacks=[PutBack()])
+    return [averaged, moved, all((weights == 1).all() for weights in exported(folder / "put back"))]
+
+
+class ReadAtEnd(keras.callbacks.Callback):
+    """Reads a file that the pod before this one had."""
+
+    def on_train_end(self, logs: Any = None) -> None:
+        Path("/nowhere/notes").read_text()
+
+
+def a_callback_that_fails_at_the_end_is_named(folder: Path) -> object:
+    return [failure_of(folder, callbacks=[ReadAtEnd()]), newest(folder).ref.step]
+
+
 def failure_of(folder: Path, **options: Any) -> str:
     try:
         train(folder, **options)
@@ -283,6 +402,10 @@ FEATURES = (
     a_made_up_validation_ends_the_training_where_it_would_have_ended,
     a_callback_can_end_a_training_before_its_first_step,
     the_trained_model_can_be_loaded,
+    a_callback_is_told_of_a_validation_and_what_it_changes_for_it_is_not_saved,
+    a_stop_amid_an_epoch_ends_the_epoch,
+    the_exported_model_is_the_one_that_fit_gives,
+    a_callback_that_fails_at_the_end_is_named,
     a_batch_that_raises_is_named,
     odd_batches_are_trained_on,
     a_batch_that_does_not_fit_the_model_is_named,

@@ -107,6 +107,27 @@ def test_the_trained_model_can_be_loaded(features: dict[str, Any]) -> None:
     assert features["the_trained_model_can_be_loaded"] is True
 
 
+def test_a_callback_is_told_of_a_validation_and_what_it_changes_for_it_is_not_saved(features: dict[str, Any]) -> None:
+    result = features["a_callback_is_told_of_a_validation_and_what_it_changes_for_it_is_not_saved"]
+    whole = ["begin", "batch 0", "batch 1", "end"]
+    assert result == [whole, [], whole, True]
+
+
+def test_a_stop_amid_an_epoch_ends_the_epoch_also_in_the_pod_that_validates_it(features: dict[str, Any]) -> None:
+    assert features["a_stop_amid_an_epoch_ends_the_epoch"] == [7, [[0, True], [1, True]], 7, [[0, True]]]
+
+
+def test_the_exported_model_is_the_one_that_fit_gives(features: dict[str, Any]) -> None:
+    """Averages of the weights first, beneath a LossScaleOptimizer as well; then what a callback puts back."""
+    assert features["the_exported_model_is_the_one_that_fit_gives"] == [True, True, True]
+
+
+def test_a_callback_that_fails_at_the_end_is_named_and_is_no_trouble_of_the_volume(features: dict[str, Any]) -> None:
+    sentence, step = features["a_callback_that_fails_at_the_end_is_named"]
+    assert sentence.startswith("a callback's on_train_end raised FileNotFoundError:")
+    assert step == 20
+
+
 def test_a_batch_that_raises_is_named_and_the_last_checkpoint_stays(features: dict[str, Any]) -> None:
     sentence, step = features["a_batch_that_raises_is_named"]
     assert sentence == "batch(step=7, rank=0, ranks=1) raised ValueError: no more data"
