@@ -171,7 +171,8 @@ class World:
         if job is None:
             return None
         memo = self.jobs.memo(job.uid)
-        ranks = tuple(self._rank(job, Rank(rank)) for rank in range(job.policy.ranks))
+        pods = self._pods(job)
+        ranks = tuple(self._rank(job, Rank(rank), pods.get(str(rank), {})) for rank in range(job.policy.ranks))
         memo.vanished &= {lease.record.holder for view in ranks for lease in view.slots if lease is not None}
         observation = model.Observation(
             job=job,
@@ -251,19 +252,22 @@ class World:
             resource_version=meta.get("resourceVersion", ""),
         )
 
-    def _rank(self, job: model.Job, rank: Rank) -> model.RankView:
-        pods = {}
+    def _pods(self, job: model.Job) -> Mapping[str, Mapping[str, model.Pod]]:
+        """Give the pods of a job by the label of their rank, then by name, in the order in which they were seen."""
+        found: defaultdict[str, dict[str, model.Pod]] = defaultdict(dict)
         for key in self._pods_of.get((job.namespace, job.uid), ()):
             pod = self.pods.records[key]
-            if pod.metadata.labels.get(Label.RANK) == str(rank):
-                seen = self._sightings[pod.metadata.uid]
-                pods[pod.metadata.name] = pod_view(
-                    pod,
-                    seen_since=seen.seen_since,
-                    running_since=seen.running_since,
-                    deleting_since=seen.deleting_since,
-                    ending_since=seen.ending_since,
-                )
+            seen = self._sightings[pod.metadata.uid]
+            found[pod.metadata.labels.get(Label.RANK, "")][pod.metadata.name] = pod_view(
+                pod,
+                seen_since=seen.seen_since,
+                running_since=seen.running_since,
+                deleting_since=seen.deleting_since,
+                ending_since=seen.ending_since,
+            )
+        return found
+
+    def _rank(self, job: model.Job, rank: Rank, pods: Mapping[str, model.Pod]) -> model.RankView:
         wanted = job.policy.redundancy
         some = range(max(wanted, REDUNDANCY_MAX))
         slots = [self._lease(job, slot_lease_name(job.name, rank, slot)) for slot in some]

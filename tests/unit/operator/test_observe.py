@@ -1,10 +1,13 @@
 """What the World keeps of jobs and pods, fed as the watches would feed it."""
 
+from collections import Counter
 from typing import Any
 
 import msgspec
+import pytest
 from understudy_contract.names import Label
 from understudy_kube.client import Api, Credentials
+from understudy_kube.informer import Key
 from understudy_operator.objects import NodeObject, PodObject
 from understudy_operator.observe import World
 
@@ -120,3 +123,37 @@ def test_an_answer_that_a_newer_word_has_overtaken_changes_nothing() -> None:
     world.jobs.changed(body("a", 10))
     world.jobs.changed(body("a", 9), instead_of=asked_of)
     assert world.jobs.known(KEY) == body("a", 10)
+
+
+class Read(dict[Key, PodObject]):
+    """Pods, and how often each was read."""
+
+    def __init__(self, pods: dict[Key, PodObject]) -> None:
+        super().__init__(pods)
+        self.times: Counter[Key] = Counter()
+
+    def __getitem__(self, key: Key) -> PodObject:
+        self.times[key] += 1
+        return super().__getitem__(key)
+
+
+def test_a_pod_is_looked_at_once_however_many_ranks_its_job_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = a_world()
+    job = body("a", 1)
+    job["spec"]["ranks"] = 3
+    world.jobs.changed(job)
+    for index, rank in enumerate("210120x"):  # the last with a label that somebody has changed
+        labels = {Label.JOB: "digits", Label.JOB_UID: "a", Label.RANK: rank}
+        name = f"digits-{rank}-{9 - index}"
+        meta = {"name": name, "uid": name, "resourceVersion": "4", "namespace": "default", "labels": labels}
+        world.pods.upsert(msgspec.convert({"metadata": meta}, PodObject))
+    pods = Read(dict(world.pods.records))
+    monkeypatch.setattr(world.pods, "records", pods)
+    observed = world.observe(KEY, 0.0)
+    assert observed is not None
+    assert [list(view.pods) for view in observed.ranks] == [
+        ["digits-0-7", "digits-0-4"],
+        ["digits-1-8", "digits-1-6"],
+        ["digits-2-9", "digits-2-5"],
+    ]
+    assert pods.times == Counter(dict.fromkeys(pods, 1))
