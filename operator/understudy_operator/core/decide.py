@@ -62,6 +62,10 @@ def decide(observation: Observation, now: Now) -> Decision:
     else:
         # Events wake a job; this look finds what no event told, such as a watch that came back to a world unchanged.
         wake_at = now.at + observation.job.policy.lease_duration_s
+        # Before all that may fail, and keep the rest of its rank waiting: that would be for good.
+        given_up, again_at = overdue(observation, now)
+        rest += given_up
+        wake_at = min(wake_at, again_at)
         # At first nothing can be made without them; later, a lost rank needs its pods more.
         preparation = _prepare(observation, now)
         rest += [] if observation.prepared else preparation
@@ -81,9 +85,6 @@ def decide(observation: Observation, now: Now) -> Decision:
             wake_at = min(wake_at, verdict, again_at)
         rest += preparation if observation.prepared else []
         rest += _keep_budgets(observation, now)
-        given_up, again_at = overdue(observation, now)
-        rest += given_up
-        wake_at = min(wake_at, again_at)
     rest += refuse(observation)
     report, again_at = status_clause.report(observation, now)
     rest += report

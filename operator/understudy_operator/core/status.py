@@ -109,9 +109,10 @@ def _phase(observation: Observation, complete: bool, found: Mapping[str, Finding
 
 
 def _rank(observation: Observation, view: RankView, now: Now) -> Json:
-    # A Lease may have been deleted by hand: what was known of the rank is what it is opened anew from.
+    # A Lease may have been deleted by hand: what was known of the rank is what it is opened anew from. And who wrote
+    # that the job is complete had seen more of its Leases than one to whom an unfinished one is shown still.
     known: Json = next((e for e in observation.job.status.get("ranks", ()) if e.get("rank") == view.rank), {})
-    if view.lease is None:
+    if view.lease is None or (job_complete(observation) and not rank_complete(view)):
         return {"rank": int(view.rank), "step": 0, **known, "redundant": []}
     record = view.lease.record
     entry: Json = {

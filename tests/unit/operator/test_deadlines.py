@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 from understudy_contract.lease import micro_time
 from understudy_contract.reports import GivenUp
-from understudy_operator.core.actions import DeleteJob, GiveUp
+from understudy_operator.core.actions import AssignSlot, DeleteJob, GiveUp
 from understudy_operator.core.decide import Decision
 
-from tests.unit.operator.builders import NOW, PRIMARY, RANK, Scene, ended, of
+from tests.unit.operator.builders import NOW, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, ended, of
 
 
 def since(seconds: float) -> str:
@@ -45,6 +45,13 @@ def test_a_job_that_is_active_for_too_long_fails_and_says_what_to_do() -> None:
         "The job was active for 3600 s, as long as spec.activeDeadlineSeconds lets it. Give it more time, delete it "
         "and apply it anew, with checkpoint.resume: Latest if it is to go on from its checkpoints."
     )
+
+
+def test_it_fails_before_anything_of_it_is_done_that_may_be_refused() -> None:
+    scene = active(3600).asked(active_deadline_s=3600).gone(UNDERSTUDY).lease(SLOT, holder="", heartbeat=None)
+    rest = scene.decide().rest
+    assert len(of(rest, AssignSlot)) == 1
+    assert isinstance(rest[0], GiveUp)
 
 
 def test_it_is_looked_at_when_its_time_comes() -> None:

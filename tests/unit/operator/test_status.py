@@ -263,3 +263,11 @@ def test_a_rank_whose_lease_is_gone_keeps_what_was_known_of_it() -> None:
     scene = Scene().settled().gone(RANK).asked(suspend=True)
     (entry,) = scene.written()["ranks"]
     assert (entry["primary"], entry["term"], entry["checkpointStep"], entry["redundant"]) == (PRIMARY, 1, 100, [])
+
+
+def test_whoever_has_not_seen_the_end_of_a_job_takes_back_nothing_of_it() -> None:
+    done = Scene().lease(RANK, release=Release(Term(1), "Completed", 0, "", checkpoint(200)))
+    status = done.written()
+    assert (status["phase"], status["step"], status["ranks"][0]["complete"]) == ("Succeeded", 200, True)
+    behind = Scene().status(status).given(status_written_at=-1e9)
+    assert not of(behind.decide().rest, WriteStatus)
