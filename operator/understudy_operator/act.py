@@ -13,7 +13,7 @@ from typing import Final, assert_never
 import msgspec
 from understudy_contract import names
 from understudy_contract.events import EventReason
-from understudy_contract.lease import micro_time
+from understudy_contract.lease import annotation_pointer, micro_time
 from understudy_contract.names import Annotation, Label
 from understudy_kube.client import Api, ApiError, Conflict, Invalid, NotFound
 
@@ -115,12 +115,15 @@ class Actor:
         match action:
             case Promote():
                 await self._ranks.promote(job, action, memo)
-                await self._tell_last_words(job, action, memo, now)
+                # Its successor's Lease does not say it any more; the next promotion must not wait for it to be told.
+                memo.last_words |= {e.key: e for e in notices(action.lease, now) if e.key not in memo.emitted}
             case Prepare():
                 self._world.claims.upsert(await prepare(self._api, job, trial=action.trial))
                 memo.prepared_at, memo.prepared_generation = now.at, job.generation
-                memo.budgets = None  # to be looked at again, too
+                if memo.budgets:
+                    memo.budgets = None  # to be looked at again, too; nobody but us makes one where there are none
             case KeepBudgets():
+                memo.budgets = None  # some are made and some are not, until this ends
                 await keep_budgets(self._api, job, wanted=action.wanted)
                 memo.budgets = action.wanted
             case OpenRank():
@@ -161,15 +164,6 @@ class Actor:
                 await self._emit(job, action, memo, now)
             case _:
                 assert_never(action)
-
-    async def _tell_last_words(self, job: Job, action: Promote, memo: Memo, now: Now) -> None:
-        """Post what the former primary said along with its end: its successor's Lease does not say it any more."""
-        for event in notices(action.lease, now):
-            if event.key not in memo.emitted:
-                try:
-                    await self._emit(job, event, memo, now)
-                except ApiError as error:
-                    log.warning("%s/%s: %s: %s", job.namespace, job.name, event.message, error.message)
 
     async def _create_pod(self, job: Job, action: CreatePod, memo: Memo) -> None:
         path = f"/api/v1/namespaces/{job.namespace}/pods"
@@ -244,9 +238,10 @@ class Actor:
     async def _emit(self, job: Job, action: Emit, memo: Memo, now: Now) -> None:
         await events.post(self._api, job, action, now)
         memo.emitted.add(action.key)
+        memo.last_words.pop(action.key, None)
 
     async def _clear_switchover(self, job: Job, action: ClearSwitchover) -> None:
-        where = "/metadata/annotations/" + Annotation.SWITCHOVER.replace("/", "~1")
+        where = annotation_pointer(Annotation.SWITCHOVER)
         patch = [{"op": "test", "path": where, "value": action.asked}, {"op": "remove", "path": where}]
         try:
             answer = await self._api.json_patch(self._job_path(job), msgspec.json.encode(patch))

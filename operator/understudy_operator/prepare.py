@@ -5,7 +5,9 @@ for, that the API server accepted its pod in a dry run, as strictly as it can. A
 right what somebody changed in one of them: that would take the right to change any Role of the cluster.
 """
 
+import asyncio
 from contextlib import suppress
+from typing import Any, Final
 
 import msgspec
 from understudy_contract import names
@@ -16,6 +18,10 @@ from understudy_operator import children
 from understudy_operator.core.actions import CreatePod, Placement
 from understudy_operator.core.model import Job
 from understudy_operator.creation import TroubleError, build_pod, ensure, made_for, owned_by
+
+ABREAST: Final = 16
+"""Budgets of one job that are seen to at once, at most. One after the other, those of 64 ranks would take minutes where
+a call takes seconds, and all else of the job would wait for the last."""
 
 
 async def prepare(api: Api, job: Job, *, trial: bool) -> bytes:
@@ -37,17 +43,28 @@ async def prepare(api: Api, job: Job, *, trial: bool) -> bytes:
 
 
 async def keep_budgets(api: Api, job: Job, *, wanted: bool) -> None:
-    """Make every rank's PodDisruptionBudget, or remove them."""
+    """Make every rank's PodDisruptionBudget, or remove them; what fails for one rank keeps no other from its own."""
     path = f"/apis/policy/v1/namespaces/{job.namespace}/poddisruptionbudgets"
-    for rank in range(job.policy.ranks):
-        body = children.disruption_budget(job, names.Rank(rank))
-        if wanted:
-            await ensure(api, job, path, body)
-            continue
-        with suppress(NotFound):
-            found = await api.get(f"{path}/{body['metadata']['name']}")
-            if owned_by(job, found):
-                await api.delete(f"{path}/{body['metadata']['name']}")
+    room = asyncio.Semaphore(ABREAST)
+
+    async def keep(body: dict[str, Any]) -> None:
+        async with room:
+            if wanted:
+                await ensure(api, job, path, body)
+            else:
+                await _remove(api, job, f"{path}/{body['metadata']['name']}")
+
+    bodies = [children.disruption_budget(job, names.Rank(rank)) for rank in range(job.policy.ranks)]
+    results = await asyncio.gather(*map(keep, bodies), return_exceptions=True)
+    for failure in results:
+        if isinstance(failure, BaseException):
+            raise failure
+
+
+async def _remove(api: Api, job: Job, path: str) -> None:
+    with suppress(NotFound):
+        if owned_by(job, await api.get(path)):
+            await api.delete(path)
 
 
 async def _find_claim(api: Api, job: Job) -> bytes:

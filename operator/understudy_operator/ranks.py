@@ -1,10 +1,11 @@
 """The Leases of ranks and slots, compared and set.
 
-Guarantees that a write goes through only if the Lease is as it was when the decision fell (its resourceVersion): of two
-operators, or of an operator and a worker that renews, one is refused, takes in what stands there and decides anew. What
-only operators write and no renewal touches is guarded by holder, term and number instead: where the API server takes
-seconds for a call, a renewal lies between every decision and its write. The answers go into the informer at once. A
-write that took effect, and whose answer was lost, is refused when the client sends it again, and known by its stamp.
+Guarantees that a write goes through only if the Lease is as it was when the decision fell (its resourceVersion): of
+two operators, or of an operator and a worker that renews, one is refused, takes in what stands there and decides anew.
+What only operators write and no renewal touches is guarded by holder, term and number instead, but for a term that is
+raised under its holder: where the API server takes seconds for a call, a renewal lies between every decision and its
+write. The answers go into the informer at once. A write that took effect, and whose answer was lost, is refused when
+the client sends it again, and known by its stamp.
 """
 
 import logging
@@ -17,7 +18,7 @@ import msgspec
 from understudy_contract import names
 from understudy_contract.lease import LeaseRecord, annotation_pointer, encode, micro_time
 from understudy_contract.names import Annotation
-from understudy_kube.client import Api, Conflict, Invalid
+from understudy_kube.client import Api, Conflict, Invalid, NotFound
 from understudy_kube.informer import Key
 
 from understudy_operator import children
@@ -62,7 +63,7 @@ class Ranks:
     async def give_up(self, job: Job, action: GiveUp) -> None:
         """Write down that a rank has failed for good."""
         notes = {Annotation.GIVEN_UP: encode(action.given_up)}
-        await self._swap(job, action.lease.name, action.lease.resource_version, notes, {})
+        await self._swap(job, action.lease, notes, {})
         log.error("%s/%s rank %d: given up: %s", job.namespace, job.name, action.rank, action.given_up.message)
 
     async def take_switchover(self, job: Job, action: TakeSwitchover) -> None:
@@ -70,9 +71,12 @@ class Ranks:
         await self._amend(job, action.lease, {Annotation.SWITCHOVER: str(action.lease.term)}, {})
 
     async def raise_term(self, job: Job, action: RaiseTerm) -> None:
-        """Let the holder go on in a term above all that the volume has seen."""
+        """Let the holder go on in a term above all that the volume has seen.
+
+        Only if the Lease is as it was: a release counts in its own term, and one that has arrived since would be lost.
+        """
         lease = action.lease
-        await self._amend(job, lease, {}, {"leaseTransitions": action.term})
+        await self._swap(job, lease, {}, {"leaseTransitions": action.term})
         log.warning(
             "%s/%s rank %d: %s goes on in term %d, since the volume has seen term %d: was etcd restored?",
             job.namespace, job.name, action.rank, lease.holder, action.term, action.term - 1,
@@ -108,7 +112,7 @@ class Ranks:
             "renewTime": micro_time(datetime.now(UTC)),
         }
         try:
-            await self._swap(job, lease.name, lease.resource_version, notes, spec)
+            await self._swap(job, lease, notes, spec)
         except Conflict:
             if action.cold:
                 memo.unborn -= Counter([action.target])  # its number was not taken: another pod may get it
@@ -141,7 +145,7 @@ class Ranks:
             "renewTime": micro_time(datetime.now(UTC)),
         }
         try:
-            await self._swap(job, action.lease.name, action.lease.resource_version, notes, spec)
+            await self._swap(job, action.lease, notes, spec)
         except Conflict:
             memo.unborn -= Counter([name])  # the number is spent, the pod never will be
             raise
@@ -155,7 +159,7 @@ class Ranks:
         notes: dict[str, str | None] = {Annotation.RELEASED: None, Annotation.NOTICE: None}
         if lease.floor is not None and lease.name == names.rank_lease_name(job.name, action.rank):
             notes[Annotation.FLOOR] = encode(lease.floor)
-        await self._swap(job, lease.name, lease.resource_version, notes, {"holderIdentity": None})
+        await self._swap(job, lease, notes, {"holderIdentity": None})
         memo.unborn.pop(lease.holder, None)
 
     async def _amend(
@@ -163,7 +167,7 @@ class Ranks:
     ) -> None:
         """Change a Lease that is held as it was, also if it was renewed since; a number only from the known one."""
         if not lease.holder:
-            await self._swap(job, lease.name, lease.resource_version, annotations, spec)
+            await self._swap(job, lease, annotations, spec)
             return
         path = f"{_path(job)}/{lease.name}"
         patch: list[dict[str, Any]] = [
@@ -177,22 +181,29 @@ class Ranks:
         patch += [{"op": "add", "path": f"/spec/{field}", "value": value} for field, value in spec.items()]
         try:
             self._world.leases.upsert(await self._api.json_patch(path, msgspec.json.encode(patch)))
-        except Invalid as error:
-            await self._world.leases.ask(path)
+        except (Invalid, NotFound) as error:
+            await self._take_in(lease, path)
             raise Conflict(409, "Conflict", error.message) from error
 
     async def _swap(
-        self, job: Job, name: str, version: str, annotations: Mapping[Any, str | None], spec: Mapping[str, Any]
+        self, job: Job, lease: LeaseRecord, annotations: Mapping[Any, str | None], spec: Mapping[str, Any]
     ) -> None:
         """Compare and set a Lease; on a conflict take in what stands there, so that the next decision sees it."""
-        path = f"{_path(job)}/{name}"
-        body = {"metadata": {"resourceVersion": version, "annotations": annotations}, "spec": spec}
+        path = f"{_path(job)}/{lease.name}"
+        body = {"metadata": {"resourceVersion": lease.resource_version, "annotations": annotations}, "spec": spec}
         try:
             self._world.leases.upsert(await self._api.merge_patch(path, msgspec.json.encode(body)))
-        except Conflict:
+        except (Conflict, NotFound) as error:
+            await self._take_in(lease, path)
+            if not self._stands((job.namespace, lease.name), spec):
+                raise Conflict(409, "Conflict", error.message) from error
+
+    async def _take_in(self, lease: LeaseRecord, path: str) -> None:
+        """Take in what stands where a Lease was; nothing, if somebody has deleted it."""
+        try:
             await self._world.leases.ask(path)
-            if not self._stands((job.namespace, name), spec):
-                raise
+        except NotFound:
+            self._world.leases.remove((lease.namespace, lease.name), lease.uid)
 
     def _stands(self, key: Key, spec: Mapping[str, Any]) -> bool:
         """Tell whether a Lease was given away by this very write, whose first attempt was not answered.

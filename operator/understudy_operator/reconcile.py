@@ -123,6 +123,8 @@ class Reconciler:
                 self._queue.done(key)
 
     async def _cycle(self, key: Key) -> None:
+        """Promote until nothing is left to promote, and begin the rest; also when a promotion fails, and raise then."""
+        failures: list[BaseException] = []
         while self._leads:
             now = self._clocks()
             observation = self._world.observe(key, now.at)
@@ -130,21 +132,22 @@ class Reconciler:
                 self._queue.forget(key)
                 return
             decision = decide(observation, now)
-            if not decision.promotions:
+            if failures or not decision.promotions:
                 self._begin_rest(key, observation, decision, now)
-                return
+                break
             results = await asyncio.gather(
                 *(self._act(observation.job, p, now) for p in decision.promotions), return_exceptions=True
             )
-            for failure in results:
-                if isinstance(failure, BaseException):
-                    raise failure
+            failures = [result for result in results if isinstance(result, BaseException)]
+        if failures:
+            raise failures[0]
 
     def _begin_rest(self, key: Key, observation: Observation, decision: Decision, now: Now) -> None:
         """Let the other actions run beside the queue, and look again when it is time."""
         memo = self._world.jobs.memo(observation.job.uid)
-        memo.emitted &= {a.key for a in decision.rest if isinstance(a, Emit)}  # what is over is posted never again
-        rest = [a for a in decision.rest if not (isinstance(a, Emit) and a.key in memo.emitted)]
+        wanted = [*decision.rest, *memo.last_words.values()]
+        memo.emitted &= {a.key for a in wanted if isinstance(a, Emit)}  # what is over is posted never again
+        rest = [a for a in wanted if not (isinstance(a, Emit) and a.key in memo.emitted)]
         tried = {aim(action) for action in rest}
         for over in [a for a, problem in memo.problems.items() if problem.again_at <= now.at and a not in tried]:
             del memo.problems[over]  # nothing is left of it that could be refused
@@ -199,14 +202,20 @@ class Reconciler:
     async def _run_lane(self, key: Key, job: Job, actions: list[Action], room: asyncio.Semaphore) -> bool:
         """Act in order, and tell whether something failed; the rest of a rank is left to the next decision then.
 
-        Ends with the job: nothing is told of one that has gone, nor remembered.
+        Not so its removals: no action that failed makes one of them wrong. They go last, since a pod that was asked to
+        go has changed, and its label would be refused. Ends with the job: nothing is told of one that has gone, nor
+        remembered.
         """
         failed = False
         for action in actions:
+            if failed and rank_of(action) is not None and not isinstance(action, DeletePod):
+                continue
             async with room:
                 memo = self._world.jobs.find_memo(job.uid)
                 if not self._leads or memo is None:
                     break
+                if isinstance(action, ASKED) and self._world.jobs.generation(key) != job.generation:
+                    break  # decided on what is not wanted any more: those before it took their time
                 now, known = self._clocks(), memo.problems.get(aim(action))
                 if known is not None and now.at < known.again_at:
                     continue
@@ -216,8 +225,6 @@ class Reconciler:
                     failed = True
                     if not isinstance(error, Conflict):
                         log.warning("%s/%s: %s", *key, error.message)
-                    if rank_of(action) is not None:
-                        break
         return failed
 
     async def _act(self, job: Job, action: Action, now: Now) -> None:

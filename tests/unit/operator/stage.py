@@ -222,6 +222,14 @@ class Stage:
         """The pods that there are, by name."""
         return {path.rpartition("/")[2]: body for path, body in self.server.objects.items() if path.startswith(PODS)}
 
+    def events(self) -> list[dict[str, Any]]:
+        """The Events that were posted."""
+        return [body for path, body in self.server.objects.items() if "/events/" in path]
+
+    def budgets(self) -> list[str]:
+        """The paths of the PodDisruptionBudgets that there are."""
+        return [path for path in self.server.objects if "/poddisruptionbudgets/" in path]
+
     def condition(self, kind: str) -> dict[str, Any]:
         """One condition of the job."""
         found: list[dict[str, Any]] = self.status["conditions"]

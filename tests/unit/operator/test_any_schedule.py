@@ -218,8 +218,10 @@ class AnySchedule(RuleBasedStateMachine):
             self.watches_return()
         self.job_is_suspended_or_resumed(suspend=False)
         policy = self.cluster.world.job.policy
-        if policy.redundancy == 0 or any(self.floorless(rank) for rank in range(policy.ranks)):
-            self.frozen_pods_thaw()  # silence alone condemns nobody whom no warm pod could replace
+        unheard = all(pod.uid in self.cluster.frozen for pod in self.running())
+        if policy.redundancy == 0 or unheard or any(self.floorless(rank) for rank in range(policy.ranks)):
+            # Silence alone condemns nobody whom no warm pod could replace, nor all of a job, who may be cut off.
+            self.frozen_pods_thaw()
         for _ in range(RECOVERY_S):
             if self.is_whole():
                 break

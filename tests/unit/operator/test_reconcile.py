@@ -2,14 +2,17 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from understudy_contract.events import EventReason
 from understudy_contract.lease import encode
-from understudy_contract.names import Annotation, Label
-from understudy_contract.reports import Heartbeat, Notice, Phase
-from understudy_kube.client import ApiError, Conflict, ServerError, Unreachable
+from understudy_contract.names import Annotation, Label, Rank, Term
+from understudy_contract.reports import Heartbeat, Notice, Phase, Release
+from understudy_kube.client import Api, ApiError, Conflict, Forbidden, ServerError, Unreachable
+from understudy_operator.core.actions import RaiseTerm
+from understudy_operator.ranks import Ranks
+from understudy_operator.reconcile import LANES
 
 from tests.unit.operator import virtual
 from tests.unit.operator.stage import (
@@ -38,6 +41,12 @@ async def both_at_work(stage: Stage) -> None:
     stage.reports("digits-0-0", "digits-0", "training")
     stage.reports("digits-0-1", "digits-0-s0", "ready")
     await stage.run(1)
+
+
+def vanishes(stage: Stage, pod: str) -> None:
+    """Let a pod be gone, and the watch tell of it."""
+    gone = stage.server.objects.pop(f"{PODS}/{pod}")
+    stage.world.pods.remove(("default", pod), gone["metadata"]["uid"])
 
 
 @stage_test
@@ -81,6 +90,22 @@ async def test_a_webhook_that_is_down_is_told_and_holds_up_no_label(stage: Stage
 
 
 @stage_test
+async def test_a_label_that_is_refused_keeps_no_superseded_pod_alive(stage: Stage) -> None:
+    await both_at_work(stage)
+    down = ServerError(500, "InternalError", "failed calling webhook")
+    with refusing(stage, lambda verb, path: down if verb == "PATCH" and path.startswith(PODS) else None):
+        stage.releases("digits-0")
+        await stage.run(1)
+        stage.reports("digits-0-1", "digits-0", "training")
+        await stage.run(6)
+        stage.reports("digits-0-1", "digits-0", "training")
+        await stage.run(12)
+        roles = {name: body["metadata"]["labels"].get(Label.ROLE) for name, body in stage.pods().items()}
+    assert "digits-0-0" not in roles
+    assert roles["digits-0-1"] == "redundant", "no later label goes ahead of one that is refused"
+
+
+@stage_test
 async def test_a_promotion_waits_for_no_other_failure_of_its_job(stage: Stage) -> None:
     await both_at_work(stage)
     promotions = 0
@@ -105,14 +130,88 @@ async def test_a_promotion_waits_for_no_other_failure_of_its_job(stage: Stage) -
 
 
 @stage_test
+async def test_a_promotion_that_is_refused_without_end_silences_no_other_rank(stage: Stage) -> None:
+    job = stage.server.objects[JOB]
+    stage.server._put(JOB, {**job, "spec": {**job["spec"], "ranks": 2}})
+    stage.announce()
+    await both_at_work(stage)
+    promotions = 0
+
+    def refuse(verb: str, path: str) -> ApiError | None:
+        nonlocal promotions
+        if (verb, path) != ("PATCH", f"{LEASES}/digits-0"):
+            return None
+        promotions += 1
+        return Forbidden(403, "Forbidden", "a policy forbids it")
+
+    with refusing(stage, refuse):
+        stage.releases("digits-0")
+        await stage.run(1)
+        vanishes(stage, "digits-1-1")
+        for _ in range(60):
+            stage.reports("digits-0-1", "digits-0-s0", "ready")
+            asked = await stage.run(1)
+    assert f"{PODS}/digits-1-2" in stage.server.objects
+    assert stage.condition("Training")["status"] == "False"
+    assert promotions <= 40, "ever less, and at least every five seconds"
+    assert asked.total() <= 5
+
+
+@stage_test
 async def test_what_a_primary_said_with_its_last_words_is_told(stage: Stage) -> None:
     await both_at_work(stage)
     said = Notice(EventReason.CHECKPOINT_FAILED, "the volume is full")
     stage.releases("digits-0", **{Annotation.NOTICE: encode(said)})
     await stage.run(1)
     assert stage.server.objects[f"{LEASES}/digits-0"]["spec"]["holderIdentity"] == "digits-0-1"
-    events = [body for path, body in stage.server.objects.items() if "/events/" in path]
-    assert [e["reason"] for e in events if e["message"] == "digits-0-0: the volume is full"] == ["CheckpointFailed"]
+    told = [event["reason"] for event in stage.events() if event["message"] == "digits-0-0: the volume is full"]
+    assert told == ["CheckpointFailed"]
+
+
+@stage_test
+async def test_no_promotion_waits_for_the_last_words_of_an_earlier_one(stage: Stage) -> None:
+    job = stage.server.objects[JOB]
+    stage.server._put(JOB, {**job, "spec": {**job["spec"], "ranks": 2}})
+    stage.announce()
+    await both_at_work(stage)
+    for pod, lease, phase in ("digits-1-0", "digits-1", "training"), ("digits-1-1", "digits-1-s0", "ready"):
+        stage.runs(pod, "c")
+        stage.reports(pod, lease, phase)
+    await stage.run(1)
+    post = stage.server.post
+
+    async def slow(path: str, body: bytes, *, params: Any = None) -> bytes:
+        if path.endswith("/events"):
+            await asyncio.sleep(2)
+        return await post(path, body, params=params)
+
+    stage.server.post = slow  # type: ignore[method-assign]
+    running = asyncio.create_task(stage.reconciler.run())
+    said = Notice(EventReason.CHECKPOINT_FAILED, "the volume is full")
+    stage.releases("digits-0", **{Annotation.NOTICE: encode(said)})
+    await asyncio.sleep(0.1)
+    stage.releases("digits-1")
+    await asyncio.sleep(0.1)
+    holders = [stage.server.objects[f"{LEASES}/digits-{rank}"]["spec"]["holderIdentity"] for rank in range(2)]
+    assert holders == ["digits-0-1", "digits-1-1"]
+    await asyncio.sleep(20)
+    assert [event["reason"] for event in stage.events() if event["message"] == "digits-0-0: the volume is full"] == [
+        "CheckpointFailed"
+    ]
+    running.cancel()
+
+
+@stage_test
+async def test_last_words_that_cannot_be_told_at_first_are_told_later(stage: Stage) -> None:
+    await both_at_work(stage)
+    said = Notice(EventReason.CHECKPOINT_FAILED, "the volume is full")
+    with refusing(stage, lambda verb, path: unreachable(verb, path) if verb == "POST events" else None):
+        stage.releases("digits-0", **{Annotation.NOTICE: encode(said)})
+        await stage.run(1)
+    assert stage.events() == []
+    await stage.run(MINUTE)
+    assert sum(event["message"] == "digits-0-0: the volume is full" for event in stage.events()) == 1
+    assert not stage.world.jobs.memo("job").last_words
 
 
 @stage_test
@@ -166,6 +265,73 @@ async def _renew(stage: Stage, ranks: int, lost: int, every_s: float) -> None:
             if rank >= lost or stage.server.latency_s == 0:
                 stage.reports(f"digits-{rank}-1", f"digits-{rank}-s0", "ready")
             await asyncio.sleep(every_s / ranks)
+
+
+@stage_test
+async def test_of_64_ranks_one_that_is_lost_does_not_wait_for_the_budgets_of_all(stage: Stage) -> None:
+    job = stage.server.objects[JOB]
+    stage.server._put(JOB, {**job, "spec": {**job["spec"], "ranks": 64}})
+    stage.announce()
+    await stage.run(5)
+    lost = stage.server.objects.pop(f"{PODS}/digits-63-1")["metadata"]["uid"]
+    stage.server.latency_s = 2.0
+    stage.world.jobs.memo("job").budgets = None  # to be looked at again
+    await stage.run(3)
+    stage.world.pods.remove(("default", "digits-63-1"), lost)
+    await stage.run(27)
+    assert f"{PODS}/digits-63-2" in stage.server.objects
+
+
+@stage_test
+async def test_budgets_that_are_not_wanted_are_removed_and_then_asked_about_no_more(stage: Stage) -> None:
+    await stage.run(1)
+    assert len(stage.budgets()) == 1
+    job = stage.server.objects[JOB]
+    job["metadata"]["generation"] = 2
+    stage.server._put(JOB, {**job, "spec": {**job["spec"], "redundancy": 0}})
+    stage.announce()
+    await stage.run(1)
+    assert stage.budgets() == []
+    reads: list[str] = []
+
+    def note(verb: str, path: str) -> None:
+        reads.extend([path] if verb == "GET" else [])
+
+    with refusing(stage, note):
+        await stage.run(11 * MINUTE)
+    assert any("/roles/" in path for path in reads), "the other children are made sure of"
+    assert not any("/poddisruptionbudgets/" in path for path in reads)
+
+
+@stage_test
+async def test_budgets_that_were_made_before_one_was_refused_are_removed_when_none_is_wanted(stage: Stage) -> None:
+    job = stage.server.objects[JOB]
+    for generation, redundancy in enumerate((0, 1, 0), 1):
+        job["metadata"]["generation"] = generation
+        stage.server._put(JOB, {**job, "spec": {**job["spec"], "ranks": 3, "redundancy": redundancy}})
+        stage.announce()
+        with refusing(stage, lambda verb, _: full(verb, "") if len(stage.budgets()) == 2 else None):
+            await stage.run(3)
+        assert len(stage.budgets()) == 2 * redundancy
+
+
+@stage_test
+async def test_a_job_that_is_suspended_gets_no_more_of_the_pods_that_were_decided_on_before(stage: Stage) -> None:
+    job = stage.server.objects[JOB]
+    stage.server._put(JOB, {**job, "spec": {**job["spec"], "ranks": 64}})
+    stage.announce()
+    stage.server.latency_s = 2.0
+
+    def suspend(verb: str, path: str) -> None:
+        job = stage.server.objects[JOB]
+        if verb == "POST pods" and "suspend" not in job["spec"]:
+            changed = {"metadata": {**job["metadata"], "generation": 2}, "spec": {**job["spec"], "suspend": True}}
+            stage.server._put(JOB, {**job, **changed})
+            stage.announce()
+
+    with refusing(stage, suspend):
+        asked = await stage.run(2 * MINUTE)
+    assert 0 < asked["POST pods"] <= LANES, "those that were under way"
 
 
 @stage_test
@@ -256,6 +422,38 @@ async def test_a_promotion_that_took_effect_and_was_answered_with_a_conflict_is_
     lease = stage.server.objects[f"{LEASES}/digits-0"]["spec"]
     assert lease["leaseTransitions"] == 2
     assert f"{PODS}/{lease['holderIdentity']}" in stage.server.objects
+
+
+@pytest.mark.parametrize("lost", ["digits-0-0", "digits-0-1"])
+def test_a_lease_that_turns_out_to_be_deleted_is_made_anew_before_the_watch_tells_of_it(lost: str) -> None:
+    async def main() -> None:
+        stage = Stage()
+        stage.announce()
+        stage.lead()
+        await both_at_work(stage)
+        del stage.server.objects[f"{LEASES}/digits-0"]
+        vanishes(stage, lost)
+        await stage.run(1)
+        assert f"{LEASES}/digits-0" in stage.server.objects
+        stands = stage.server.objects[f"{LEASES}/digits-0"]["spec"]
+        assert stands["leaseTransitions"] == 2, "above what status and pods remember"
+
+    virtual.run(main())
+
+
+@stage_test
+async def test_a_term_is_not_raised_over_a_release_that_was_not_seen(stage: Stage) -> None:
+    await both_at_work(stage)
+    seen = stage.world.leases.records["default", "digits-0"]
+    observed = stage.world.observe(("default", "digits"), 0.0)
+    assert observed is not None
+    body = stage.server.objects[f"{LEASES}/digits-0"]
+    notes = {**body["metadata"]["annotations"], Annotation.RELEASED: Release(seen.term, "Completed", 0).encode()}
+    stage.server._put(f"{LEASES}/digits-0", {**body, "metadata": {**body["metadata"], "annotations": notes}})
+    with pytest.raises(Conflict):
+        await Ranks(cast(Api, stage.server), stage.world).raise_term(observed.job, RaiseTerm(Rank(0), seen, Term(7)))
+    known = stage.world.leases.records["default", "digits-0"]
+    assert (known.term, known.current_release) == (seen.term, Release(seen.term, "Completed", 0))
 
 
 @stage_test
