@@ -2,7 +2,7 @@
 
 from understudy.checkpoint.store import RankStore
 from understudy_kube.informer import Informer
-from understudy_operator.core import decide
+from understudy_operator.core import decide, status
 
 from tests.simulation.mutants import Edit, Mutant
 
@@ -30,5 +30,11 @@ FIXES: tuple[Mutant, ...] = (
         14,
         5251467,
         (Edit(Informer.ask, ", asked=self._versions.get((namespace, name)) == before", ""),),
+    ),
+    Mutant(
+        "an operator that has not seen the end of a job takes its steps back in the status",
+        15,
+        10111910,
+        (Edit(status._rank, " or (job_complete(observation) and not rank_complete(view))", ""),),
     ),
 )

@@ -10,7 +10,7 @@
     server, which nobody can renew through, proves nothing, nor does the silence of all workers of several nodes. The
     operator deletes no pod that a Lease names, unless the job is suspended.
  8. No two pods are labelled as primary of one term; in the end, the holder alone is labelled primary.
- 9. A pod's name is used once.
+ 9. A pod's name is used once, unless a request made it, somebody deleted it by force, and the request came once more.
 10. A worker takes itself for superseded only if somebody else was given the rank, or its slot.
 11. No part of the product meets an error that it should not.
 12. Who hands over loses no step, and who completes has taken all of them.
@@ -179,7 +179,8 @@ class Invariants:
         if change.old is None:
             self._account.on_birth(change.name)
             if self._sim.timeline.now >= self._restored_at + LATE_S:  # else as it was decided on before, and forgotten
-                self._require(9, change.name not in self._names, f"the name {change.name} is used again")
+                used = change.name in self._names and not self._sim.network.again
+                self._require(9, not used, f"the name {change.name} is used again")
                 self._names.add(change.name)
         elif change.who.startswith("operator") and _ends(change):
             self._on_deletion(change.name)

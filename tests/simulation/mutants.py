@@ -95,7 +95,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "a Lease is written without compare-and-set",
         6,
         101,
-        (Edit(Ranks._swap, '"resourceVersion": version, ', ""),),
+        (Edit(Ranks._swap, '"resourceVersion": lease.resource_version, ', ""),),
     ),
     Mutant(
         "a promotion keeps the term",

@@ -48,6 +48,8 @@ class Network:
     weather: Weather = CALM
     down: bool = False
     """The server answers nobody."""
+    again: bool = False
+    """The request that is being carried out was carried out before."""
 
 
 class Passing(Protocol):

@@ -75,7 +75,14 @@ class Request:
     def _repeat(self) -> None:
         if self._reaches():
             self._take_effect()
-            self._network.timeline.after(self._delay(), self._arrive)
+            self._network.timeline.after(self._delay(), self._arrive_again)
+
+    def _arrive_again(self) -> None:
+        self._network.again = True
+        try:
+            self._arrive()
+        finally:
+            self._network.again = False
 
     def _take_effect(self) -> None:
         with contextlib.suppress(ApiError):

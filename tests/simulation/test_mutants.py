@@ -31,6 +31,7 @@ def test_a_seed_finds_its_defect_again_when_the_fix_is_taken_out(fix: Mutant) ->
         assert broken(fix, fix.found_by)
 
 
-def test_every_mutant_has_a_name_of_its_own() -> None:
+def test_there_are_many_mutants_and_each_has_a_name_of_its_own() -> None:
+    assert len(MUTANTS) >= 14
     names = [mutant.name for mutant in (*MUTANTS, *FIXES)]
     assert len(set(names)) == len(names)
