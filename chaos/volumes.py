@@ -1,6 +1,7 @@
-"""Faults of a job's volume and of the job itself: full, read-only, slow, suspended. None costs a primary by itself.
+"""Faults of a job's volume and of the job itself: full, read-only, slow, failing, suspended.
 
-A damaged checkpoint would not be noticed while a redundant pod has it in memory: it takes all pods of its rank along.
+None costs a primary by itself. A damaged checkpoint would not be noticed while a redundant pod has it in memory: it
+takes all pods of its rank along.
 """
 
 import errno
@@ -14,17 +15,17 @@ from understudy_contract.reports import Cause
 
 from chaos.draw import Draw, between
 from chaos.strike import Kind, Strike, Target, Thing, timed
-from chaos.trainers import storage
 from chaos.volume_audit import damage, newest, state_id, step_of
-from chaos.ward import TARGETS, Ward
+from chaos.ward import FSYNC_S, TARGETS, Ward
 from chaos.workers import lose_rank
 from localcluster import ClusterError
-from testbed import TestbedError, faults
+from testbed import TestbedError, faults, storage
 from testbed.kube import JOBS, wall
 
 LONGEST_S: Final = 20.0
 """Well below the two minutes that a worker tries to begin a term for."""
 SUSPENDED_WITHIN_S: Final = 180
+SLOWLY: Final = f"takes {FSYNC_S:g} s for each fsync"
 READ_ONLY_TRIES: Final = 200
 """The kernel refuses while a file is open for writing; the next save ends soon."""
 CHUNK_BYTES: Final = 2**20
@@ -79,16 +80,20 @@ def fill(file: Path) -> None:
                 size //= 2
 
 
-def slow(ward: Ward, draw: Draw) -> Strike:
-    """Let a job's volume take its time for whatever is to be durable: it saves less often, and trains on."""
-    job = ward.target(draw.where).job
-    flag = ward.volume(job) / storage.SLOW
-    return Strike(
-        what=f"the volume of {job} takes {storage.FSYNC_S:g} s for each fsync",
-        fire=timed(flag.touch),
-        undo=lambda: flag.unlink(missing_ok=True),
-        lasts_s=between(draw.amount, 5, LONGEST_S),
-    )
+def spoiled(flag: str, what: str) -> Callable[[Ward, Draw], Strike]:
+    """Let each fsync on a job's volume be slow, or fail: it saves less often, or not at all, and trains on."""
+
+    def aim(ward: Ward, draw: Draw) -> Strike:
+        job = ward.target(draw.where).job
+        file = ward.volume(job) / flag
+        return Strike(
+            what=f"the volume of {job} {what}",
+            fire=timed(file.touch),
+            undo=lambda: file.unlink(missing_ok=True),
+            lasts_s=between(draw.amount, 5, LONGEST_S),
+        )
+
+    return aim
 
 
 def damaged(ward: Ward, draw: Draw) -> Strike:
@@ -144,7 +149,8 @@ SUSPENSION: Final = frozenset({Thing.SUSPENSION, Thing.NODE})
 KINDS: Final = (
     Kind("read-only", "volume read-only for a while", read_only, VOLUME, asks=True),
     Kind("full", "volume full for a while", full, VOLUME),
-    Kind("slow-volume", "volume slow for a while", slow, VOLUME),
+    Kind("slow-volume", "volume slow for a while", spoiled(storage.SLOW, SLOWLY), VOLUME),
+    Kind("failing-volume", "volume fails for a while", spoiled(storage.FAILING, "fails at each fsync"), VOLUME),
     Kind("damaged-checkpoint", "newest checkpoint damaged, all pods of its rank lost", damaged, VOLUME),
     Kind("suspend", "suspended and resumed", suspend(wait=True), SUSPENSION, asks=True),
     Kind("suspend-briefly", "suspended and resumed at once", suspend(wait=False), SUSPENSION, asks=True),

@@ -16,7 +16,7 @@ from chaos.strike import Target
 from chaos.volume_audit import FileId
 from localcluster import Cluster
 from localcluster.storage import TMPFS_SIZE
-from testbed import Testbed, TestbedError, operator
+from testbed import Testbed, TestbedError, operator, storage
 from testbed.jobs import WORKER_IMAGE
 from testbed.kube import Object, parse_time
 from testbed.pods import Pod
@@ -31,6 +31,8 @@ PROGRESS_S: Final = 10
 HAND_OVER_S: Final = 10
 SAVE_EVERY: Final = 50
 PACE_S: Final = 0.04
+FSYNC_S: Final = 1.0
+"""On a volume that is slow: a commit takes longer, then, than what is trained between two."""
 FINISH_STEPS: Final = 200
 """Eight seconds: a rank's step is as old as its last renewal."""
 PRIORITY: Final = "chaos-training"
@@ -110,7 +112,7 @@ class Ward:
 
     def prepare(self) -> None:
         """Make what the jobs need: scripts, priorities."""
-        scripts = {path.name: path.read_text() for path in sorted(TRAINERS.glob("*.py"))}
+        scripts = {path.name: path.read_text() for path in (*sorted(TRAINERS.glob("*.py")), storage.SOURCE)}
         path = f"/api/v1/namespaces/{self.testbed.namespace}/configmaps"
         self.kube.create(path, {"metadata": {"name": CONFIG_MAP}, "data": scripts})
         for name, value in PRIORITIES.items():
@@ -135,7 +137,7 @@ class Ward:
     def start_all(self) -> None:
         """Start the four, and wait until they are whole."""
         for name, (_, _, redundancy) in SHAPES.items():
-            self.start(name, name, redundancy=redundancy, save_every=SAVE_EVERY, pace=PACE_S)
+            self.start(name, name, redundancy=redundancy, save_every=SAVE_EVERY, pace=PACE_S, fsync=FSYNC_S)
         self.wait_whole(0.0)
 
     def finish(self, name: str) -> None:

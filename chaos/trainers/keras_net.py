@@ -14,7 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import understudy.keras
-from storage import slow_on_demand  # type: ignore[import-not-found]  # beside it in the ConfigMap
+from storage import spoil_fsync  # type: ignore[import-not-found]  # beside it in the ConfigMap
 from understudy_contract.names import CHECKPOINT_DIR, Env
 
 CLASSES = 4
@@ -54,8 +54,9 @@ def main() -> None:
     parser.add_argument("--save-every", type=int, default=50)
     parser.add_argument("--log-every", type=int, default=1)
     parser.add_argument("--pace", type=float, default=0.0)
+    parser.add_argument("--fsync", type=float, default=0.0)
     args = parser.parse_args()
-    slow_on_demand(VOLUME)
+    spoil_fsync(VOLUME, slow_s=args.fsync)
     keras.utils.set_random_seed(17)
     model = keras.Sequential(
         [

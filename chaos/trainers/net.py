@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import numpy as np
-from storage import slow_on_demand  # type: ignore[import-not-found]  # beside it in the ConfigMap
+from storage import spoil_fsync  # type: ignore[import-not-found]  # beside it in the ConfigMap
 from understudy.session import Session
 from understudy.state import State
 
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--save-every", type=int, default=50)
     parser.add_argument("--log-every", type=int, default=1)
     parser.add_argument("--pace", type=float, default=0.0, help="seconds of waiting in each step, for the work")
+    parser.add_argument("--fsync", type=float, default=0.0, help="seconds of each fsync of a volume that is slow")
     args = parser.parse_args()
     net = Net()
 
@@ -51,7 +52,7 @@ def main() -> None:
         time.sleep(args.pace)
 
     session = Session(net, step)
-    slow_on_demand(session.context.root)
+    spoil_fsync(session.context.root, slow_s=args.fsync)
     finish = session.context.root / "finish"
     for done in session.steps(args.steps, save_every=args.save_every, log_every=args.log_every):
         if done % LOOK_EVERY == 0 and finish.exists() and done >= int(finish.read_text()):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from testbed import Testbed
+from testbed import Testbed, storage
 from testbed.jobs import WORKER_IMAGE
 from testbed.kube import Object
 
@@ -18,7 +18,7 @@ does not matter: every node can mount its volumes."""
 
 def deliver_scripts(testbed: Testbed) -> None:
     """Put the scripts into the namespace."""
-    scripts = {path.name: path.read_text() for path in sorted(TRAINERS.glob("*.py"))}
+    scripts = {path.name: path.read_text() for path in (*sorted(TRAINERS.glob("*.py")), storage.SOURCE)}
     path = f"/api/v1/namespaces/{testbed.namespace}/configmaps"
     testbed.kube.create(path, {"metadata": {"name": CONFIG_MAP}, "data": scripts})
 

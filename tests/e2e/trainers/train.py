@@ -7,8 +7,6 @@ become visible, and say so in it.
 """
 
 import argparse
-import errno
-import os
 import socket
 import threading
 import time
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from storage import spoil_fsync  # type: ignore[import-not-found]  # beside it in the ConfigMap
 from understudy.session import Session
 from understudy.state import State
 
@@ -38,20 +37,6 @@ class Net(State):
     def train(self, batch: np.ndarray[Any, Any]) -> None:
         self.momentum = 0.9 * self.momentum + np.tanh(self.weights - batch)
         self.weights = self.weights - 0.01 * self.momentum
-
-
-def spoil_fsync(root: Path) -> None:
-    """Let the volume be slow, or fail, as files at its root say."""
-    sync = os.fsync
-
-    def fsync(descriptor: int) -> None:
-        if (root / "slow").exists():
-            time.sleep(2)
-        if (root / "failing").exists():
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        sync(descriptor)
-
-    os.fsync = fsync
 
 
 def hold_saves(root: Path) -> None:
@@ -95,7 +80,7 @@ def main() -> None:
         time.sleep(args.pace)
 
     session = Session(net, step, metrics=lambda: {"norm": float(np.linalg.norm(net.weights))})
-    spoil_fsync(session.context.root)
+    spoil_fsync(session.context.root, slow_s=2)
     hold_saves(session.context.root)
     finish = (session.context.root / "finish", session.context.root / f"finish-{session.rank}")
     for done in session.steps(args.steps, save_every=args.save_every, log_every=args.log_every):
