@@ -91,9 +91,8 @@ def judge_primary(
     if pod is None:
         if unborn:
             return _unstarted(lease, "was not created yet") if relieved and not lease.acknowledged else math.inf
-        return Failure(
-            Cause.POD_DELETED, f"pod {lease.record.holder} is gone: deleted without a hand-over", "", application=False
-        )
+        why = "or was never made" if perhaps_unmade(lease, pod) else "deleted without a hand-over"
+        return Failure(Cause.POD_DELETED, f"pod {lease.record.holder} is gone, {why}", "", application=False)
     if pod.ended:
         return _ended(pod)
     if pod.deleting_since is not None:

@@ -121,7 +121,7 @@ BAD = {
     "a pod that is gone, and a redundant pod that is late": (
         Scene().gone(PRIMARY).lease(SLOT, silent_s=LEASE_S / 2 + 0.1),
         "Ended",
-        "pod digits-0-0 is gone: deleted without a hand-over. A redundant pod is to take over once it is heard.",
+        "pod digits-0-0 is gone, deleted without a hand-over. A redundant pod is to take over once it is heard.",
     ),
     "a pod that perhaps was never made": (
         Scene(redundancy=0).gone(PRIMARY).beat(RANK, none=True),

@@ -198,6 +198,7 @@ def test_a_warm_successor_is_on_record_even_if_its_predecessor_never_reported() 
     record = promotion_of(scene).promotion
     assert record is not None
     assert (record.source, record.target, record.cold) == (PRIMARY, UNDERSTUDY, False)
+    assert record.message == "pod digits-0-0 is gone, or was never made", "a new leader cannot tell"
 
 
 def test_every_rank_is_judged_for_itself() -> None:
