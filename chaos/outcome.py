@@ -11,6 +11,7 @@ from typing import Final
 from understudy_contract.reports import Cause
 
 from chaos.account import Seen
+from chaos.kinds import KINDS
 from chaos.strike import Strike, Target
 from chaos.ward import LEASE_S, Ward
 from testbed import TestbedError
@@ -85,8 +86,9 @@ class Sent:
 
 def attribute(ward: Ward, sent: Sequence[Sent], failovers: Sequence[Seen]) -> None:
     """Give each failover to the fault that explains it, and note what is wrong with it."""
+    unmade = [seen for seen in failovers if not ward.world.was_made(seen.old)]
     for seen in failovers:
-        owner = next((s for s in reversed(sent) if s.outcome.at <= seen.promoted_at and explains(s, seen, sent)), None)
+        owner = owner_of(seen, sent, made=seen not in unmade)
         late = owner is None and excused(seen, sent)
         if owner is None and not late:
             sent[-1].outcome.wrong.append(
@@ -100,9 +102,22 @@ def attribute(ward: Ward, sent: Sequence[Sent], failovers: Sequence[Seen]) -> No
     for one in sent:
         for target in one.strike.touched:
             most = sum(at_most(s.strike, target) for s in sent)
-            count = sum(seen.target == target and not truly_silent(seen, sent) for seen in failovers)
+            mine = [seen for seen in failovers if seen.target == target and seen not in unmade]
+            count = sum(not truly_silent(seen, sent) for seen in mine)
             if count > most and not any(target in s.strike.blurs for s in sent):
                 one.outcome.wrong.append(f"{target} was passed on {count} times, where {most} would do")
+
+
+def owner_of(seen: Seen, sent: Sequence[Sent], *, made: bool) -> Sent | None:
+    """Find the fault that explains a failover, the latest first.
+
+    A pod that was promoted and not `made` is lost by the end of the operator that was to make it, and by nothing else:
+    the next one gives the rank to a redundant pod that has become warm, or, without a word, to another that it makes.
+    """
+    before = [one for one in reversed(sent) if one.outcome.at <= seen.promoted_at]
+    if not made:
+        return next((one for one in before if KINDS[one.outcome.kind].ends_operators), None)
+    return next((one for one in before if explains(one, seen, sent)), None)
 
 
 def at_most(strike: Strike, target: Target) -> int:

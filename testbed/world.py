@@ -162,6 +162,10 @@ class World:
         found = ((at, pod) for at, pod in tuple(self.pod_history) if pod.uid == uid and at >= since)
         return next((at for at, pod in found if test(pod)), None)
 
+    def was_made(self, name: str) -> bool:
+        """Tell whether a pod of this name was ever seen, now or before."""
+        return any(pod.name == name for _, pod in tuple(self.pod_history))
+
     def pod_gone(self, uid: str) -> float | None:
         """Say when a pod was seen to be deleted."""
         return self.pods_gone.get(uid)

@@ -14,6 +14,7 @@ from chaos.outcome import (
     excused,
     explains,
     lost_without_fault,
+    owner_of,
     truly_silent,
     wrongly_resumed,
 )
@@ -112,6 +113,18 @@ def test_a_fault_that_takes_pods_explains_the_loss_of_no_other_primary() -> None
     one = Sent(drained, CALM.outcome, {}, {})
     assert explains(one, there, [one])
     assert not explains(one, elsewhere, [one])
+
+
+def test_a_pod_that_was_never_made_is_lost_by_the_end_of_an_operator_and_by_nothing_else() -> None:
+    deleted = frozenset({Cause.POD_DELETED})
+    evicted = Strike("any", lambda: 50.0, must={SOLO: deleted}, may={SOLO: deleted})
+    eviction = Sent(evicted, Outcome(1, "evict", "any", at=50.0, ended=60.0), {}, {})
+    ended = Sent(Strike("any", lambda: 51.0), Outcome(2, "operators-gone", "any", at=51.0, ended=60.0), {}, {})
+    unmade = failover(1.0, cause=Cause.POD_DELETED, acknowledged=False)
+    assert owner_of(unmade, [eviction, ended], made=False) is ended
+    assert owner_of(unmade, [eviction, ended], made=True) is eviction
+    assert owner_of(unmade, [eviction], made=False) is None
+    assert owner_of(replace(unmade, promoted_at=50.5), [eviction, ended], made=False) is None
 
 
 def test_each_pod_that_a_fault_takes_can_be_lost_once() -> None:
