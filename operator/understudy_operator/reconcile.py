@@ -47,11 +47,16 @@ far; or the API server would not answer, and may at once."""
 LANES: Final = 16
 """Requests of one job's other actions at once, at most: a server that is slow for many is not to be asked by all."""
 ASKED: Final = (*get_args(Creation), GiveUp, DeleteJob)
-"""Actions before which the API is asked whether the job is still there and wants what was decided."""
+"""Actions before which the API is asked, in any state, whether the job is still there and wants what was decided."""
 APART: Final = (Relabel, DeletePod, Prepare, KeepBudgets)
 """Actions that go apart from the others of their rank, or of the job: they neither wait for those nor hold them up."""
 WORKERS: Final = 8
 """Jobs decided about at once; each cycle is short."""
+
+
+def needs_asking(job: Job, action: Action) -> bool:
+    """Tell whether the API is asked whether an action is wanted still; what a suspension removes may be, no more."""
+    return isinstance(action, ASKED) or (job.policy.suspend and isinstance(action, DeletePod))
 
 
 def read_clocks() -> Now:
@@ -164,14 +169,14 @@ class Reconciler:
         """
         failed = False
         try:
-            if self._world.jobs.is_doubtful(key) or any(isinstance(action, ASKED) for action in actions):
+            if self._world.jobs.is_doubtful(key) or any(needs_asking(job, action) for action in actions):
                 try:
                     if not await self._actor.still_there(job) or self._world.jobs.generation(key) != job.generation:
                         return False  # decided on what is not wanted any more: it is looked at anew
                 except ApiError as error:
                     failed = True
                     log.warning("%s/%s: %s", *key, error.message)
-                    actions = [action for action in actions if not isinstance(action, ASKED)]
+                    actions = [action for action in actions if not needs_asking(job, action)]
             failed |= await self._carry_out(key, job, actions)
         except Exception:
             failed = True
@@ -214,7 +219,7 @@ class Reconciler:
                 memo = self._world.jobs.find_memo(job.uid)
                 if not self._leads or memo is None:
                     break
-                if isinstance(action, ASKED) and self._world.jobs.generation(key) != job.generation:
+                if needs_asking(job, action) and self._world.jobs.generation(key) != job.generation:
                     break  # decided on what is not wanted any more: those before it took their time
                 now, known = self._clocks(), memo.problems.get(aim(action))
                 if known is not None and now.at < known.again_at:

@@ -316,6 +316,22 @@ async def test_budgets_that_were_made_before_one_was_refused_are_removed_when_no
 
 
 @stage_test
+async def test_no_pod_goes_for_a_suspension_that_was_taken_back_while_the_watch_was_broken(stage: Stage) -> None:
+    await both_at_work(stage)
+    job = stage.server.objects[JOB]
+    for generation, suspend in (2, True), (3, False):
+        job["metadata"]["generation"] = generation
+        stage.server._put(JOB, {**job, "spec": {**job["spec"], "suspend": suspend}})
+        if suspend:
+            stage.announce()
+    with refusing(stage, lambda verb, path: unreachable(verb, path) if path == JOB else None):
+        asked = await stage.run(3)
+    asked += await stage.run(3)
+    assert asked["DELETE"] == 0
+    assert set(stage.pods()) == {"digits-0-0", "digits-0-1"}
+
+
+@stage_test
 async def test_a_job_that_is_suspended_gets_no_more_of_the_pods_that_were_decided_on_before(stage: Stage) -> None:
     job = stage.server.objects[JOB]
     stage.server._put(JOB, {**job, "spec": {**job["spec"], "ranks": 64}})
