@@ -26,6 +26,7 @@ class Seen:
     old: str
     new: str
     cause: str
+    message: str
     cold: bool
     promoted_at: float
     renewed_at: float
@@ -73,6 +74,7 @@ class Account:
                     old=promotion.source,
                     new=record.holder,
                     cause=promotion.cause,
+                    message=promotion.message,
                     cold=promotion.cold,
                     promoted_at=parse_time(promotion.promoted_at),
                     renewed_at=parse_time(last.renew_time) if last.renew_time else 0.0,

@@ -87,13 +87,14 @@ class Sent:
 def attribute(ward: Ward, sent: Sequence[Sent], failovers: Sequence[Seen]) -> None:
     """Give each failover to the fault that explains it, and note what is wrong with it."""
     unmade = [seen for seen in failovers if not ward.world.was_made(seen.old)]
+    begun = {seen.new for seen in failovers if seen.cold}
+    overtaken = [seen for seen in failovers if seen.old in begun and gives_up_a_start(seen)]
     for seen in failovers:
-        owner = owner_of(seen, sent, made=seen not in unmade)
+        owner = owner_of(seen, sent, made=seen not in unmade, overtaken=seen in overtaken)
         late = owner is None and excused(seen, sent)
         if owner is None and not late:
             sent[-1].outcome.wrong.append(
-                f"{seen.target} passed from {seen.old} to {seen.new} (term {seen.term}, {seen.cause}), "
-                f"which is no consequence of: {' and '.join(s.strike.what for s in sent)}"
+                f"{_passed(seen)}, which is no consequence of: {' and '.join(s.strike.what for s in sent)}"
             )
         owner = owner or sent[-1]
         loss = _loss(ward, owner, seen, late=late)
@@ -102,19 +103,27 @@ def attribute(ward: Ward, sent: Sequence[Sent], failovers: Sequence[Seen]) -> No
     for one in sent:
         for target in one.strike.touched:
             most = sum(at_most(s.strike, target) for s in sent)
-            mine = [seen for seen in failovers if seen.target == target and seen not in unmade]
+            mine = [seen for seen in failovers if seen.target == target and seen not in (*unmade, *overtaken)]
             count = sum(not truly_silent(seen, sent) for seen in mine)
             if count > most and not any(target in s.strike.blurs for s in sent):
                 one.outcome.wrong.append(f"{target} was passed on {count} times, where {most} would do")
 
 
-def owner_of(seen: Seen, sent: Sequence[Sent], *, made: bool) -> Sent | None:
+def gives_up_a_start(seen: Seen) -> bool:
+    """Tell whether a pod was given up that had not reported yet: as a cold start, for a redundant one that had."""
+    return seen.cause == Cause.LEASE_EXPIRED and not seen.acknowledged and not seen.cold
+
+
+def owner_of(seen: Seen, sent: Sequence[Sent], *, made: bool, overtaken: bool) -> Sent | None:
     """Find the fault that explains a failover, the latest first.
 
     A pod that was promoted and not `made` is lost by the end of the operator that was to make it, and by nothing else:
     the next one gives the rank to a redundant pod that has become warm, or, without a word, to another that it makes.
+    A cold start that is `overtaken` by a redundant pod belongs to whatever the cold start comes of.
     """
     before = [one for one in reversed(sent) if one.outcome.at <= seen.promoted_at]
+    if overtaken:
+        return next((one for one in before if seen.target in one.strike.touched), None)
     if not made:
         return next((one for one in before if KINDS[one.outcome.kind].ends_operators), None)
     return next((one for one in before if explains(one, seen, sent)), None)
@@ -156,8 +165,7 @@ def lost_without_fault(outcomes: Sequence[Outcome], failovers: Sequence[Seen]) -
         if truly_silent(seen, ()):
             late.append(f"{seen.old} between two faults")
         else:
-            passed = f"{seen.target} passed from {seen.old} to {seen.new} (term {seen.term}, {seen.cause})"
-            wrong.append(f"{passed}, which belongs to no fault")
+            wrong.append(f"{_passed(seen)}, which belongs to no fault")
     if len(late) > most:
         wrong.append(f"{len(late)} primaries fell silent and no fault asked for it, {most} would do: {', '.join(late)}")
     return wrong
@@ -188,6 +196,10 @@ def explains(one: Sent, seen: Seen, sent: Sequence[Sent]) -> bool:
     first = (was := one.primaries.get(target)) is not None and was.name == seen.old
     allowed = (strike.must,) if first and target in strike.must else (strike.must, strike.may)
     return any(told & causes.get(target, frozenset()) for causes in allowed)
+
+
+def _passed(seen: Seen) -> str:
+    return f"{seen.target} passed from {seen.old} to {seen.new} (term {seen.term}, {seen.cause}: {seen.message})"
 
 
 def _loss(ward: Ward, sent: Sent, seen: Seen, *, late: bool) -> Loss:

@@ -2,11 +2,18 @@
 
 from understudy.checkpoint.store import RankStore
 from understudy_kube.informer import Informer
+from understudy_operator import reconcile
 from understudy_operator.core import decide, status
 
 from tests.simulation.mutants import Edit, Mutant
 
 FIXES: tuple[Mutant, ...] = (
+    Mutant(
+        "an operator that is heard again removes pods for a suspension that was taken back long before",
+        7,
+        12107092,
+        (Edit(reconcile.needs_asking, " or (job.policy.suspend and isinstance(action, DeletePod))", ""),),
+    ),
     Mutant(
         "two pods begin one term after a restore, of which the second believes old names around it",
         1,

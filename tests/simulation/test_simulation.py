@@ -27,7 +27,6 @@ FOUND = (
     530,  # etcd was restored amid an outage: who is seen to be lost when that ends is lost by the restore
     2055740,  # a pod was deleted because its rank was complete, and so was the Lease that had said so
     1007384,  # an operator whose clock stood still in an outage, which was short for it
-    12107092,  # an operator whose watch was broken removed pods for a suspension that had long been taken back
     11103134,  # a pod was made, deleted by force, and made again by the same request, whose connection had died
     482830,  # an operator that was cut off during the restore of an etcd: what it does then is not promised
 )

@@ -13,6 +13,7 @@ from chaos.outcome import (
     at_most,
     excused,
     explains,
+    gives_up_a_start,
     lost_without_fault,
     owner_of,
     truly_silent,
@@ -27,7 +28,7 @@ SOLO = Target("solo", 0)
 
 def failover(silent_s: float, *, cause: Cause = Cause.LEASE_EXPIRED, acknowledged: bool = True) -> Seen:
     """A failover at 100 s."""
-    return Seen(SOLO, 1, 2, "solo-0-0", "solo-0-1", cause, False, 100.0, 100.0 - silent_s, acknowledged)
+    return Seen(SOLO, 1, 2, "solo-0-0", "solo-0-1", cause, "it ended", False, 100.0, 100.0 - silent_s, acknowledged)
 
 
 def sent(*, ended: float, deafens: bool) -> Sent:
@@ -76,7 +77,7 @@ def test_a_failover_between_two_faults_counts_as_well() -> None:
     assert lost_without_fault([lost(4)], [known, silent]) == []
     assert "solo-0-0 between two faults" in lost_without_fault([lost(3, late=True)], [silent])[0]
     assert lost_without_fault([], [deleted]) == [
-        "solo/0 passed from solo-0-0 to solo-0-1 (term 2, PodDeleted), which belongs to no fault"
+        "solo/0 passed from solo-0-0 to solo-0-1 (term 2, PodDeleted: it ended), which belongs to no fault"
     ]
 
 
@@ -121,10 +122,21 @@ def test_a_pod_that_was_never_made_is_lost_by_the_end_of_an_operator_and_by_noth
     eviction = Sent(evicted, Outcome(1, "evict", "any", at=50.0, ended=60.0), {}, {})
     ended = Sent(Strike("any", lambda: 51.0), Outcome(2, "operators-gone", "any", at=51.0, ended=60.0), {}, {})
     unmade = failover(1.0, cause=Cause.POD_DELETED, acknowledged=False)
-    assert owner_of(unmade, [eviction, ended], made=False) is ended
-    assert owner_of(unmade, [eviction, ended], made=True) is eviction
-    assert owner_of(unmade, [eviction], made=False) is None
-    assert owner_of(replace(unmade, promoted_at=50.5), [eviction, ended], made=False) is None
+    assert owner_of(unmade, [eviction, ended], made=False, overtaken=False) is ended
+    assert owner_of(unmade, [eviction, ended], made=True, overtaken=False) is eviction
+    assert owner_of(unmade, [eviction], made=False, overtaken=False) is None
+    assert owner_of(replace(unmade, promoted_at=50.5), [eviction, ended], made=False, overtaken=False) is None
+
+
+def test_a_cold_start_that_a_redundant_pod_overtakes_belongs_to_what_made_it_necessary() -> None:
+    taken = Sent(Strike("any", lambda: 50.0, may={SOLO: frozenset()}), CALM.outcome, {}, {})
+    overtaken = failover(8.0, acknowledged=False)
+    assert gives_up_a_start(overtaken)
+    assert owner_of(overtaken, [taken, CALM], made=True, overtaken=True) is taken
+    assert owner_of(overtaken, [CALM], made=True, overtaken=True) is None
+    assert owner_of(overtaken, [taken, CALM], made=True, overtaken=False) is None
+    for other in failover(8.0), replace(overtaken, cause=Cause.POD_DELETED), replace(overtaken, cold=True):
+        assert not gives_up_a_start(other)
 
 
 def test_each_pod_that_a_fault_takes_can_be_lost_once() -> None:
