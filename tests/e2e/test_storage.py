@@ -106,7 +106,7 @@ def test_checkpoints_that_vanish_and_return_are_waited_for_and_gone_on_from(stor
     assert saved(stored) >= floor
     log = stored.log_text(stored.primary(JOB, 0).name)
     assert int(log.partition("resuming from step ")[2].split()[0]) >= floor
-    assert stored.status(JOB)["phase"] == "Running"
+    see.wait_phase(stored, JOB, "Running")
     ends_as_undisturbed(stored)
 
 
