@@ -80,7 +80,9 @@ class Thread:
         return self._ticket
 
     def block(self, seconds: float | None = None) -> None:
-        """Wait to be woken, or for so long; called by this thread."""
+        """Wait to be woken, or for so long; called by this thread. Nobody would wake one of a dead program any more."""
+        if self.program.dead:
+            raise Killed
         if seconds is not None:
             self.program.timeline.after(seconds, self.wake, self._ticket)
         _back.release()

@@ -4,10 +4,12 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from tests.simulation import lockstep
 from tests.simulation import simulate as command
 from tests.simulation.faults import WEIGHTS
 from tests.simulation.fixes import FIXES
@@ -54,6 +56,16 @@ def test_a_world_without_faults_needs_one_term() -> None:
         found = simulate(seed, faults={})
         assert not found.violation
         assert all(list(rank.holders) == [1] for rank in found.invariants.ranks)
+
+
+def test_no_thread_of_a_program_outlives_its_run() -> None:
+    def waiting() -> int:
+        return sum(thread.name == "simulated" for thread in threading.enumerate()) - len(lockstep._idle)
+
+    before = waiting()
+    for seed in range(40):
+        simulate(seed)
+    assert waiting() == before
 
 
 def test_a_seed_replays_exactly_whatever_python_hashes() -> None:
