@@ -7,7 +7,7 @@ from typing import Final
 from understudy_contract.reports import Cause
 
 from chaos.draw import Draw, between
-from chaos.nodes import LOST, NODE, named, node_of, on, targets
+from chaos.nodes import LOST, NODE, named, names, node_of, on, targets
 from chaos.strike import Causes, Kind, Strike, Target, timed
 from chaos.ward import LEASE_S, Ward
 from localcluster import Node
@@ -70,7 +70,7 @@ def cut_off_all(ward: Ward, draw: Draw) -> Strike:
     """Let no worker reach the API server for longer than a lease: none may be replaced for it."""
     pods = ward.all_pods()
     strike = cut_off(ward, pods, f"all {len(pods)} workers cut off from the API", {}, draw)
-    return replace(strike, deafens=True)
+    return replace(strike, deafens=True, cut=names(pods))
 
 
 def cut_off_primary(ward: Ward, draw: Draw) -> Strike:

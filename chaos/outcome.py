@@ -126,7 +126,16 @@ def owner_of(seen: Seen, sent: Sequence[Sent], *, made: bool, overtaken: bool) -
         return next((one for one in before if seen.target in one.strike.touched), None)
     if not made:
         return next((one for one in before if KINDS[one.outcome.kind].ends_operators), None)
-    return next((one for one in before if explains(one, seen, sent)), None)
+    return next((one for one in before if explains(one, seen, sent) or is_spoken_against(one, seen, sent)), None)
+
+
+def is_spoken_against(one: Sent, seen: Seen, sent: Sequence[Sent]) -> bool:
+    """Tell whether all workers were cut off, and a pod that another fault had made necessary meanwhile was heard.
+
+    Beside one that is heard, nobody can tell a primary that is cut off from a dead one.
+    """
+    silent = seen.cause == Cause.LEASE_EXPIRED and seen.promoted_at - seen.renewed_at >= LEASE_S - CLOCKS_S
+    return silent and len(sent) > 1 and seen.old in one.strike.cut and seen.new not in one.strike.cut
 
 
 def at_most(strike: Strike, target: Target) -> int:

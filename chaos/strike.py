@@ -84,6 +84,8 @@ class Strike:
     """The primary hands over."""
     deafens: bool = False
     """Workers cannot renew in time while it lasts, and nobody may be replaced for it."""
+    cut: frozenset[str] = frozenset()
+    """Names of all workers, where it cuts off all that there are: one that is made meanwhile is heard."""
     slows: bool = False
     """What is said gets through, but later than a successor is given to report: that one may be given up for it."""
     runs_on: bool = False

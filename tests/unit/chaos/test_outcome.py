@@ -139,6 +139,23 @@ def test_a_cold_start_that_a_redundant_pod_overtakes_belongs_to_what_made_it_nec
         assert not gives_up_a_start(other)
 
 
+def test_when_all_workers_are_cut_off_a_pod_that_another_fault_has_made_necessary_speaks_against_a_primary() -> None:
+    cut = Strike("any", lambda: 50.0, deafens=True, cut=frozenset({"solo-0-0", "pair-0-1"}))
+    off = Sent(cut, Outcome(1, "cut-off-all", "any", at=50.0, ended=0.0), {}, {})
+    found = [
+        owner_of(seen, sent, made=True, overtaken=False)
+        for seen, sent in (
+            (failover(LEASE_S), [off, CALM]),
+            (failover(LEASE_S), [off]),
+            (failover(LEASE_S - 1), [off, CALM]),
+            (replace(failover(LEASE_S), new="pair-0-1"), [off, CALM]),
+            (replace(failover(LEASE_S), old="solo-0-9"), [off, CALM]),
+            (failover(LEASE_S, cause=Cause.POD_DELETED), [off, CALM]),
+        )
+    ]
+    assert found == [off, None, None, None, None, None]
+
+
 def test_each_pod_that_a_fault_takes_can_be_lost_once() -> None:
     takes = frozenset({"trio-0-1", "trio-0-2", "trio-0-10", "trio-10-3", "solo-0-4"})
     strike = Strike("any", lambda: 50.0, takes=takes)
