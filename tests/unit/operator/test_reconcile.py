@@ -43,6 +43,13 @@ async def both_at_work(stage: Stage) -> None:
     await stage.run(1)
 
 
+def wants(stage: Stage, *, generation: int = 1, **spec: Any) -> None:
+    """Let the user want something else of the job; nobody hears of it yet."""
+    job = stage.server.objects[JOB]
+    meta = {**job["metadata"], "generation": generation}
+    stage.server._put(JOB, {**job, "metadata": meta, "spec": {**job["spec"], **spec}})
+
+
 def vanishes(stage: Stage, pod: str) -> None:
     """Let a pod be gone, and the watch tell of it."""
     gone = stage.server.objects.pop(f"{PODS}/{pod}")
@@ -131,8 +138,7 @@ async def test_a_promotion_waits_for_no_other_failure_of_its_job(stage: Stage) -
 
 @stage_test
 async def test_a_promotion_that_is_refused_without_end_silences_no_other_rank(stage: Stage) -> None:
-    job = stage.server.objects[JOB]
-    stage.server._put(JOB, {**job, "spec": {**job["spec"], "ranks": 2}})
+    wants(stage, ranks=2)
     stage.announce()
     await both_at_work(stage)
     promotions = 0
@@ -170,8 +176,7 @@ async def test_what_a_primary_said_with_its_last_words_is_told(stage: Stage) -> 
 
 @stage_test
 async def test_no_promotion_waits_for_the_last_words_of_an_earlier_one(stage: Stage) -> None:
-    job = stage.server.objects[JOB]
-    stage.server._put(JOB, {**job, "spec": {**job["spec"], "ranks": 2}})
+    wants(stage, ranks=2)
     stage.announce()
     await both_at_work(stage)
     for pod, lease, phase in ("digits-1-0", "digits-1", "training"), ("digits-1-1", "digits-1-s0", "ready"):
@@ -236,8 +241,7 @@ async def test_a_status_is_not_written_over_one_that_was_not_seen(stage: Stage) 
 @stage_test
 async def test_of_64_ranks_none_waits_for_the_slow_requests_of_another(stage: Stage) -> None:
     ranks, lost, every_s = 64, 16, 3.0
-    job = stage.server.objects[JOB]
-    stage.server._put(JOB, {**job, "spec": {**job["spec"], "ranks": ranks}})
+    wants(stage, ranks=ranks)
     stage.announce()
     await stage.run(5)
     for rank in range(ranks):
@@ -269,8 +273,7 @@ async def _renew(stage: Stage, ranks: int, lost: int, every_s: float) -> None:
 
 @stage_test
 async def test_of_64_ranks_one_that_is_lost_does_not_wait_for_the_budgets_of_all(stage: Stage) -> None:
-    job = stage.server.objects[JOB]
-    stage.server._put(JOB, {**job, "spec": {**job["spec"], "ranks": 64}})
+    wants(stage, ranks=64)
     stage.announce()
     await stage.run(5)
     lost = stage.server.objects.pop(f"{PODS}/digits-63-1")["metadata"]["uid"]
@@ -286,9 +289,7 @@ async def test_of_64_ranks_one_that_is_lost_does_not_wait_for_the_budgets_of_all
 async def test_budgets_that_are_not_wanted_are_removed_and_then_asked_about_no_more(stage: Stage) -> None:
     await stage.run(1)
     assert len(stage.budgets()) == 1
-    job = stage.server.objects[JOB]
-    job["metadata"]["generation"] = 2
-    stage.server._put(JOB, {**job, "spec": {**job["spec"], "redundancy": 0}})
+    wants(stage, generation=2, redundancy=0)
     stage.announce()
     await stage.run(1)
     assert stage.budgets() == []
@@ -305,10 +306,8 @@ async def test_budgets_that_are_not_wanted_are_removed_and_then_asked_about_no_m
 
 @stage_test
 async def test_budgets_that_were_made_before_one_was_refused_are_removed_when_none_is_wanted(stage: Stage) -> None:
-    job = stage.server.objects[JOB]
     for generation, redundancy in enumerate((0, 1, 0), 1):
-        job["metadata"]["generation"] = generation
-        stage.server._put(JOB, {**job, "spec": {**job["spec"], "ranks": 3, "redundancy": redundancy}})
+        wants(stage, generation=generation, ranks=3, redundancy=redundancy)
         stage.announce()
         with refusing(stage, lambda verb, _: full(verb, "") if len(stage.budgets()) == 2 else None):
             await stage.run(3)
@@ -318,10 +317,8 @@ async def test_budgets_that_were_made_before_one_was_refused_are_removed_when_no
 @stage_test
 async def test_no_pod_goes_for_a_suspension_that_was_taken_back_while_the_watch_was_broken(stage: Stage) -> None:
     await both_at_work(stage)
-    job = stage.server.objects[JOB]
     for generation, suspend in (2, True), (3, False):
-        job["metadata"]["generation"] = generation
-        stage.server._put(JOB, {**job, "spec": {**job["spec"], "suspend": suspend}})
+        wants(stage, generation=generation, suspend=suspend)
         if suspend:
             stage.announce()
     with refusing(stage, lambda verb, path: unreachable(verb, path) if path == JOB else None):
@@ -333,16 +330,13 @@ async def test_no_pod_goes_for_a_suspension_that_was_taken_back_while_the_watch_
 
 @stage_test
 async def test_a_job_that_is_suspended_gets_no_more_of_the_pods_that_were_decided_on_before(stage: Stage) -> None:
-    job = stage.server.objects[JOB]
-    stage.server._put(JOB, {**job, "spec": {**job["spec"], "ranks": 64}})
+    wants(stage, ranks=64)
     stage.announce()
     stage.server.latency_s = 2.0
 
     def suspend(verb: str, path: str) -> None:
-        job = stage.server.objects[JOB]
-        if verb == "POST pods" and "suspend" not in job["spec"]:
-            changed = {"metadata": {**job["metadata"], "generation": 2}, "spec": {**job["spec"], "suspend": True}}
-            stage.server._put(JOB, {**job, **changed})
+        if verb == "POST pods" and "suspend" not in stage.server.objects[JOB]["spec"]:
+            wants(stage, generation=2, suspend=True)
             stage.announce()
 
     with refusing(stage, suspend):
