@@ -78,7 +78,7 @@ class Epochs:
         assert self._session is not None
         if self._has_callbacks:
             self._callbacks = keras.callbacks.CallbackList(
-                list(self._given),
+                [*self._given, _InOrder()],
                 model=self._model,
                 epochs=-(-self._steps // self._length),
                 steps=self._length,
@@ -141,6 +141,7 @@ class Epochs:
             self._state.restore_callbacks()
             return
         restored = self._state.tensors()
+        self._state.prepare_callbacks()
         self._begin_training()
         self._state.restore_callbacks()
         if self._state.epoch is not None:
@@ -193,7 +194,7 @@ class Epochs:
                     self._state.restore_callbacks()
                     self._session.poll()
                 told.on_test_batch_begin(number)
-                with self._session.busy(), self._random.serving():  # busy: a sign of life
+                with self._session.busy():  # a sign of life
                     logs = model.test_function(iter((part,)))
                 told.on_test_batch_end(number, dict(logs))
                 if model.stop_evaluating:
@@ -202,6 +203,20 @@ class Epochs:
             told.on_test_end(values)
         model.reset_metrics()
         return values
+
+
+class _InOrder(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+    """Lets Keras call the callbacks of batches in the loop's own thread.
+
+    Where no callback has methods of these names, Keras calls the older on_batch_end in another thread, some time later:
+    a stop that it asks for (TerminateOnNaN) would then end the training at another step in each run.
+    """
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Do nothing, in order."""
+
+    def on_test_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Do nothing, in order."""
 
 
 def _plain(logs: Mapping[str, Any]) -> dict[str, float]:

@@ -13,7 +13,7 @@ the script runs in every pod, what stands behind it at least once. Beside the fi
 Metrics are means since the last reset: at the end of each epoch of `steps_per_epoch` steps; without epochs, after each
 `log_every` steps. Callbacks get Keras' events from the moment the pod is primary, on_train_begin and on_epoch_begin of
 the epoch that goes on included; what they did to variables in these counts once, where the training or the epoch began.
-See callback_state.py for what survives of their own.
+See callback_state.py for what is kept of their own.
 """
 
 import os

@@ -18,6 +18,7 @@ from understudy.errors import NotStarted
 from understudy.facts import visible_cores
 from understudy.failures import name_failure
 from understudy.keras_state import KerasState
+from understudy.log import say
 from understudy.prefetch import Prefetcher
 from understudy.session import Export, Session
 from understudy.state import unequal
@@ -57,7 +58,7 @@ class KerasLoop:
                 "a promoted pod goes on at any step, so data must be addressed by step. For arrays: draw the indices "
                 "with numpy.random.default_rng((seed, rank, epoch)).permutation(len(x))"
             )
-        callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
+        callbacks = _without_backup(callbacks)
         self.state = KerasState(model, callbacks)
         self._model = model
         self._batch = batch
@@ -99,7 +100,7 @@ class KerasLoop:
         self._function = model.train_function
         model.stop_training = False
         traces = [found for found in (touched, validation) if found is not None]
-        self.state.touch(traces)
+        self.state.touch(traces, self._random.eager_state)
         self._say_what_cannot_repeat(data, traces)
 
     def _trace(self, data: Any) -> Trace | None:
@@ -151,8 +152,8 @@ class KerasLoop:
         if odd and not self._warned:
             self._warn_of_shapes(index, shapes)
         self._shapes = self._shapes or shapes
-        self._epochs.before(index)
         with self._random.serving():
+            self._epochs.before(index)
             if odd:
                 with name_failure(
                     f"the model, trained on batches of {_describe(self._shapes or ())}, "
@@ -164,7 +165,8 @@ class KerasLoop:
 
     def after(self, step: int) -> None:
         """Do what is due after `step` completed steps."""
-        self._epochs.after(step, self._logs)
+        with self._random.serving():
+            self._epochs.after(step, self._logs)
 
     def metrics(self) -> dict[str, float]:
         """Compute the values of a log line."""
@@ -187,14 +189,23 @@ class KerasLoop:
                 "goes on with the value in its checkpoint. To change the rate of a training that has begun, use a "
                 "callback, such as keras.callbacks.LearningRateScheduler"
             )
-        self._epochs.started(step)
+        with self._random.serving():
+            self._epochs.started(step)
+        if lost := self.state.lost:
+            self._not_exact(f"not all that the callbacks kept could be restored: {'; '.join(lost)}")
+        if unsaved := self.state.unsaved_of_callbacks():
+            self._not_exact(
+                f"no checkpoint can hold {', '.join(unsaved)} of the callbacks; give these callbacks state() and "
+                "load_state(state), which return and take JSON values, or keep plain data in their attributes"
+            )
 
     def ended(self) -> None:
         """Do what `fit` does behind the last epoch, in its order: a callback may put back the best weights."""
         optimizer = self._model.optimizer
         if isinstance(optimizer, keras.Optimizer):
             optimizer.finalize_variable_values(self._model.trainable_variables)  # the averages, if it keeps any
-        self._epochs.ended(self.metrics() if self._logs else {})
+        with self._random.serving():
+            self._epochs.ended(self.metrics() if self._logs else {})
 
     @property
     def exports(self) -> tuple[Export, ...]:
@@ -248,6 +259,17 @@ class KerasLoop:
 
 def _describe(shapes: Shapes) -> str:
     return "shapes " + ", ".join("×".join(map(str, shape)) or "scalar" for shape in shapes)
+
+
+def _without_backup(
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback,
+) -> list[keras.callbacks.Callback]:
+    """Leave BackupAndRestore out: it would load a backup of its own over the checkpoint."""
+    given = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
+    kept = [callback for callback in given if not isinstance(callback, keras.callbacks.BackupAndRestore)]
+    if len(kept) < len(given):
+        say("the callback BackupAndRestore is left out: understudy's checkpoints do what it is for")
+    return kept
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from understudy.callback_state import read_callback, write_callback
+from understudy.callback_state import CallbackState
 from understudy.checkpoint.format import is_storable
 from understudy.errors import NotStarted
 from understudy.held import Held, held_variables
@@ -54,7 +54,10 @@ class KerasState(State):
         self.absent: tuple[str, ...] = ()
         """Paths of variables that the checkpoint lacks which was loaded last: an earlier release did not know them."""
         self._callback_arrays: dict[str, NDArray[Any]] = {}
+        self._callback_states = [CallbackState(callback) for callback in callbacks]
         self._callback_values: list[dict[str, Any]] = []
+        self.lost: list[str] = []
+        """Sentences about what of the callbacks could not be restored."""
         self._active = False
         self.epoch_logs: dict[str, float] | None = None
         """The training metrics of an epoch whose validation is still to be done."""
@@ -64,7 +67,7 @@ class KerasState(State):
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Snapshot all variables. TensorFlow shares the memory until a step writes: then IT copies, not this call."""
         arrays = {name: np.asarray(held.variable.read_value()) for name, held in self.variables().items()}
-        return arrays | (self._callbacks_now()[1] if self._active else self._callback_arrays)
+        return arrays | (self._callbacks_now(files=False)[1] if self._active else self._callback_arrays)
 
     def load(self, tensors: Tensors) -> None:
         """Assign all variables; variables of metrics that the snapshot lacks are reset."""
@@ -97,28 +100,39 @@ class KerasState(State):
             return None
         return self._first_rate, self._rate
 
+    def prepare_callbacks(self) -> None:
+        """Take the files of the callbacks back to the checkpoint: before on_train_begin, which opens them."""
+        for state, values in zip(self._callback_states, self._callback_values, strict=False):
+            self.lost.extend(state.prepare(values))
+
     def restore_callbacks(self) -> None:
         """Give the callbacks their state back: after on_train_begin, which resets it. From now on theirs is saved."""
         self._active = True
-        for number, (callback, values) in enumerate(zip(self._callbacks, self._callback_values, strict=False)):
+        lost: list[str] = []
+        for number, (state, values) in enumerate(zip(self._callback_states, self._callback_values, strict=False)):
             prefix = f"{_CALLBACKS}/{number}/"
             arrays = [array for name, array in sorted(self._callback_arrays.items()) if name.startswith(prefix)]
-            write_callback(callback, deepcopy(values), arrays)  # a callback may change them, and be given them again
+            lost.extend(state.write(deepcopy(values), arrays))  # a callback may change them, and be given them again
+        self.lost.extend(place for place in lost if place not in self.lost)
 
-    def _callbacks_now(self) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
+    def unsaved_of_callbacks(self) -> list[str]:
+        """Name the attributes of callbacks that no checkpoint can hold."""
+        return [place for state in self._callback_states for place in state.unsaved()]
+
+    def _callbacks_now(self, *, files: bool = True) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
         values: list[dict[str, Any]] = []
         arrays: dict[str, NDArray[Any]] = {}
-        for number, callback in enumerate(self._callbacks):
-            value, weights = read_callback(callback)
+        for number, state in enumerate(self._callback_states):
+            value, own = state.read(files=files)
             values.append(value)
-            arrays |= {f"{_CALLBACKS}/{number}/{i:05d}": array for i, array in enumerate(weights)}
+            arrays |= {f"{_CALLBACKS}/{number}/{i:05d}": array for i, array in enumerate(own)}
         return values, arrays
 
-    def touch(self, traces: Iterable[Trace]) -> None:
-        """Take in what the traced steps touch, and what the model and the callbacks hold besides: once, when built."""
+    def touch(self, traces: Iterable[Trace], *more: tf.Variable) -> None:
+        """Take in what the traced steps touch, what the model and the callbacks hold, and `more`: once, when built."""
         for traced in traces:
             self._touched.extend(traced.variables)
-        self._held = held_variables([self._model, *self._callbacks])
+        self._held = held_variables([self._model, *self._callbacks, *more])
         self._first_rate = self._rate = _learning_rate(self._model.optimizer)
         self.variables()
 

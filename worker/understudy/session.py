@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from understudy_contract.events import EventReason
 
-from understudy import __version__
+from understudy import __version__, global_random
 from understudy.checkpoint import Checkpoint, RankStore, TermWriter, as_json
 from understudy.context import Context, finish, read_context
 from understudy.counters import Counters
@@ -299,9 +299,10 @@ class Session:
     def _warm_up(self, total: int) -> None:
         newest = self._store.peek()
         index = min(newest.step if newest else 0, max(total - 1, 0))
-        before, extra = self._state.tensors(), as_json(self._state.extra())
+        before, extra, drawn = self._state.tensors(), as_json(self._state.extra()), global_random.read()
         with name_failure(f"step_fn({index})"):
             self._step_fn(index)
+        global_random.write(drawn)
         self._counters.bump()
         self._state.load(before)
         if as_json(self._state.extra()) != extra:
@@ -316,6 +317,7 @@ class Session:
             self._compare_facts(checkpoint.extra.get("facts", {}))
         self._stopped = bool(checkpoint.extra.get("stopped", False))
         self._state.load_extra(checkpoint.extra.get("state", {}))
+        global_random.write(checkpoint.extra.get("random", {}))
         self._prepare(checkpoint.ref.step)
         self._counters.bump()
 
@@ -333,6 +335,7 @@ class Session:
             "stopped": self._stopped,
             "state": as_json(self._state.extra()),  # a copy: it is written while training goes on
             "facts": self._recorded_facts,
+            "random": global_random.read(),
         }
 
     def _finish(self) -> None:

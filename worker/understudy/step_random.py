@@ -36,14 +36,22 @@ _EAGER: Final[_Key] = (0, 0, 0, -1)
 """The one generator of steps that run eagerly: their operations have no identity from one step to the next."""
 
 _INT64: Final = 1 << 63
+_NO_GLOBAL_SEED: Final = 87654321
+"""TensorFlow's value for the global seed where the script sets none (DEFAULT_GRAPH_SEED, framework/random_seed.py)."""
 
 
 class StepRandom:
     """The sources of random numbers of one training's steps."""
 
     def __init__(self) -> None:
+        """Start from TensorFlow's global seed, if the script has set it."""
         self._generators: dict[_Key, tf.random.Generator] = {}
         self._met: WeakKeyDictionary[tf.Graph, Counter[tuple[int, int]]] = WeakKeyDictionary()
+
+    @property
+    def eager_state(self) -> tf.Variable:
+        """The state of what an eager step or a callback draws, outside of graphs: no trace finds it."""
+        return self._generator(_EAGER).state
 
     @contextmanager
     def serving(self) -> Iterator[None]:
@@ -69,6 +77,9 @@ class StepRandom:
     def _generator(self, key: _Key) -> tf.random.Generator:
         if key not in self._generators:
             seed, seed2, *_ = key
+            if key == _EAGER:  # with a seed of its own the call leaves TensorFlow's count of operations as it is
+                seed, _ = tf.compat.v1.get_seed(0)
+                seed = 0 if seed == _NO_GLOBAL_SEED else seed
             if seed == seed2 == 0:  # TensorFlow's sign for: without a seed
                 seed, seed2 = (int.from_bytes(os.urandom(7), "big") for _ in range(2))
             self._generators[key] = _make_generator(seed % _INT64, seed2 % _INT64)
