@@ -68,6 +68,8 @@ class Annotation(StrEnum):
     FAILURES = "understudy.dev/failures"
     GIVEN_UP = "understudy.dev/given-up"
     ACTIVE_SINCE = "understudy.dev/active-since"
+    FORMER_DURATION = "understudy.dev/former-duration"
+    """The longest duration in seconds that a Lease had before a change of it, under the same holder."""
     SWITCHOVER = "understudy.dev/switchover"
     """On a TrainingJob: the rank that a person wants moved. On a rank's Lease: the term that is to end by it."""
     HEARTBEAT = "understudy.dev/heartbeat"

@@ -130,7 +130,7 @@ def rank_lease(job: Job, order: OpenRank, now: Now) -> Json:
     if order.promotion is not None:
         notes[Annotation.PROMOTION] = encode(order.promotion)
     if order.complete:
-        notes[Annotation.RELEASED] = Release(order.term, ReleaseReason.COMPLETED, 0).encode()
+        notes[Annotation.RELEASED] = encode(Release(order.term, ReleaseReason.COMPLETED, 0))
     spec = {"holderIdentity": order.holder, "leaseTransitions": order.term, "renewTime": micro_time(now.wall)}
     return _lease(job, names.rank_lease_name(job.name, order.rank), {Label.RANK: str(order.rank)}, notes, spec)
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import pytest
 from understudy_contract import names
 from understudy_contract.exits import ExitCode, ReleaseReason
-from understudy_contract.lease import decode_lease, micro_time, renewal_patch
+from understudy_contract.lease import decode_lease, encode, micro_time, renewal_patch
 from understudy_contract.names import Annotation, Label, Term
 from understudy_contract.reports import Heartbeat, Notice, Phase, Release
 from understudy_kube.client import Api, Forbidden, Invalid
@@ -196,7 +196,7 @@ async def test_a_redundant_pod_cannot_promote_itself(job: Job) -> None:
 
 async def test_a_redundant_pod_cannot_release_the_lease_of_its_primary(job: Job) -> None:
     release = Release(Term(1), ReleaseReason.HANDED_OVER, ExitCode.HANDED_OVER)
-    change = {"metadata": {"annotations": {Annotation.RELEASED: release.encode()}}}
+    change = {"metadata": {"annotations": {Annotation.RELEASED: encode(release)}}}
     assert 'pod "job-0-0" holds it' in await refused(job.redundant, change, lease=job.primary.lease)
 
 

@@ -458,7 +458,7 @@ async def test_a_term_is_not_raised_over_a_release_that_was_not_seen(stage: Stag
     observed = stage.world.observe(("default", "digits"), 0.0)
     assert observed is not None
     body = stage.server.objects[f"{LEASES}/digits-0"]
-    notes = {**body["metadata"]["annotations"], Annotation.RELEASED: Release(seen.term, "Completed", 0).encode()}
+    notes = {**body["metadata"]["annotations"], Annotation.RELEASED: encode(Release(seen.term, "Completed", 0))}
     stage.server._put(f"{LEASES}/digits-0", {**body, "metadata": {**body["metadata"], "annotations": notes}})
     with pytest.raises(Conflict):
         await Ranks(cast(Api, stage.server), stage.world).raise_term(observed.job, RaiseTerm(Rank(0), seen, Term(7)))
