@@ -183,11 +183,12 @@ def decode_lease(body: bytes) -> LeaseRecord:
     return msgspec.json.decode(body, type=LeaseObject).record()
 
 
-def natural(text: str | None) -> int | None:
-    """Read a number that anybody may have written; None for what is none. `isdigit` alone holds "²" to be a digit."""
+def natural(text: str | None, most: int = 10**_DIGITS_MAX) -> int | None:
+    """Read a number that anybody may have written; None for what is none, or above `most`."""
+    # `isdigit` alone holds "²" to be a digit.
     if text is None or len(text) > _DIGITS_MAX or not (text.isascii() and text.isdigit()):
         return None
-    return int(text)
+    return number if (number := int(text)) <= most else None
 
 
 def micro_time(moment: datetime) -> str:

@@ -36,3 +36,15 @@ def clean(text: str, max_bytes: int) -> str:
         return seen
     room = max(0, max_bytes - len(_MORE.encode()))
     return encoded[:room].decode(errors="ignore").rstrip() + _MORE
+
+
+def clean_lines(text: str, max_bytes: int) -> str:
+    """Clean a text of several lines, and keep the last of them, at most `max_bytes` in all."""
+    lines = [clean(line, max_bytes) for line in text[-max_bytes * _LOOKED_AT :].splitlines()]
+    kept, room = [], max_bytes
+    for line in reversed(lines):
+        room -= len(line.encode()) + 1
+        if room < -1:
+            break
+        kept.append(line)
+    return "\n".join(reversed(kept))

@@ -152,7 +152,9 @@ class Reconciler:
         memo = self._world.jobs.memo(observation.job.uid)
         wanted = [*decision.rest, *memo.last_words.values()]
         memo.emitted &= {a.key for a in wanted if isinstance(a, Emit)}  # what is over is posted never again
-        rest = [a for a in wanted if not (isinstance(a, Emit) and a.key in memo.emitted)]
+        news = [a for a in wanted if isinstance(a, Emit) and a.key not in memo.emitted]
+        told, told_at = memo.allowance.admit(news, observation.job.policy.ranks, now.at)
+        rest = [a for a in wanted if not isinstance(a, Emit)] + told
         tried = {aim(action) for action in rest}
         for over in [a for a, problem in memo.problems.items() if problem.again_at <= now.at and a not in tried]:
             del memo.problems[over]  # nothing is left of it that could be refused
@@ -160,7 +162,7 @@ class Reconciler:
         if (rest or self._world.jobs.is_doubtful(key)) and key not in self._beside:
             task = self._beside[key] = asyncio.create_task(self._rest(key, observation.job, rest))
             task.add_done_callback(lambda over: self._rest_over(key, over))
-        self._queue.add_after(key, max(0.001, decision.wake_at - now.at))
+        self._queue.add_after(key, max(0.001, min(decision.wake_at, told_at) - now.at))
 
     async def _rest(self, key: Key, job: Job, actions: list[Action]) -> bool:
         """Carry the other actions out, and tell whether something failed.

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from understudy_contract.events import EventReason
 from understudy_contract.lease import LeaseRecord
 from understudy_contract.names import Rank, Role, Term
 from understudy_contract.reports import CheckpointRef, GivenUp, Promotion
@@ -204,9 +205,10 @@ class Emit:
     """Post an Event, once per key."""
 
     key: str
-    reason: str
-    """An EventReason, or one that a later worker knows."""
+    reason: EventReason
     message: str
+    of_worker: bool = False
+    """A worker's notice: how often one is posted is limited apart from the operator's own Events."""
 
 
 Creation = Prepare | KeepBudgets | OpenRank | OpenSlot | CreatePod

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from understudy_contract.bounds import COUNT_MAX
 from understudy_contract.events import EventReason
 from understudy_contract.lease import LeaseRecord, natural
 from understudy_contract.names import Rank, Role, Term, pod_name
@@ -58,8 +59,8 @@ Container = Waiting | Running | Terminated | None
 
 
 def incarnation_of(name: str) -> int:
-    """Read the incarnation out of a pod's name; -1 if it has none."""
-    number = natural(name.rpartition("-")[2])
+    """Read the incarnation out of a pod's name; -1 if it has none, or one that no job comes to."""
+    number = natural(name.rpartition("-")[2], COUNT_MAX)
     return -1 if number is None else number
 
 
