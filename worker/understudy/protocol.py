@@ -160,5 +160,8 @@ def decode_from_agent(line: bytes) -> FromAgent:
 
 def decode_from_trainer(line: bytes) -> FromTrainer:
     """Parse a line that the trainer sent; raises msgspec.MsgspecError on anything else."""
-    message: FromTrainer = _from_trainer.decode(line)
+    try:
+        message: FromTrainer = _from_trainer.decode(line)
+    except RecursionError as error:
+        raise msgspec.DecodeError("it is nested too deeply") from error
     return bounded(message)

@@ -77,6 +77,11 @@ def test_what_the_trainer_says_is_one_clean_line_of_bounded_length(end: str) -> 
     assert len(heard.message.encode()) == 1024
 
 
+def test_a_message_that_is_nested_without_end_is_unreadable() -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        protocol.decode_from_trainer(b'{"type":"Failed","message":"m","more":' + b"[" * 100_000)
+
+
 def test_a_second_training_of_a_script_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as agent:

@@ -22,6 +22,8 @@ _WATCH_S: Final = (240.0, 300.0)
 _SILENCE_S: Final = 90.0
 """Bookmarks come about once a minute. Sooner suspicion is the machine's: it GETs."""
 _BACK_OFF_S: Final = (0.1, 5.0)
+_UNFIT: Final = (400, 413, 422)
+"""Answers about what a request says, not about who asks, nor when."""
 
 
 class _WatchEvent(msgspec.Struct):
@@ -96,7 +98,8 @@ class Leases:
             answer = model.RenewalFailed(action.lease, action.number, False, f"an answer that is no Lease: {error}")
         except ApiError as error:
             refused, gone = isinstance(error, Invalid), isinstance(error, NotFound)
-            answer = model.RenewalFailed(action.lease, action.number, refused, error.message, gone)
+            unfit = error.status in _UNFIT
+            answer = model.RenewalFailed(action.lease, action.number, refused, error.message, gone, unfit)
         if self._renewals.get(action.lease) is task:
             del self._renewals[action.lease]
         self._feed(answer)

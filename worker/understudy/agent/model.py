@@ -89,6 +89,8 @@ class RenewalFailed:
     message: str
     gone: bool = False
     """404: there is no such Lease, so that nobody would read a release."""
+    unfit: bool = False
+    """400, 413 or 422: this very request is refused, and one that says less may be accepted."""
 
 
 @dataclass(frozen=True, slots=True)
