@@ -1,9 +1,14 @@
 """What the API server will not take of a trainer's words costs neither the Lease nor what the pod has reached."""
 
+import json
+
+import pytest
 from understudy import protocol
 from understudy.agent import model
+from understudy.agent.leases import is_unfit
 from understudy_contract.exits import ReleaseReason
 from understudy_contract.reports import Heartbeat, Phase
+from understudy_kube.errors import error_of
 
 from tests.unit.agent.driver import POD, RANK, Driver, drive, lease, ref
 
@@ -71,3 +76,27 @@ def test_a_renewal_that_is_refused_for_its_term_keeps_its_words() -> None:
     it.fail(refused=True).see(lease(holder=POD, term=1, version=9)).wait(1)
     assert (it.renewals[-1].lease, it.renewals[-1].beat.term) == (RANK, 1)
     assert it.renewals[-1].notice is not None
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "unfit"),
+    [
+        (422, "metadata.annotations: Too long: may not be more than 262144 bytes", True),
+        (413, "Request entity too large: limit is 3145728", True),
+        (400, "invalid character", True),
+        (
+            403,
+            "leases \"job-0\" is forbidden: ValidatingAdmissionPolicy 'any' with binding 'any' denied request: no",
+            True,
+        ),
+        (403, 'admission webhook "any.example.com" denied the request: no', True),
+        (403, 'leases "job-0" is forbidden: User "system:serviceaccount:n:job-worker" cannot patch resource', False),
+        (401, "Unauthorized", False),
+        (404, "not found", False),
+        (409, "the object has been modified", False),
+        (500, "etcdserver: request timed out", False),
+    ],
+)
+def test_only_a_refusal_of_what_was_said_is_about_the_words(code: int, said: str, unfit: bool) -> None:
+    body = json.dumps({"kind": "Status", "code": code, "message": said}).encode()
+    assert is_unfit(error_of("PATCH", "/leases/job-0", code, body)) is unfit

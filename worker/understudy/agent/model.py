@@ -90,7 +90,7 @@ class RenewalFailed:
     gone: bool = False
     """404: there is no such Lease, so that nobody would read a release."""
     unfit: bool = False
-    """400, 413 or 422: this very request is refused, and one that says less may be accepted."""
+    """400, 413, 422, or refused by admission: this very request is, and one that says less may be accepted."""
 
 
 @dataclass(frozen=True, slots=True)
