@@ -30,6 +30,7 @@ from understudy_operator.core.actions import (
     Emit,
     FindPod,
     GiveUp,
+    GrantRights,
     KeepBudgets,
     OpenRank,
     OpenSlot,
@@ -48,7 +49,7 @@ from understudy_operator.core.status import notices
 from understudy_operator.creation import TroubleError, build_pod, create
 from understudy_operator.jobs import Memo
 from understudy_operator.observe import World
-from understudy_operator.prepare import keep_budgets, prepare
+from understudy_operator.prepare import grant_rights, keep_budgets, prepare
 from understudy_operator.ranks import Ranks
 
 log: Final = logging.getLogger("understudy")
@@ -129,8 +130,12 @@ class Actor:
             case Prepare():
                 self._world.claims.upsert(await prepare(self._api, job, trial=action.trial))
                 memo.prepared_at, memo.prepared_generation = now.at, job.generation
+                memo.granted = frozenset()  # to be looked at again, too: the account may be another
                 if memo.budgets:
                     memo.budgets = None  # to be looked at again, too; nobody but us makes one where there are none
+            case GrantRights():
+                await grant_rights(self._api, job, action.leases)
+                memo.granted = frozenset(action.leases)
             case KeepBudgets():
                 memo.budgets = None  # some are made and some are not, until this ends
                 await keep_budgets(self._api, job, wanted=action.wanted)

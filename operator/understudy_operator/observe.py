@@ -16,7 +16,16 @@ from typing import Any, Final
 
 import msgspec
 from understudy_contract.lease import LeaseObject, LeaseRecord
-from understudy_contract.names import API_VERSION, PLURAL, Annotation, Label, Rank, rank_lease_name, slot_lease_name
+from understudy_contract.names import (
+    API_VERSION,
+    MAX_REDUNDANCY,
+    PLURAL,
+    Annotation,
+    Label,
+    Rank,
+    rank_lease_name,
+    slot_lease_name,
+)
 from understudy_contract.reports import Heartbeat
 from understudy_kube.client import Api, ApiError, NotFound
 from understudy_kube.informer import Informer, Key
@@ -38,8 +47,6 @@ log: Final = logging.getLogger("understudy")
 
 JOBS: Final = f"/apis/{API_VERSION}/{PLURAL}"
 LEASE_MIN_S: Final = 3
-REDUNDANCY_MAX: Final = 5
-"""The most redundant pods of a rank that the API admits."""
 SUSPICION_S: Final = 60.0
 """How long a node is avoided after a pod on it fell silent, unless one is heard from there again: the node controller
 itself needs 40 to 55 s to taint a lost node."""
@@ -185,6 +192,7 @@ class World:
             suspect_nodes=frozenset(n for n, since in self._suspects.items() if at < since + SUSPICION_S),
             prepared_at=memo.prepared_at,
             prepared_generation=memo.prepared_generation,
+            granted=memo.granted,
             budgets=memo.budgets,
             problems=dict(memo.problems),
             namesakes=self._namesakes(job) if any(view.lease is None for view in ranks) else {},
@@ -269,7 +277,7 @@ class World:
 
     def _rank(self, job: model.Job, rank: Rank, pods: Mapping[str, model.Pod]) -> model.RankView:
         wanted = job.policy.redundancy
-        some = range(max(wanted, REDUNDANCY_MAX))
+        some = range(max(wanted, MAX_REDUNDANCY))
         slots = [self._lease(job, slot_lease_name(job.name, rank, slot)) for slot in some]
         return model.RankView(
             rank=rank,

@@ -266,10 +266,11 @@ class Observation:
     suspect_nodes: frozenset[str]
     """Nodes on which a pod fell silent a moment ago: a scheduler may still believe in them."""
     prepared_at: float
-    """When this process made sure of the children that never change: claim, Service, ServiceAccount, Role; -inf: not
-    yet."""
+    """When this process made sure of the children that never change: claim, Service, ServiceAccount; -inf: not yet."""
     prepared_generation: int
     """Generation of the spec that they were made for."""
+    granted: frozenset[str]
+    """Leases of which this process has made sure that the workers may renew them, since it last prepared the job."""
     budgets: bool | None
     """This process has made sure that each rank has a PodDisruptionBudget, or that none has; None: of neither."""
     problems: Mapping[Aim, Problem]

@@ -20,6 +20,7 @@ from understudy_operator.core.actions import (
     Emit,
     FindPod,
     GiveUp,
+    GrantRights,
     KeepBudgets,
     OpenRank,
     OpenSlot,
@@ -114,6 +115,8 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
             floor = action.lease.floor
             world = _swap(world, action.lease, holder="", release=None, notice=None, operator_floor=floor)
             return world.remember(unborn=world.memory.unborn - {action.lease.holder})
+        case GrantRights():
+            return world.remember(granted=frozenset(action.leases))
         case KeepBudgets():
             return world.remember(budgets=action.wanted)
         case ClearSwitchover():
