@@ -60,10 +60,8 @@ async def begin(stage: Stage, tokens: Tokens, name: str, account: str = "") -> J
     pod = {"containers": [TRAINER], **({"serviceAccountName": account} if account else {})}
     failover = {"leaseDurationSeconds": 3600}  # nobody renews here
     await stage.create_job(name, template={"spec": pod}, failover=failover)
-    await stage.until(
-        "rolebindings", names.worker_binding_name(name, account), lambda _: True, "the workers' RoleBinding"
-    )
     of_pods = account or f"{name}-worker"
+    await stage.rights(of_pods)
     await stage.run_pod(f"{name}-0-0", "node-a")
     api = await tokens.api(stage.namespace, of_pods, f"{name}-0-0")
     primary = Worker(stage, api, f"{name}-0-0", f"{name}-0", 1)
@@ -162,6 +160,15 @@ async def test_a_holder_cannot_remove_an_annotation_of_others(job: Job) -> None:
     said = await refused(job.primary, {"metadata": {"annotations": wiped}})
     assert Annotation.INCARNATION in said
     assert Annotation.FAILURES in said
+
+
+@pytest.mark.parametrize("annotation", sorted(HOLDERS))
+async def test_a_holder_cannot_fill_its_lease_and_renews_it_without_the_words_all_the_same(
+    job: Job, annotation: Annotation
+) -> None:
+    said = await refused(job.primary, {"metadata": {"annotations": {annotation: "x" * 40_000}}})
+    assert f"more than 32768 characters into annotation {annotation};" in said
+    assert (await job.primary.train(20, 0)).current_heartbeat is not None
 
 
 async def test_a_holder_cannot_hide_a_change_in_a_renewal(job: Job) -> None:
