@@ -86,7 +86,7 @@ def test_a_renewal_that_is_refused_for_its_term_keeps_its_words() -> None:
         (400, "invalid character", True),
         (
             403,
-            "leases \"job-0\" is forbidden: ValidatingAdmissionPolicy 'any' with binding 'any' denied request: no",
+            "leases is forbidden: ValidatingAdmissionPolicy 'any' with binding 'any' denied request: no",
             True,
         ),
         (403, 'admission webhook "any.example.com" denied the request: no', True),
