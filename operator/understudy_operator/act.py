@@ -247,6 +247,7 @@ class Actor:
                 raise  # nobody has changed it: a decision anew would be the same one, at once
             return
         memo.status_written_at = now.at
+        memo.allowance.status_written(now.at)
         self._world.jobs.changed(msgspec.json.decode(answer))
 
     async def _emit(self, job: Job, action: Emit, memo: Memo, now: Now) -> None:

@@ -1,11 +1,13 @@
-"""How many Events a job may make the operator post: a bucket of tokens for its workers' notices, one for all else.
+"""How much a job may make the operator write: buckets of tokens for its workers' notices, other Events, and its status.
 
 Guarantees that over any minute no more than NOTICES_PER_MINUTE notices are posted for one job, and EVENTS_PER_MINUTE
 other Events, beyond the burst that a bucket holds when it is full. A worker writes a notice as often as it likes, and
 can end itself, or its readiness, again and again: each of those is an Event, which etcd stores and all who watch Events
 are sent. Notices have a bucket of their own, so that a worker that talks without end keeps no promotion of its
 job from being told. An Event that has to wait is posted later if it still holds; a notice that was overwritten
-meanwhile is lost, and stands in the log of its pod. Trusts the monotonic time that it is given; lost with the process.
+meanwhile is lost, and stands in the log of its pod. A worker that says at each renewal that it is warm, and that it is
+not, would have the status written each time: beyond a burst, one a second is. Trusts the monotonic time that it is
+given; lost with the process.
 """
 
 import math
@@ -20,6 +22,8 @@ EVENTS_AT_ONCE: Final = 20
 EVENTS_AT_ONCE_PER_RANK: Final = 3
 """A node that is lost takes a primary and a redundant pod of every rank at once."""
 EVENTS_PER_MINUTE: Final = 12.0
+STATUS_AT_ONCE: Final = 30
+STATUS_PER_MINUTE: Final = 60.0
 
 
 @dataclass(slots=True)
@@ -54,10 +58,11 @@ class Bucket:
 
 @dataclass(slots=True)
 class Allowance:
-    """What one job may still have posted."""
+    """What one job may still have written."""
 
     _notices: Bucket = field(default_factory=lambda: Bucket(NOTICES_PER_MINUTE))
     _events: Bucket = field(default_factory=lambda: Bucket(EVENTS_PER_MINUTE))
+    _status: Bucket = field(default_factory=lambda: Bucket(STATUS_PER_MINUTE))
 
     def admit(self, wanted: list[Emit], ranks: int, at: float) -> tuple[list[Emit], float]:
         """Choose the Events that may be posted now, and say when the next of the others may be."""
@@ -80,6 +85,14 @@ class Allowance:
     def spend(self, event: Emit, at: float) -> None:
         """Note that an Event was posted."""
         self._of(event.of_worker, 0)[0].take(at)
+
+    def status_at(self, at: float) -> float:
+        """Say when the status may be written."""
+        return at if self._status.left(STATUS_AT_ONCE, at) else self._status.next_at(STATUS_AT_ONCE, at)
+
+    def status_written(self, at: float) -> None:
+        """Note that the status was written."""
+        self._status.take(at)
 
     def _of(self, of_worker: bool, ranks: int) -> tuple[Bucket, int]:
         if of_worker:

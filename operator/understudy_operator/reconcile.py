@@ -32,6 +32,7 @@ from understudy_operator.core.actions import (
     KeepBudgets,
     Prepare,
     Relabel,
+    WriteStatus,
     aim,
     rank_of,
 )
@@ -156,6 +157,9 @@ class Reconciler:
         news = [a for a in wanted if isinstance(a, Emit) and a.key not in memo.emitted]
         told, told_at = memo.allowance.admit(news, observation.job.policy.ranks, now.at)
         rest = [a for a in wanted if not isinstance(a, Emit)] + told
+        if (status_at := memo.allowance.status_at(now.at)) > now.at and any(isinstance(a, WriteStatus) for a in rest):
+            rest = [a for a in rest if not isinstance(a, WriteStatus)]
+            told_at = min(told_at, status_at)
         tried = {aim(action) for action in rest}
         for over in [a for a, problem in memo.problems.items() if problem.again_at <= now.at and a not in tried]:
             del memo.problems[over]  # nothing is left of it that could be refused

@@ -12,17 +12,19 @@ import jsonschema
 import msgspec
 import pytest
 import yaml
+from understudy_contract.bounds import bounded
 from understudy_contract.events import EventReason
 from understudy_contract.lease import LeaseObject
 from understudy_contract.names import Annotation
-from understudy_operator.allowance import EVENTS_AT_ONCE, NOTICES_AT_ONCE, NOTICES_PER_MINUTE, Allowance
+from understudy_contract.reports import Phase
+from understudy_operator.allowance import EVENTS_AT_ONCE, NOTICES_AT_ONCE, NOTICES_PER_MINUTE, STATUS_AT_ONCE, Allowance
 from understudy_operator.core.actions import Emit, OpenRank, RaiseTerm
 from understudy_operator.core.model import Terminated, incarnation_of
 from understudy_operator.events import post
 from understudy_operator.logs import OneLine
 from understudy_operator.objects import PodObject, pod_view
 
-from tests.unit.operator.builders import NOW, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, a_problem, of
+from tests.unit.operator.builders import NOW, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, a_problem, a_promotion, of
 from tests.unit.operator.stage import LEASES, MINUTE, Stage, stage_test
 from tests.unit.operator.test_reconcile import both_at_work
 
@@ -67,7 +69,8 @@ def hostile() -> Scene:
 def test_a_status_of_what_hostile_workers_say_is_one_that_the_api_server_takes() -> None:
     scene = hostile()
     checked(scene.written())
-    scene.promoted(message=WORDS).beat(RANK, pod=UNDERSTUDY, term=2, phase=scene.leases[RANK].heartbeat.phase)  # type: ignore[union-attr]
+    scene.promoted().lease(RANK, promotion=bounded(a_promotion(message=WORDS)))
+    scene.beat(RANK, pod=UNDERSTUDY, term=2, phase=Phase.TRAINING)
     status = scene.given(status_written_at=-1e9).written()
     assert status["failovers"][0]["lostSteps"] == 0
     checked(status)
@@ -146,6 +149,19 @@ async def test_of_300_notices_in_15_seconds_few_are_posted_and_a_promotion_is_to
     assert [event for event in stage.events() if event["reason"] == "Promoted"]
     await stage.run(MINUTE)
     assert len(stage.events()) - before <= noticed + NOTICES_PER_MINUTE + 4
+
+
+@stage_test
+async def test_a_worker_that_is_warm_and_not_by_turns_has_the_status_written_once_a_second(stage: Stage) -> None:
+    await both_at_work(stage)
+    before = stage.server.asked["STATUS"]
+    for number in range(600):
+        stage.reports("digits-0-0", "digits-0", "training")
+        stage.reports("digits-0-1", "digits-0-s0", ("starting", "ready")[number % 2])
+        await stage.run(0.05)
+    assert stage.server.asked["STATUS"] - before <= STATUS_AT_ONCE + 31
+    await stage.run(3)
+    assert stage.status["redundant"] == "1/1", "the last state is written all the same"
 
 
 class TestEvents:
