@@ -72,8 +72,8 @@ def test_a_release_that_is_refused_for_its_message_is_repeated_without_it() -> N
 
 
 def test_a_renewal_that_is_refused_for_its_term_keeps_its_words() -> None:
-    it = noting(drive().primary(term=2))
-    it.fail(refused=True).see(lease(holder=POD, term=1, version=9)).wait(1)
+    it = drive().feed(protocol.Hello("1")).see(lease(holder=POD, term=2, version=5)).accept()
+    noting(it).fail(refused=True).see(lease(holder=POD, term=1, version=9)).wait(1)
     assert (it.renewals[-1].lease, it.renewals[-1].beat.term) == (RANK, 1)
     assert it.renewals[-1].notice is not None
 

@@ -117,7 +117,8 @@ def test_a_deletion_with_a_grace_period_of_all_time_can_be_read() -> None:
 
 
 def test_a_condition_is_cut_whatever_it_lists() -> None:
-    scene = Scene().given(problems={("Prepare", None): a_problem("Refused", WORDS)}).pod(PRIMARY, container=None)
+    scene = Scene().given(problems={("Prepare", None): a_problem("Refused", WORDS)}).beat(RANK, phase=Phase.STARTING)
+    assert scene.condition("Training")["reason"] == "Refused"
     for condition in scene.written()["conditions"]:
         assert len(condition["message"].encode()) <= 4096
         assert "\n" not in condition["message"]
