@@ -130,12 +130,12 @@ class Actor:
             case Prepare():
                 self._world.claims.upsert(await prepare(self._api, job, trial=action.trial))
                 memo.prepared_at, memo.prepared_generation = now.at, job.generation
-                memo.granted = frozenset()  # to be looked at again, too: the account may be another
+                memo.granted = frozenset()  # to be looked at again, too
                 if memo.budgets:
                     memo.budgets = None  # to be looked at again, too; nobody but us makes one where there are none
             case GrantRights():
                 await grant_rights(self._api, job, action.leases)
-                memo.granted = frozenset(action.leases)
+                memo.granted = frozenset((job.policy.account_name, lease) for lease in action.leases)
             case KeepBudgets():
                 memo.budgets = None  # some are made and some are not, until this ends
                 await keep_budgets(self._api, job, wanted=action.wanted)

@@ -27,7 +27,7 @@ class Memo:
 
     prepared_at: float = -math.inf
     prepared_generation: int = 0
-    granted: frozenset[str] = frozenset()
+    granted: frozenset[tuple[str | None, str]] = frozenset()
     budgets: bool | None = None
     problems: dict[model.Aim, model.Problem] = field(default_factory=dict)
     unborn: Counter[str] = field(default_factory=Counter)

@@ -143,7 +143,8 @@ def _grant_rights(observation: Observation, rest: list[Action], now: Now) -> lis
     leases = {
         lease.record.name for v in observation.ranks for lease in (v.lease, *v.slots, *v.surplus) if lease is not None
     }
-    if leases <= observation.granted or any(isinstance(action, OpenRank | OpenSlot) for action in rest):
+    wanted = {(observation.job.policy.account_name, lease) for lease in leases}
+    if wanted <= observation.granted or any(isinstance(action, OpenRank | OpenSlot) for action in rest):
         return []
     return [GrantRights(tuple(sorted(leases)))]
 

@@ -269,8 +269,9 @@ class Observation:
     """When this process made sure of the children that never change: claim, Service, ServiceAccount; -inf: not yet."""
     prepared_generation: int
     """Generation of the spec that they were made for."""
-    granted: frozenset[str]
-    """Leases of which this process has made sure that the workers may renew them, since it last prepared the job."""
+    granted: frozenset[tuple[str | None, str]]
+    """Accounts (None: the one made for the job) and Leases that this process has made sure they may renew, since it
+    last prepared the job."""
     budgets: bool | None
     """This process has made sure that each rank has a PodDisruptionBudget, or that none has; None: of neither."""
     problems: Mapping[Aim, Problem]

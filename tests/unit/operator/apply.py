@@ -116,7 +116,7 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
             world = _swap(world, action.lease, holder="", release=None, notice=None, operator_floor=floor)
             return world.remember(unborn=world.memory.unborn - {action.lease.holder})
         case GrantRights():
-            return world.remember(granted=frozenset(action.leases))
+            return world.remember(granted=frozenset((job.policy.account_name, lease) for lease in action.leases))
         case KeepBudgets():
             return world.remember(budgets=action.wanted)
         case ClearSwitchover():

@@ -240,7 +240,7 @@ class Scene:
             "suspect_nodes": frozenset(),
             "prepared_at": ago(60),
             "prepared_generation": self.job.generation,
-            "granted": frozenset(self.leases),
+            "granted": frozenset((None, name) for name in self.leases),
             "budgets": self.claim is not None and self.claim.shared and self.job.policy.redundancy > 0,
             "problems": {},
             "namesakes": {},

@@ -159,8 +159,13 @@ class TestRights:
         assert "digits-0" in grant.leases
 
     def test_are_added_when_a_lease_is_added(self) -> None:
-        scene = Scene(redundancy=2).given(granted=frozenset({"digits-0", "digits-0-s0"}))
+        scene = Scene(redundancy=2).given(granted=frozenset({(None, "digits-0"), (None, "digits-0-s0")}))
         assert of(scene.decide().rest, GrantRights) == [GrantRights(("digits-0", "digits-0-s0", "digits-0-s1"))]
+
+    def test_are_given_to_another_account_of_the_template_at_once(self) -> None:
+        template = {"spec": {"serviceAccountName": "own", "containers": []}}
+        (grant,) = of(Scene().asked(template=template).decide().rest, GrantRights)
+        assert grant.leases == ("digits-0", "digits-0-s0")
 
     def test_of_more_leases_are_another_role_and_binding(self) -> None:
         names = [(worker_role_name("j", leases), worker_role_name("j", leases[::-1])) for leases in (["a"], ["a", "b"])]

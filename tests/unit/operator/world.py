@@ -35,7 +35,7 @@ class Memory:
     heard_at: float = -INFINITY
     company_since: float = -INFINITY
     prepared_at: float = -INFINITY
-    granted: frozenset[str] = frozenset()
+    granted: frozenset[tuple[str | None, str]] = frozenset()
     budgets: bool | None = None
     unborn: frozenset[str] = frozenset()
     emitted: frozenset[str] = frozenset()
