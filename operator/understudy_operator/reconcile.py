@@ -155,8 +155,9 @@ class Reconciler:
         wanted = [*decision.rest, *memo.last_words.values()]
         memo.emitted &= {a.key for a in wanted if isinstance(a, Emit)}  # what is over is posted never again
         news = [a for a in wanted if isinstance(a, Emit) and a.key not in memo.emitted]
-        told, told_at = memo.allowance.admit(news, observation.job.policy.ranks, now.at)
-        rest = [a for a in wanted if not isinstance(a, Emit)] + told
+        admitted, told_at = memo.allowance.admit(news, observation.job.policy.ranks, now.at)
+        told = {event.key for event in admitted}
+        rest = [a for a in wanted if not isinstance(a, Emit) or a.key in told]
         if (status_at := memo.allowance.status_at(now.at)) > now.at and any(isinstance(a, WriteStatus) for a in rest):
             rest = [a for a in rest if not isinstance(a, WriteStatus)]
             told_at = min(told_at, status_at)
