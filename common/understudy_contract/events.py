@@ -1,7 +1,8 @@
 """Reasons of the Events about a TrainingJob, of the operator's own and of workers' notices.
 
-docs/events.md says of each what has happened and what to do; a unit test compares the two. A reason that only a later
-worker knows is forwarded as it is, as a Warning: better seen than missed.
+docs/events.md says of each what has happened and what to do; a unit test compares the two. The reason of every Event
+that is posted is one of these: a worker can write any word into its notice, and alerts go by reasons. A notice with
+another reason than those of NOTICES, such as one that only a later worker knows, is told as WorkerNotice.
 """
 
 from enum import StrEnum
@@ -50,7 +51,24 @@ class EventReason(StrEnum):
     NOT_EXACT = "NotExact"
     BATCH_SHAPE_CHANGED = "BatchShapeChanged"
     MODEL_NOT_EXPORTED = "ModelNotExported"
+    WORKER_NOTICE = "WorkerNotice"
 
+
+NOTICES: Final = frozenset(
+    {
+        EventReason.INHERITED,
+        EventReason.NOT_INHERITED,
+        EventReason.NOT_INTEGRATED_YET,
+        EventReason.CHECKPOINT_FAILED,
+        EventReason.CHECKPOINT_DAMAGED,
+        EventReason.VOLUME_TROUBLE,
+        EventReason.VOLUME_MISMATCH,
+        EventReason.NOT_EXACT,
+        EventReason.BATCH_SHAPE_CHANGED,
+        EventReason.MODEL_NOT_EXPORTED,
+    }
+)
+"""Reasons that a worker may give; the others say what the operator itself knows or does."""
 
 _NORMAL: Final = frozenset(
     {
@@ -69,3 +87,8 @@ _NORMAL: Final = frozenset(
 def event_type(reason: str) -> EventType:
     """Tell the type of an Event with this reason."""
     return EventType.NORMAL if reason in _NORMAL else EventType.WARNING
+
+
+def notice_reason(said: str) -> EventReason:
+    """Give the reason with which a worker's notice is told."""
+    return EventReason(said) if said in NOTICES else EventReason.WORKER_NOTICE

@@ -11,6 +11,9 @@ Who writes what:
 `holderIdentity` is a pod's name; `leaseTransitions` is the term of a rank, and the number of assignments of a slot.
 renewTime is for people and for the change that it makes: nobody compares it with a clock. A heartbeat or a release of
 another term or pod than the Lease now names is history and is ignored (`current_heartbeat`, `current_release`).
+
+Guarantees that every text and number of a Lease is in its bounds (bounds.py), as written and as read: an annotation is
+what its author likes, and only the annotation's name is the API server's to check.
 """
 
 from collections.abc import Mapping
@@ -20,8 +23,10 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from understudy_contract.bounds import COUNT_MAX, LEASE_DURATION_MAX_S, NAME_MAX_BYTES, bounded, clamp, moment
 from understudy_contract.names import Annotation, Step, Term
 from understudy_contract.reports import CheckpointRef, GivenUp, Heartbeat, Notice, Promotion, Release
+from understudy_contract.text import clean
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 
@@ -42,6 +47,9 @@ class LeaseRecord:
     duration_s: int
     """As written; a holder learns of a change with the answer to its next renewal."""
     renew_time: str | None
+    former_duration_s: int = 0
+    """The longest that was written before, by which a holder may still go; 0: none was, since the Lease was passed
+    on."""
     incarnation: int = 0
     """Incarnations of the rank taken so far: the next pod's number."""
     failures: int = 0
@@ -68,9 +76,14 @@ class LeaseRecord:
 
     @property
     def patience_s(self) -> int:
-        """How long the holder may be silent: the longer of what is written and what it goes by."""
+        """How long the holder may be silent: the longer of what is written and what it goes by.
+
+        What it says that it goes by counts only up to what was once written into this Lease: a worker gives itself no
+        longer lease than it was given.
+        """
         beat = self.current_heartbeat
-        return max(self.duration_s, beat.duration_s if beat is not None else 0)
+        claimed_s = beat.duration_s if beat is not None else 0
+        return max(self.duration_s, min(claimed_s, self.former_duration_s))
 
     @property
     def current_release(self) -> Release | None:
@@ -95,15 +108,15 @@ class LeaseRecord:
 
 
 def encode(value: msgspec.Struct) -> str:
-    """Render an annotation's JSON."""
-    return msgspec.json.encode(value).decode()
+    """Render an annotation's JSON, in its bounds."""
+    return msgspec.json.encode(bounded(value)).decode()
 
 
 def _decode(kind: type[_T], text: str | None) -> _T | None:
     if text is None:
         return None
     try:
-        return msgspec.json.decode(text, type=kind)
+        return bounded(msgspec.json.decode(text, type=kind))
     except (msgspec.MsgspecError, RecursionError):  # the second where brackets stand a thousand deep
         return None
 
@@ -145,15 +158,16 @@ class LeaseObject(msgspec.Struct):
             namespace=meta.namespace,
             uid=meta.uid,
             resource_version=meta.resource_version,
-            holder=spec.holder_identity or "",
+            holder=clean(spec.holder_identity or "", NAME_MAX_BYTES),
             term=Term(spec.lease_transitions or 0),
-            duration_s=spec.lease_duration_seconds or 0,
+            duration_s=clamp(spec.lease_duration_seconds or 0, LEASE_DURATION_MAX_S),
+            former_duration_s=clamp(natural(notes.get(Annotation.FORMER_DURATION)) or 0, LEASE_DURATION_MAX_S),
             renew_time=spec.renew_time,
-            incarnation=natural(notes.get(Annotation.INCARNATION)) or 0,
-            failures=natural(notes.get(Annotation.FAILURES)) or 0,
+            incarnation=clamp(natural(notes.get(Annotation.INCARNATION)) or 0, COUNT_MAX),
+            failures=clamp(natural(notes.get(Annotation.FAILURES)) or 0, COUNT_MAX),
             promotion=_decode(Promotion, notes.get(Annotation.PROMOTION)),
             switchover=None if (asked := natural(notes.get(Annotation.SWITCHOVER))) is None else Term(asked),
-            active_since=notes.get(Annotation.ACTIVE_SINCE),
+            active_since=moment(notes.get(Annotation.ACTIVE_SINCE)),
             given_up=_decode(GivenUp, notes.get(Annotation.GIVEN_UP)),
             operator_floor=_decode(CheckpointRef, notes.get(Annotation.FLOOR)),
             heartbeat=_decode(Heartbeat, notes.get(Annotation.HEARTBEAT)),
@@ -169,11 +183,12 @@ def decode_lease(body: bytes) -> LeaseRecord:
     return msgspec.json.decode(body, type=LeaseObject).record()
 
 
-def natural(text: str | None) -> int | None:
-    """Read a number that anybody may have written; None for what is none. `isdigit` alone holds "²" to be a digit."""
+def natural(text: str | None, most: int = 10**_DIGITS_MAX) -> int | None:
+    """Read a number that anybody may have written; None for what is none, or above `most`."""
+    # `isdigit` alone holds "²" to be a digit.
     if text is None or len(text) > _DIGITS_MAX or not (text.isascii() and text.isdigit()):
         return None
-    return int(text)
+    return number if (number := int(text)) <= most else None
 
 
 def micro_time(moment: datetime) -> str:
@@ -191,8 +206,8 @@ def renewal_patch(
 ) -> bytes:
     """Build a renewal: a JSON Patch that the API refuses with 422 once holder or term have changed; stamps the notice.
 
-    Needs the Lease's annotations map to exist (`add` below a missing map is refused): the operator creates Leases
-    with one.
+    What it reports is brought into its bounds, so that the API server never refuses it for its size. Needs the Lease's
+    annotations map to exist (`add` below a missing map is refused): the operator creates Leases with one.
     """
     patch: list[dict[str, object]] = [
         {"op": "test", "path": "/spec/holderIdentity", "value": beat.pod},
@@ -201,7 +216,7 @@ def renewal_patch(
         {"op": "add", "path": annotation_pointer(Annotation.HEARTBEAT), "value": encode(beat)},
     ]
     if release is not None:
-        patch.append({"op": "add", "path": annotation_pointer(Annotation.RELEASED), "value": release.encode()})
+        patch.append({"op": "add", "path": annotation_pointer(Annotation.RELEASED), "value": encode(release)})
     if notice is not None:
         stamped = msgspec.structs.replace(notice, at=micro_time(now))
         patch.append({"op": "add", "path": annotation_pointer(Annotation.NOTICE), "value": encode(stamped)})

@@ -1,6 +1,7 @@
 """Names on the wire: the API group, labels, annotations, environment variables, and the names of a job's children."""
 
 import hashlib
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final, NewType
 
@@ -68,6 +69,8 @@ class Annotation(StrEnum):
     FAILURES = "understudy.dev/failures"
     GIVEN_UP = "understudy.dev/given-up"
     ACTIVE_SINCE = "understudy.dev/active-since"
+    FORMER_DURATION = "understudy.dev/former-duration"
+    """The longest duration in seconds that a Lease had before a change of it, under the same holder."""
     SWITCHOVER = "understudy.dev/switchover"
     """On a TrainingJob: the rank that a person wants moved. On a rank's Lease: the term that is to end by it."""
     HEARTBEAT = "understudy.dev/heartbeat"
@@ -120,15 +123,6 @@ def slot_lease_name(job: str, rank: int, slot: int) -> str:
     return f"{job}-{rank}-s{slot}"
 
 
-def lease_names(job: str, ranks: int) -> tuple[str, ...]:
-    """List every Lease that a job may ever have, whatever its redundancy: what its workers' Role may touch."""
-    return tuple(
-        name
-        for rank in range(ranks)
-        for name in (rank_lease_name(job, rank), *(slot_lease_name(job, rank, slot) for slot in range(MAX_REDUNDANCY)))
-    )
-
-
 def budget_name(job: str, rank: int) -> str:
     """Name a rank's PodDisruptionBudget."""
     return f"{job}-{rank}"
@@ -144,12 +138,20 @@ def claim_name(job: str) -> str:
     return f"{job}-checkpoints"
 
 
-def worker_binding_name(job: str, account: str | None) -> str:
-    """Name the binding of a job's worker Role to an account of the template's own, or to the one made for the job."""
-    name = worker_account_name(job)
-    return f"{name}-{hashlib.sha256(account.encode()).hexdigest()[:8]}" if account else name
+def worker_role_name(job: str, leases: Iterable[str]) -> str:
+    """Name the Role of a job's pods after the Leases that it lets them renew: a Role that exists is never changed."""
+    return f"{worker_account_name(job)}-{_digest(' '.join(sorted(leases)))}"
+
+
+def worker_binding_name(role: str, account: str | None) -> str:
+    """Name the binding of a worker Role to an account of the template's own, or to the one made for the job."""
+    return f"{role}-{_digest(account)}" if account else role
 
 
 def worker_account_name(job: str) -> str:
-    """Name the ServiceAccount and the Role of a job's pods."""
+    """Name the ServiceAccount of a job's pods."""
     return f"{job}-worker"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

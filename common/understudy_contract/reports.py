@@ -11,7 +11,7 @@ import msgspec
 from understudy_contract.names import Term
 
 LAST_WORDS_MAX_CHARS: Final = 1024
-"""A release's message is cut here: annotations of one object share 256 KiB, and status repeats them."""
+"""A message is cut here (bounds.py): annotations of one object share 256 KiB, and status repeats them."""
 
 
 class Phase(StrEnum):
@@ -146,8 +146,3 @@ class Release(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     message: str = ""
     checkpoint: CheckpointRef | None = None
     """Newest commit, once more: a renewal that was overtaken may arrive later, and put an older heartbeat in place."""
-
-    def encode(self) -> str:
-        """Render the annotation, its message cut."""
-        cut = msgspec.structs.replace(self, message=self.message[:LAST_WORDS_MAX_CHARS])
-        return msgspec.json.encode(cut).decode()

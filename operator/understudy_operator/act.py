@@ -15,6 +15,7 @@ from understudy_contract import names
 from understudy_contract.events import EventReason
 from understudy_contract.lease import annotation_pointer, micro_time
 from understudy_contract.names import Annotation, Label
+from understudy_contract.text import clean
 from understudy_kube.client import Api, ApiError, Conflict, Invalid, NotFound
 
 from understudy_operator import events
@@ -29,6 +30,7 @@ from understudy_operator.core.actions import (
     Emit,
     FindPod,
     GiveUp,
+    GrantRights,
     KeepBudgets,
     OpenRank,
     OpenSlot,
@@ -47,13 +49,18 @@ from understudy_operator.core.status import notices
 from understudy_operator.creation import TroubleError, build_pod, create
 from understudy_operator.jobs import Memo
 from understudy_operator.observe import World
-from understudy_operator.prepare import keep_budgets, prepare
+from understudy_operator.prepare import grant_rights, keep_budgets, prepare
 from understudy_operator.ranks import Ranks
 
 log: Final = logging.getLogger("understudy")
 
 RETRY_PROBLEM_S: Final = 5.0
 """How often a refused template or a missing claim is tried again: what is wrong may be put right outside the job."""
+LAST_WORDS_KEPT: Final = 16
+"""Notices of former primaries that wait to be posted: those of a job that is lost faster than it may tell are dropped,
+the oldest first."""
+PROBLEM_MAX_BYTES: Final = 4096
+"""Of the API server's words about a refused template, which repeat every field that is wrong."""
 
 
 class Actor:
@@ -100,6 +107,7 @@ class Actor:
         return True
 
     def _trouble(self, job: Job, action: Action, memo: Memo, reason: EventReason, message: str, now: Now) -> None:
+        message = clean(message, PROBLEM_MAX_BYTES)
         known = memo.problems.get(aim(action))
         if known is None or known.reason != reason:
             log.warning("%s/%s: %s", job.namespace, job.name, message)
@@ -117,11 +125,17 @@ class Actor:
                 await self._ranks.promote(job, action, memo)
                 # Its successor's Lease does not say it any more; the next promotion must not wait for it to be told.
                 memo.last_words |= {e.key: e for e in notices(action.lease, now) if e.key not in memo.emitted}
+                while len(memo.last_words) > LAST_WORDS_KEPT:
+                    del memo.last_words[next(iter(memo.last_words))]
             case Prepare():
                 self._world.claims.upsert(await prepare(self._api, job, trial=action.trial))
                 memo.prepared_at, memo.prepared_generation = now.at, job.generation
+                memo.granted = frozenset()  # to be looked at again, too
                 if memo.budgets:
                     memo.budgets = None  # to be looked at again, too; nobody but us makes one where there are none
+            case GrantRights():
+                await grant_rights(self._api, job, action.leases)
+                memo.granted = frozenset((job.policy.account_name, lease) for lease in action.leases)
             case KeepBudgets():
                 memo.budgets = None  # some are made and some are not, until this ends
                 await keep_budgets(self._api, job, wanted=action.wanted)
@@ -233,10 +247,17 @@ class Actor:
                 raise  # nobody has changed it: a decision anew would be the same one, at once
             return
         memo.status_written_at = now.at
+        memo.allowance.status_written(now.at)
         self._world.jobs.changed(msgspec.json.decode(answer))
 
     async def _emit(self, job: Job, action: Emit, memo: Memo, now: Now) -> None:
+        if not memo.allowance.has_room(action, job.policy.ranks, now.at):
+            log.info(
+                "%s/%s: too many Events, so this one is not posted now: %s", job.namespace, job.name, action.message
+            )
+            return
         await events.post(self._api, job, action, now)
+        memo.allowance.spend(action, now.at)
         memo.emitted.add(action.key)
         memo.last_words.pop(action.key, None)
 

@@ -5,7 +5,7 @@ and what the template leaves open is set so that the restricted Pod Security Sta
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from understudy_contract import names
@@ -70,36 +70,42 @@ def account(job: Job) -> Json:
     return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta(job, names.worker_account_name(job.name))}
 
 
-def worker_role(job: Job) -> Json:
-    """Build the Role of the pods: exactly this job's Leases, by name."""
+def worker_role(job: Job, leases: Sequence[str]) -> Json:
+    """Build the Role of the pods: Leases that are this job's, by name."""
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
-        "metadata": _meta(job, names.worker_account_name(job.name)),
+        "metadata": _meta(job, names.worker_role_name(job.name, leases)),
         "rules": [
             {
                 "apiGroups": ["coordination.k8s.io"],
                 "resources": ["leases"],
-                "resourceNames": list(names.lease_names(job.name, job.policy.ranks)),
+                "resourceNames": list(leases),
                 "verbs": ["get", "watch", "patch"],
             }
         ],
     }
 
 
-def worker_binding(job: Job) -> Json:
+def worker_binding(job: Job, leases: Sequence[str]) -> Json:
     """Bind the Role to the pods' account: the template's own, or the one made for the job.
 
     Named after the account: a binding that exists is never changed, and a suspended job's template may get another one.
     """
-    name = names.worker_account_name(job.name)
+    role = names.worker_role_name(job.name, leases)
     own = job.policy.account_name
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
-        "metadata": _meta(job, names.worker_binding_name(job.name, own)),
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": own or name, "namespace": job.namespace}],
+        "metadata": _meta(job, names.worker_binding_name(role, own)),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role},
+        "subjects": [
+            {
+                "kind": "ServiceAccount",
+                "name": own or names.worker_account_name(job.name),
+                "namespace": job.namespace,
+            }
+        ],
     }
 
 
@@ -130,7 +136,7 @@ def rank_lease(job: Job, order: OpenRank, now: Now) -> Json:
     if order.promotion is not None:
         notes[Annotation.PROMOTION] = encode(order.promotion)
     if order.complete:
-        notes[Annotation.RELEASED] = Release(order.term, ReleaseReason.COMPLETED, 0).encode()
+        notes[Annotation.RELEASED] = encode(Release(order.term, ReleaseReason.COMPLETED, 0))
     spec = {"holderIdentity": order.holder, "leaseTransitions": order.term, "renewTime": micro_time(now.wall)}
     return _lease(job, names.rank_lease_name(job.name, order.rank), {Label.RANK: str(order.rank)}, notes, spec)
 

@@ -12,6 +12,7 @@ import msgspec
 from understudy_contract import names
 from understudy_contract.events import event_type
 from understudy_contract.lease import micro_time
+from understudy_contract.text import clean
 from understudy_kube.client import Api, Conflict, Forbidden, Invalid, NotFound
 
 from understudy_operator.core.actions import Emit
@@ -20,8 +21,8 @@ from understudy_operator.core.model import Job, Now
 log: Final = logging.getLogger("understudy")
 
 COMPONENT: Final = "understudy-operator"
-MESSAGE_MAX_CHARS: Final = 1024
-"""The API's limit for an Event's message."""
+MESSAGE_MAX_BYTES: Final = 1024
+"""The API's limit for an Event's note."""
 
 
 async def post(api: Api, job: Job, event: Emit, now: Now) -> None:
@@ -41,7 +42,7 @@ async def post(api: Api, job: Job, event: Emit, now: Now) -> None:
         },
         "type": event_type(event.reason),
         "reason": event.reason,
-        "message": event.message[:MESSAGE_MAX_CHARS],
+        "message": clean(event.message, MESSAGE_MAX_BYTES),
         "firstTimestamp": stamp,
         "lastTimestamp": stamp,
         "count": 1,

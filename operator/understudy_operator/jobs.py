@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from understudy_kube.informer import Key
 
+from understudy_operator.allowance import Allowance
 from understudy_operator.core import model
 from understudy_operator.core.actions import Emit
 
@@ -26,6 +27,7 @@ class Memo:
 
     prepared_at: float = -math.inf
     prepared_generation: int = 0
+    granted: frozenset[tuple[str | None, str]] = frozenset()
     budgets: bool | None = None
     problems: dict[model.Aim, model.Problem] = field(default_factory=dict)
     unborn: Counter[str] = field(default_factory=Counter)
@@ -34,6 +36,8 @@ class Memo:
     vanished: set[str] = field(default_factory=set)
     """Pods that were seen and are no more, as long as a slot's Lease names them."""
     emitted: set[str] = field(default_factory=set)
+    allowance: Allowance = field(default_factory=Allowance)
+    """How many Events may still be posted."""
     last_words: dict[str, Emit] = field(default_factory=dict)
     """What former primaries said along with their end, by key, until it is posted: no Lease says it any more."""
     status_written_at: float = -math.inf

@@ -1,13 +1,24 @@
-"""API objects as the informers decode them: only what is read, so that a pod costs about a kilobyte."""
+"""API objects as the informers decode them: only what is read, so that a pod costs about a kilobyte.
+
+Guarantees that the words of a pod, which come from its containers, its image or an admission webhook, are cut and
+cleaned as they are decoded, and that numbers in its labels and annotations are in their bounds.
+"""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Final
 
 import msgspec
+from understudy_contract.bounds import COUNT_MAX, TERM_MAX, TEXT_MAX_BYTES
 from understudy_contract.lease import micro_time, natural
 from understudy_contract.names import TRAINER_CONTAINER, Annotation, Label, Rank, Role, Term
+from understudy_contract.text import clean, clean_lines
 
 from understudy_operator.core import model
+
+REASON_MAX_BYTES: Final = 128
+OUTPUT_MAX_BYTES: Final = 4096
+"""Of a container's last output: what the kubelet keeps of it."""
 
 
 class Owner(msgspec.Struct):
@@ -37,6 +48,10 @@ class _Waiting(msgspec.Struct):
     reason: str = ""
     message: str = ""
 
+    def __post_init__(self) -> None:
+        self.reason = clean(self.reason, REASON_MAX_BYTES)
+        self.message = clean(self.message, TEXT_MAX_BYTES)
+
 
 class _Running(msgspec.Struct, rename="camel"):
     started_at: str = ""
@@ -46,7 +61,12 @@ class _Terminated(msgspec.Struct, rename="camel"):
     exit_code: int
     reason: str = ""
     message: str = ""
+    """The last output of the container, of several lines."""
     finished_at: str | None = None
+
+    def __post_init__(self) -> None:
+        self.reason = clean(self.reason, REASON_MAX_BYTES)
+        self.message = clean_lines(self.message, OUTPUT_MAX_BYTES)
 
 
 class _State(msgspec.Struct):
@@ -66,6 +86,10 @@ class _Condition(msgspec.Struct):
     reason: str = ""
     message: str = ""
 
+    def __post_init__(self) -> None:
+        self.reason = clean(self.reason, REASON_MAX_BYTES)
+        self.message = clean(self.message, TEXT_MAX_BYTES)
+
 
 class _InitContainer(msgspec.Struct, rename="camel"):
     name: str
@@ -83,6 +107,9 @@ class _PodStatus(msgspec.Struct, rename="camel"):
     conditions: list[_Condition] = []
     init_container_statuses: list[_ContainerStatus] = []
     container_statuses: list[_ContainerStatus] = []
+
+    def __post_init__(self) -> None:
+        self.reason = clean(self.reason, REASON_MAX_BYTES)
 
 
 class PodObject(msgspec.Struct):
@@ -148,13 +175,13 @@ def pod_view(
     """Interpret a pod; the times are the operator's own, monotonic."""
     meta = pod.metadata
     role = meta.labels.get(Label.ROLE)
-    term = natural(meta.annotations.get(Annotation.TERM))
+    term = natural(meta.annotations.get(Annotation.TERM), TERM_MAX)
     unscheduled = next((c for c in pod.status.conditions if c.type == "PodScheduled" and c.status == "False"), None)
     return model.Pod(
         name=meta.name,
         uid=meta.uid,
         resource_version=meta.resource_version,
-        rank=Rank(natural(meta.labels.get(Label.RANK)) or 0),
+        rank=Rank(natural(meta.labels.get(Label.RANK), COUNT_MAX) or 0),
         role=Role(role) if role in tuple(Role) else None,
         term=None if term is None else Term(term),
         node=pod.spec.node_name,
@@ -177,8 +204,11 @@ def _deletion_time(meta: Meta) -> str:
     """Tell when the deletion was asked for: Kubernetes writes down when the grace period will be over."""
     if meta.deletion_timestamp is None:
         return ""
-    over = datetime.fromisoformat(meta.deletion_timestamp)
-    return micro_time(over - timedelta(seconds=meta.deletion_grace_period_seconds or 0))
+    try:
+        over = datetime.fromisoformat(meta.deletion_timestamp)
+        return micro_time(over - timedelta(seconds=meta.deletion_grace_period_seconds or 0))
+    except (ValueError, OverflowError):
+        return ""  # a grace period of more than all time: somebody gave it in the deletion
 
 
 def _container(pod: PodObject, running_since: float) -> model.Container:

@@ -16,7 +16,16 @@ from typing import Any, Final
 
 import msgspec
 from understudy_contract.lease import LeaseObject, LeaseRecord
-from understudy_contract.names import API_VERSION, PLURAL, Annotation, Label, Rank, rank_lease_name, slot_lease_name
+from understudy_contract.names import (
+    API_VERSION,
+    MAX_REDUNDANCY,
+    PLURAL,
+    Annotation,
+    Label,
+    Rank,
+    rank_lease_name,
+    slot_lease_name,
+)
 from understudy_contract.reports import Heartbeat
 from understudy_kube.client import Api, ApiError, NotFound
 from understudy_kube.informer import Informer, Key
@@ -38,8 +47,9 @@ log: Final = logging.getLogger("understudy")
 
 JOBS: Final = f"/apis/{API_VERSION}/{PLURAL}"
 LEASE_MIN_S: Final = 3
-REDUNDANCY_MAX: Final = 5
-"""The most redundant pods of a rank that the API admits."""
+COMPARABLE: Final = 6
+"""Leases that are at most so many times as long as a job's own are renewed often enough, every second lease of the job,
+to speak for its workers."""
 SUSPICION_S: Final = 60.0
 """How long a node is avoided after a pod on it fell silent, unless one is heard from there again: the node controller
 itself needs 40 to 55 s to taint a lost node."""
@@ -69,7 +79,8 @@ class World:
         """In the order in which they were seen: what is decided must not depend on how Python hashes a name."""
         self._sightings: dict[str, _Sighting] = {}
         self._suspects: dict[str, float] = {}
-        self._cut_off_at = -math.inf
+        self._cut_off_at: dict[int, float] = {}
+        """When the control plane was found degraded last, as jobs with leases of this many seconds see it."""
         ours = {"labelSelector": str(Label.JOB_UID)}
         self.pods: Final = Informer[PodObject](
             api, "/api/v1/pods", kind=PodObject, to_record=_same, on_change=self._pod_changed, params=ours, clock=clock
@@ -171,6 +182,7 @@ class World:
         if job is None:
             return None
         memo = self.jobs.memo(job.uid)
+        lease_s = job.policy.lease_duration_s
         pods = self._pods(job)
         ranks = tuple(self._rank(job, Rank(rank), pods.get(str(rank), {})) for rank in range(job.policy.ranks))
         memo.vanished &= {lease.record.holder for view in ranks for lease in view.slots if lease is not None}
@@ -179,12 +191,13 @@ class World:
             ranks=ranks,
             claim=self.claims.records.get((job.namespace, job.policy.claim_name)),
             nodes=dict(self.nodes.records.values()),
-            hushed=self._hushed(at),
-            cut_off_at=self._cut_off_at,
-            scattered=self._scattered(),
+            hushed=self._hushed(at, lease_s),
+            cut_off_at=self._cut_off_at.get(lease_s, -math.inf),
+            scattered=self._scattered(lease_s),
             suspect_nodes=frozenset(n for n, since in self._suspects.items() if at < since + SUSPICION_S),
             prepared_at=memo.prepared_at,
             prepared_generation=memo.prepared_generation,
+            granted=memo.granted,
             budgets=memo.budgets,
             problems=dict(memo.problems),
             namesakes=self._namesakes(job) if any(view.lease is None for view in ranks) else {},
@@ -193,7 +206,7 @@ class World:
             status_written_at=memo.status_written_at,
         )
         if observation.control_plane_degraded:
-            self._cut_off_at = at
+            self._cut_off_at[lease_s] = at
         return observation
 
     def _at_work(self) -> Iterator[tuple[Key, LeaseRecord, str]]:
@@ -207,18 +220,29 @@ class World:
             if runs and not pod.metadata.deletion_timestamp and pod.spec.node_name:
                 yield key, record, pod.spec.node_name
 
-    def _hushed(self, at: float) -> Mapping[str, int]:
-        """Count the workers at work by node if not one of them is heard; the first that is ends the search."""
+    def _hushed(self, at: float, lease_s: int) -> Mapping[str, int]:
+        """Count the silent workers by node if not one worker is heard, as a job with leases of `lease_s` has to see it.
+
+        The first that is heard ends the search. What a worker with a longer lease said last is too old to tell whether
+        workers can be heard now: it speaks for nobody, until it is silent by its own lease. Otherwise one job whose
+        lease lasts an hour would make every other job believe for an hour that workers are heard.
+        """
         found: Counter[str] = Counter()
         for key, record, node in self._at_work():
-            if at < self._hearing.lease(key, record).silent_since + record.patience_s:
+            silent_s = at - self._hearing.lease(key, record).silent_since
+            if silent_s < _heard_within_s(record.patience_s, lease_s):
                 return {}
-            found[node] += 1
+            if silent_s >= record.patience_s:
+                found[node] += 1
         return found
 
-    def _scattered(self) -> bool:
-        """Tell whether workers are at work on several nodes; the second node ends the search."""
-        nodes = (node for _, _, node in self._at_work())
+    def _scattered(self, lease_s: int) -> bool:
+        """Tell whether workers that will be heard soon, if they live, are on several nodes; the second ends the search.
+
+        Soon, for a job with leases of `lease_s`: it waits for a word of any of them.
+        """
+        work = self._at_work()
+        nodes = (node for _, record, node in work if record.patience_s <= COMPARABLE * lease_s)
         first = next(nodes, None)
         return any(node != first for node in nodes)
 
@@ -269,7 +293,7 @@ class World:
 
     def _rank(self, job: model.Job, rank: Rank, pods: Mapping[str, model.Pod]) -> model.RankView:
         wanted = job.policy.redundancy
-        some = range(max(wanted, REDUNDANCY_MAX))
+        some = range(max(wanted, MAX_REDUNDANCY))
         slots = [self._lease(job, slot_lease_name(job.name, rank, slot)) for slot in some]
         return model.RankView(
             rank=rank,
@@ -347,6 +371,17 @@ class World:
         if old != new:
             for key in self.jobs:
                 self._wake(key)
+
+
+def _heard_within_s(patience_s: int, lease_s: int) -> float:
+    """Say for how long a worker counts as heard after a renewal, for a job with leases of `lease_s`.
+
+    For its own lease, if that is no longer; else for as long as the job's lasts. One that renews seldom, but not much
+    more so, counts until it is late, or there would be moments between its renewals in which it did not.
+    """
+    if patience_s <= lease_s:
+        return patience_s
+    return max(lease_s, model.LATE * patience_s) if patience_s <= COMPARABLE * lease_s else lease_s
 
 
 def _same(pod: PodObject) -> PodObject:

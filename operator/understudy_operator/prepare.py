@@ -1,11 +1,18 @@
 """The children that never change, and a trial of the template.
 
-Guarantees that a job which was prepared has its claim, Service, ServiceAccount, Role and RoleBinding, and, if asked
-for, that the API server accepted its pod in a dry run, as strictly as it can. All of it is idempotent. Does not put
-right what somebody changed in one of them: that would take the right to change any Role of the cluster.
+Guarantees that a job which was prepared has its claim, Service and ServiceAccount, and, if asked for, that the API
+server accepted its pod in a dry run, as strictly as it can. All of it is idempotent. Does not put right what somebody
+changed in one of them: that would take the right to change any Role of the cluster.
+
+Guarantees that a job's pods are given rights to those Leases only that exist and are the job's own. A Lease of the name
+of one of its ranks may be anybody's, such as that by which another program elects its leader. Hence a Role is made
+after the Leases, and is named after them, so that more Leases mean another Role beside the first. Does not take rights
+back: where somebody deletes a Lease of the job and makes another of its name before the operator does, the right stays
+until the job is deleted.
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -27,7 +34,6 @@ a call takes seconds, and all else of the job would wait for the last."""
 async def prepare(api: Api, job: Job, *, trial: bool) -> bytes:
     """Make what is missing; return the claim. Raises TroubleError, or ApiError where a later try may succeed."""
     core = f"/api/v1/namespaces/{job.namespace}"
-    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{job.namespace}"
     if job.policy.claim_template is None:
         claim = await _find_claim(api, job)
     else:
@@ -35,11 +41,16 @@ async def prepare(api: Api, job: Job, *, trial: bool) -> bytes:
     await ensure(api, job, f"{core}/services", children.service(job))
     if job.policy.account_name is None:
         await ensure(api, job, f"{core}/serviceaccounts", children.account(job))
-    await ensure(api, job, f"{rbac}/roles", children.worker_role(job))
-    await ensure(api, job, f"{rbac}/rolebindings", children.worker_binding(job))
     if trial:
         await _try_template(api, job)
     return claim
+
+
+async def grant_rights(api: Api, job: Job, leases: Sequence[str]) -> None:
+    """Let the job's pods get, watch and patch these Leases."""
+    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{job.namespace}"
+    await ensure(api, job, f"{rbac}/roles", children.worker_role(job, leases))
+    await ensure(api, job, f"{rbac}/rolebindings", children.worker_binding(job, leases))
 
 
 async def keep_budgets(api: Api, job: Job, *, wanted: bool) -> None:

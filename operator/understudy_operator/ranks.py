@@ -84,13 +84,17 @@ class Ranks:
 
     async def set_duration(self, job: Job, action: SetDuration) -> None:
         """Let a change of leaseDurationSeconds reach a holder."""
-        await self._amend(job, action.lease, {}, {"leaseDurationSeconds": job.policy.lease_duration_s})
+        lease = action.lease
+        longest_s = max(lease.duration_s, lease.former_duration_s)  # the holder goes by one of those until it reads on
+        notes = {Annotation.FORMER_DURATION: str(longest_s)}
+        await self._amend(job, lease, notes, {"leaseDurationSeconds": job.policy.lease_duration_s})
 
     async def promote(self, job: Job, action: Promote, memo: Memo) -> None:
         """Give a rank to another pod: the one write that makes a primary."""
         lease = action.lease
         notes: dict[str, str | None] = {
             Annotation.FAILURES: str(action.failures),
+            Annotation.FORMER_DURATION: None,
             Annotation.RELEASED: None,
             Annotation.NOTICE: None,
         }
@@ -134,6 +138,7 @@ class Ranks:
         memo.unborn[name] += 1
         notes = {
             Annotation.FAILURES: str(action.failures),
+            Annotation.FORMER_DURATION: None,
             Annotation.HEARTBEAT: None,
             Annotation.RELEASED: None,
             Annotation.NOTICE: None,

@@ -28,9 +28,11 @@ from understudy_operator.core.actions import (
     DeletePod,
     Emit,
     GiveUp,
+    GrantRights,
     KeepBudgets,
     Prepare,
     Relabel,
+    WriteStatus,
     aim,
     rank_of,
 )
@@ -48,7 +50,7 @@ LANES: Final = 16
 """Requests of one job's other actions at once, at most: a server that is slow for many is not to be asked by all."""
 ASKED: Final = (*get_args(Creation), GiveUp, DeleteJob)
 """Actions before which the API is asked, in any state, whether the job is still there and wants what was decided."""
-APART: Final = (Relabel, DeletePod, Prepare, KeepBudgets)
+APART: Final = (Relabel, DeletePod, Prepare, GrantRights, KeepBudgets)
 """Actions that go apart from the others of their rank, or of the job: they neither wait for those nor hold them up."""
 WORKERS: Final = 8
 """Jobs decided about at once; each cycle is short."""
@@ -152,7 +154,13 @@ class Reconciler:
         memo = self._world.jobs.memo(observation.job.uid)
         wanted = [*decision.rest, *memo.last_words.values()]
         memo.emitted &= {a.key for a in wanted if isinstance(a, Emit)}  # what is over is posted never again
-        rest = [a for a in wanted if not (isinstance(a, Emit) and a.key in memo.emitted)]
+        news = [a for a in wanted if isinstance(a, Emit) and a.key not in memo.emitted]
+        admitted, told_at = memo.allowance.admit(news, observation.job.policy.ranks, now.at)
+        told = {event.key for event in admitted}
+        rest = [a for a in wanted if not isinstance(a, Emit) or a.key in told]
+        if (status_at := memo.allowance.status_at(now.at)) > now.at and any(isinstance(a, WriteStatus) for a in rest):
+            rest = [a for a in rest if not isinstance(a, WriteStatus)]
+            told_at = min(told_at, status_at)
         tried = {aim(action) for action in rest}
         for over in [a for a, problem in memo.problems.items() if problem.again_at <= now.at and a not in tried]:
             del memo.problems[over]  # nothing is left of it that could be refused
@@ -160,7 +168,7 @@ class Reconciler:
         if (rest or self._world.jobs.is_doubtful(key)) and key not in self._beside:
             task = self._beside[key] = asyncio.create_task(self._rest(key, observation.job, rest))
             task.add_done_callback(lambda over: self._rest_over(key, over))
-        self._queue.add_after(key, max(0.001, decision.wake_at - now.at))
+        self._queue.add_after(key, max(0.001, min(decision.wake_at, told_at) - now.at))
 
     async def _rest(self, key: Key, job: Job, actions: list[Action]) -> bool:
         """Carry the other actions out, and tell whether something failed.

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from understudy_contract.bounds import TEXT_MAX_BYTES
+from understudy_contract.text import clean
+
 from understudy.errors import CheckpointDamaged, Retryable, UnderstudyError, VolumeMismatch
 from understudy.protocol import Failed
-
-MESSAGE_MAX_CHARS: Final = 1024
-"""A message ends up in annotations and Events; the traceback in the log has the rest."""
 
 VOLUME: Final = (Retryable, VolumeMismatch, CheckpointDamaged)
 """Errors of the storage: they end no job, since they pass when somebody mends it."""
@@ -53,8 +53,7 @@ def sentence(error: BaseException) -> str:
         text = note
     else:
         text = f"{type(error).__name__}: {_brief(error)}{_place(error.__traceback__)}"
-    text = " ".join(text.split())
-    return text if len(text) <= MESSAGE_MAX_CHARS else text[: MESSAGE_MAX_CHARS - 1] + "…"
+    return clean(text, TEXT_MAX_BYTES)  # it ends up in annotations and Events; the traceback in the log has the rest
 
 
 def _brief(error: BaseException) -> str:

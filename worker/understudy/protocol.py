@@ -4,6 +4,7 @@ One message is one line of JSON, tagged by `type`. The trainer connects once and
 agent then says `Standby` or `Promote`. Order is kept in each direction; nothing is acknowledged unless a message below
 says so.
 
+Guarantees that what is said is in its bounds (understudy_contract/bounds.py), on both ends: it goes on into a Lease.
 Guarantees nothing about delivery once either process has died: the progress counters and the volume say what was
 reached. Reads no clock and opens no socket.
 """
@@ -11,6 +12,7 @@ reached. Reads no clock and opens no socket.
 from typing import Final
 
 import msgspec
+from understudy_contract.bounds import bounded
 from understudy_contract.reports import CheckpointRef
 
 LINE_MAX_BYTES: Final = 1 << 20
@@ -147,16 +149,19 @@ _from_trainer: Final = msgspec.json.Decoder(FromTrainer)
 
 def encode(message: FromAgent | FromTrainer) -> bytes:
     """Render one message with its newline."""
-    return msgspec.json.encode(message) + b"\n"
+    return msgspec.json.encode(bounded(message)) + b"\n"
 
 
 def decode_from_agent(line: bytes) -> FromAgent:
     """Parse a line that the agent sent; raises msgspec.MsgspecError on anything else."""
     message: FromAgent = _from_agent.decode(line)
-    return message
+    return bounded(message)
 
 
 def decode_from_trainer(line: bytes) -> FromTrainer:
     """Parse a line that the trainer sent; raises msgspec.MsgspecError on anything else."""
-    message: FromTrainer = _from_trainer.decode(line)
-    return message
+    try:
+        message: FromTrainer = _from_trainer.decode(line)
+    except RecursionError as error:
+        raise msgspec.DecodeError("it is nested too deeply") from error
+    return bounded(message)

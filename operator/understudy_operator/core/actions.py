@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from understudy_contract.events import EventReason
 from understudy_contract.lease import LeaseRecord
 from understudy_contract.names import Rank, Role, Term
 from understudy_contract.reports import CheckpointRef, GivenUp, Promotion
@@ -14,10 +15,18 @@ from understudy_operator.core.model import Aim, Pod
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Make sure of the claim, the Service and the workers' account and rights."""
+    """Make sure of the claim, the Service and the workers' account."""
 
     trial: bool
     """Try the template in a dry run, too: of no use once pods of the job exist, which may fill a quota."""
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRights:
+    """Make sure that the workers may renew these Leases, all that the job has."""
+
+    leases: tuple[str, ...]
+    """Their names, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +213,13 @@ class Emit:
     """Post an Event, once per key."""
 
     key: str
-    reason: str
-    """An EventReason, or one that a later worker knows."""
+    reason: EventReason
     message: str
+    of_worker: bool = False
+    """A worker's notice: how often one is posted is limited apart from the operator's own Events."""
 
 
-Creation = Prepare | KeepBudgets | OpenRank | OpenSlot | CreatePod
+Creation = Prepare | GrantRights | KeepBudgets | OpenRank | OpenSlot | CreatePod
 """Actions that make something, which a person may have to allow first."""
 Action = (
     Creation

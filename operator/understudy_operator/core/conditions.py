@@ -6,6 +6,7 @@ from typing import Any, Final
 from understudy_contract.events import EventReason
 from understudy_contract.lease import micro_time
 from understudy_contract.reports import Phase
+from understudy_contract.text import clean
 
 from understudy_operator.core import budget
 from understudy_operator.core.actions import Action, Emit
@@ -17,6 +18,8 @@ from understudy_operator.core.suspension import living, suspended
 from understudy_operator.core.training import training
 
 CONTROL_PLANE: Final = "ControlPlaneDegraded"
+MESSAGE_MAX_BYTES: Final = 4096
+"""Of a condition's message, which may list every pod of a job; the CRD takes 32 KiB."""
 UNSCHEDULED_S: Final = 10.0
 """A pod that finds no node for this long is worth an Event: until its volume is bound, every first pod finds none."""
 
@@ -100,8 +103,8 @@ def render(
             {
                 "type": kind,
                 "status": status,
-                "reason": finding.reason,
-                "message": finding.message,
+                "reason": finding.reason or "Unknown",
+                "message": clean(finding.message, MESSAGE_MAX_BYTES),
                 "lastTransitionTime": since or micro_time(now.wall)[:19] + "Z",
                 "observedGeneration": generation,
             }

@@ -12,7 +12,16 @@ from typing import Final
 from understudy_contract.names import Role
 
 from understudy_operator.core import status as status_clause
-from understudy_operator.core.actions import Action, GiveUp, KeepBudgets, Prepare, Promote
+from understudy_operator.core.actions import (
+    Action,
+    GiveUp,
+    GrantRights,
+    KeepBudgets,
+    OpenRank,
+    OpenSlot,
+    Prepare,
+    Promote,
+)
 from understudy_operator.core.completion import job_over, rank_complete
 from understudy_operator.core.deadlines import expired, overdue
 from understudy_operator.core.detection import judge_primary, scene
@@ -84,6 +93,7 @@ def decide(observation: Observation, now: Now) -> Decision:
             rest += actions
             wake_at = min(wake_at, verdict, again_at)
         rest += preparation if observation.prepared else []
+        rest += _grant_rights(observation, rest, now)
         rest += _keep_budgets(observation, now)
     rest += refuse(observation)
     report, again_at = status_clause.report(observation, now)
@@ -124,6 +134,19 @@ def _prepare(observation: Observation, now: Now) -> list[Action]:
         return []
     alone = all(pod.ended for view in observation.ranks for pod in view.pods.values())
     return [Prepare(trial=alone and (stale or not observation.prepared))]
+
+
+def _grant_rights(observation: Observation, rest: list[Action], now: Now) -> list[Action]:
+    """Give the workers the right to the Leases that there are; all at once, where more are about to be made."""
+    if not observation.prepared or observation.blocked(GrantRights, None, now.at):
+        return []
+    leases = {
+        lease.record.name for v in observation.ranks for lease in (v.lease, *v.slots, *v.surplus) if lease is not None
+    }
+    wanted = {(observation.job.policy.account_name, lease) for lease in leases}
+    if wanted <= observation.granted or any(isinstance(action, OpenRank | OpenSlot) for action in rest):
+        return []
+    return [GrantRights(tuple(sorted(leases)))]
 
 
 def _keep_budgets(observation: Observation, now: Now) -> list[Action]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from understudy_contract.bounds import COUNT_MAX
 from understudy_contract.events import EventReason
 from understudy_contract.lease import LeaseRecord, natural
 from understudy_contract.names import Rank, Role, Term, pod_name
@@ -58,8 +59,8 @@ Container = Waiting | Running | Terminated | None
 
 
 def incarnation_of(name: str) -> int:
-    """Read the incarnation out of a pod's name; -1 if it has none."""
-    number = natural(name.rpartition("-")[2])
+    """Read the incarnation out of a pod's name; -1 if it has none, or one that no job comes to."""
+    number = natural(name.rpartition("-")[2], COUNT_MAX)
     return -1 if number is None else number
 
 
@@ -265,10 +266,12 @@ class Observation:
     suspect_nodes: frozenset[str]
     """Nodes on which a pod fell silent a moment ago: a scheduler may still believe in them."""
     prepared_at: float
-    """When this process made sure of the children that never change: claim, Service, ServiceAccount, Role; -inf: not
-    yet."""
+    """When this process made sure of the children that never change: claim, Service, ServiceAccount; -inf: not yet."""
     prepared_generation: int
     """Generation of the spec that they were made for."""
+    granted: frozenset[tuple[str | None, str]]
+    """Accounts (None: the one made for the job) and Leases that this process has made sure they may renew, since it
+    last prepared the job."""
     budgets: bool | None
     """This process has made sure that each rank has a PodDisruptionBudget, or that none has; None: of neither."""
     problems: Mapping[Aim, Problem]

@@ -9,6 +9,7 @@ What only the volume remembers, a primary reports before it begins (`term_floor`
 from collections.abc import Mapping
 from typing import Any
 
+from understudy_contract.bounds import TERM_MAX, clamp
 from understudy_contract.names import Resume, Role, Term, pod_name
 from understudy_contract.reports import CheckpointRef, Promotion
 
@@ -29,7 +30,7 @@ def open_rank(observation: Observation, view: RankView) -> OpenRank:
     entries = [entry for entry in status.get("ranks", ()) if entry.get("rank") == view.rank]
     failovers = [entry for entry in status.get("failovers", ()) if entry.get("rank") == view.rank]
     known = [pod.term or 0 for pod in view.pods.values()]
-    known += [int(entry.get("term", 0)) for entry in (*entries, *failovers)]
+    known += [clamp(int(entry.get("term", 0)), TERM_MAX) for entry in (*entries, *failovers)]
     # A name is used once: a pod of that name may still run on a node that is cut off, and would take the Lease for its.
     mine = pod_name(observation.job.name, view.rank, 0).removesuffix("0")
     named = [*view.pods, *(name for name in observation.namesakes if name.startswith(mine))]

@@ -6,11 +6,12 @@ most every PROGRESS_S. Wall-clock times are for display.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from understudy_contract.events import EventReason
+from understudy_contract.bounds import COUNT_MAX, clamp
+from understudy_contract.events import EventReason, notice_reason
 from understudy_contract.lease import LeaseRecord
 from understudy_contract.reports import Heartbeat, Phase, Promotion
 
@@ -85,14 +86,19 @@ def _status(observation: Observation, now: Now) -> Json:
         "phase": _phase(observation, complete, found),
         "conditions": conditions.render(found, job.status.get("conditions", ()), job.generation, now),
         "step": min((entry["step"] for entry in ranks), default=0),
-        "restarts": max(sum(p.restarts for p in promotions), int(job.status.get("restarts", 0))),
-        "failoverCount": max(sum(p.failovers for p in promotions), int(job.status.get("failoverCount", 0))),
+        "restarts": _total((p.restarts for p in promotions), job.status.get("restarts", 0)),
+        "failoverCount": _total((p.failovers for p in promotions), job.status.get("failoverCount", 0)),
         "redundantReady": ready,
         "redundantDesired": desired,
         "redundant": f"{ready}/{desired}",
         "ranks": ranks,
         "failovers": failovers,
     }
+
+
+def _total(counts: Iterable[int], known: Any) -> int:
+    """Sum up what the ranks count; what was known before is never taken back."""
+    return clamp(max(sum(counts), int(known)), COUNT_MAX)
 
 
 def _phase(observation: Observation, complete: bool, found: Mapping[str, Finding]) -> str:
@@ -211,7 +217,9 @@ def notices(record: LeaseRecord, now: Now) -> Iterator[Emit]:
     """Tell what the holder of a Lease has to say, if it is news."""
     note = record.notice
     if note is not None and _is_news(note.at, now):
-        yield Emit(f"notice {record.holder} {note.message}", note.reason, f"{record.holder}: {note.message}")
+        reason = notice_reason(note.reason)
+        words = f"{note.reason}: {note.message}" if reason is EventReason.WORKER_NOTICE else note.message
+        yield Emit(f"notice {record.holder} {note.message}", reason, f"{record.holder}: {words}", of_worker=True)
 
 
 def _events(observation: Observation, status: Json, now: Now) -> list[Action]:

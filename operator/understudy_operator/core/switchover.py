@@ -6,13 +6,19 @@ annotation causes one switchover, whatever dies between two of the writes, and t
 redundant pod is ready. Does not guarantee that the successor is the pod that was ready then.
 """
 
+from typing import Final
+
 from understudy_contract.events import EventReason
 from understudy_contract.reports import Phase
+from understudy_contract.text import clean
 
 from understudy_operator.core.actions import Action, ClearSwitchover, DeletePod, Emit, TakeSwitchover
 from understudy_operator.core.completion import job_over, rank_complete
 from understudy_operator.core.model import Now, Observation, RankView
 from understudy_operator.core.succession import candidates
+
+ASKED_SHOWN_BYTES: Final = 64
+"""Of a request that is no rank: whatever somebody wrote, the reason of the refusal is to be read after it."""
 
 
 def switch_over(observation: Observation, view: RankView, now: Now) -> list[Action]:
@@ -50,6 +56,6 @@ def refuse(observation: Observation) -> list[Action]:
         why = "spec.redundancy is 0, so that nobody could take over"
     else:
         return []
-    said = f"The annotation understudy.dev/switchover={asked} was removed: {why}."
+    said = f"The annotation understudy.dev/switchover={clean(asked, ASKED_SHOWN_BYTES)} was removed: {why}."
     request = f"switchover {observation.job.resource_version}"  # the same words, asked again, are answered again
     return [Emit(request, EventReason.SWITCHOVER_REFUSED, said), ClearSwitchover(asked)]

@@ -52,6 +52,19 @@ async def test_a_redundant_pod_follows_and_takes_over_from_the_floor(world: Worl
     assert (await world.read(SLOT)).resource_version == slot, "a promoted pod renews its slot no more"
 
 
+async def test_a_notice_of_300_kb_is_cut_and_cleaned_and_costs_no_renewal(world: World) -> None:
+    await world.lease(RANK, "job-0-0")
+    agent = await world.agent("job-0-0")
+    await agent.prints("first step 1 of term 1")
+    agent.order("boast")
+    noted = await world.until(RANK, lambda lease: lease.notice)
+    assert noted.notice is not None
+    assert noted.notice.message.startswith("no room no room ")
+    await world.until(RANK, lambda lease: lease.floor_step >= noted.floor_step + 100)
+    agent.order("finish")
+    assert await agent.exits() == 0
+
+
 async def test_sigterm_becomes_a_hand_over_without_a_lost_step(world: World) -> None:
     await world.lease(RANK, "job-0-0")
     agent = await world.agent("job-0-0")

@@ -1,7 +1,7 @@
 """A trainer that speaks the protocol with nothing behind it: no model, no volume. What it hears it prints.
 
-`trainer.py [MODE]`; MODE `mute` never calls understudy, `exit:N` ends at once. A line `finish`, `fail` or `hang` in the
-file $ORDERS makes it complete, fail or ignore the agent.
+`trainer.py [MODE]`; MODE `mute` never calls understudy, `exit:N` ends at once. A line `finish`, `fail`, `hang` or
+`boast` in the file $ORDERS makes it complete, fail, ignore the agent, or say 300 kB in a notice.
 """
 
 import os
@@ -75,6 +75,10 @@ class Trainer:
             if order == "finish":
                 self.tell(protocol.Completed(step, "final/model.keras"))
                 return
+            if order == "boast":
+                self.orders.unlink()
+                words = b"\\u001b[2Jno\\nroom " * 20_000  # as a trainer says it that does not use the SDK's own words
+                self.socket.sendall(b'{"type":"Notice","reason":"CheckpointFailed","message":"' + words + b'"}\n')
             if order == "fail":
                 self.tell(protocol.Failed("batch(step=7) raised ValueError"))
                 sys.exit(1)

@@ -90,6 +90,14 @@ class Stage:
 
         return (await self._watch(kind, name, matching, what, lambda: last))["object"]
 
+    async def rights(self, account: str) -> None:
+        """Wait until an account has been given rights to the Leases of its job."""
+
+        def binds(binding: Json) -> bool:
+            return bool(binding["subjects"][0]["name"] == account)
+
+        await self.until("rolebindings", None, binds, f"a binding of {account}")
+
     async def gone(self, kind: str, name: str) -> None:
         """Wait until an object is no more."""
         try:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import pytest
 from understudy_contract import names
 from understudy_contract.exits import ExitCode, ReleaseReason
-from understudy_contract.lease import decode_lease, micro_time, renewal_patch
+from understudy_contract.lease import decode_lease, encode, micro_time, renewal_patch
 from understudy_contract.names import Annotation, Label, Term
 from understudy_contract.reports import Heartbeat, Notice, Phase, Release
 from understudy_kube.client import Api, Forbidden, Invalid
@@ -60,10 +60,8 @@ async def begin(stage: Stage, tokens: Tokens, name: str, account: str = "") -> J
     pod = {"containers": [TRAINER], **({"serviceAccountName": account} if account else {})}
     failover = {"leaseDurationSeconds": 3600}  # nobody renews here
     await stage.create_job(name, template={"spec": pod}, failover=failover)
-    await stage.until(
-        "rolebindings", names.worker_binding_name(name, account), lambda _: True, "the workers' RoleBinding"
-    )
     of_pods = account or f"{name}-worker"
+    await stage.rights(of_pods)
     await stage.run_pod(f"{name}-0-0", "node-a")
     api = await tokens.api(stage.namespace, of_pods, f"{name}-0-0")
     primary = Worker(stage, api, f"{name}-0-0", f"{name}-0", 1)
@@ -164,6 +162,15 @@ async def test_a_holder_cannot_remove_an_annotation_of_others(job: Job) -> None:
     assert Annotation.FAILURES in said
 
 
+@pytest.mark.parametrize("annotation", sorted(HOLDERS))
+async def test_a_holder_cannot_fill_its_lease_and_renews_it_without_the_words_all_the_same(
+    job: Job, annotation: Annotation
+) -> None:
+    said = await refused(job.primary, {"metadata": {"annotations": {annotation: "x" * 40_000}}})
+    assert f"more than 32768 characters into annotation {annotation};" in said
+    assert (await job.primary.train(20, 0)).current_heartbeat is not None
+
+
 async def test_a_holder_cannot_hide_a_change_in_a_renewal(job: Job) -> None:
     beat = Heartbeat(pod=job.primary.pod, term=1, phase=Phase.TRAINING)
     patch = [
@@ -196,7 +203,7 @@ async def test_a_redundant_pod_cannot_promote_itself(job: Job) -> None:
 
 async def test_a_redundant_pod_cannot_release_the_lease_of_its_primary(job: Job) -> None:
     release = Release(Term(1), ReleaseReason.HANDED_OVER, ExitCode.HANDED_OVER)
-    change = {"metadata": {"annotations": {Annotation.RELEASED: release.encode()}}}
+    change = {"metadata": {"annotations": {Annotation.RELEASED: encode(release)}}}
     assert 'pod "job-0-0" holds it' in await refused(job.redundant, change, lease=job.primary.lease)
 
 

@@ -1,17 +1,16 @@
 """What the operator and a worker may do: enough, and nothing else. Asked of the API server's own authorizer."""
 
+import asyncio
 import itertools
 import json
-from functools import partial
 
 import pytest
-from understudy_contract.names import MAX_REDUNDANCY
 from understudy_contract.reports import Phase
 from understudy_kube.client import Api, Forbidden
 
 from tests.integration.operator.control_plane import ACCOUNT, SYSTEM, ControlPlane
 from tests.integration.operator.process import Operator
-from tests.integration.operator.stage import TRAINER, Json, Stage, Worker, decoded
+from tests.integration.operator.stage import TRAINER, WAIT_S, Json, Stage, Worker, decoded
 
 pytestmark = pytest.mark.cluster
 
@@ -110,15 +109,16 @@ async def test_a_worker_may_get_watch_and_patch_its_jobs_leases_and_nothing_else
 ) -> None:
     await stage.create_job("mine", ranks=2, redundancy=2)
     await stage.create_job("theirs")
-    own = [f"mine-{rank}{slot}" for rank in (0, 1) for slot in ("", *(f"-s{n}" for n in range(MAX_REDUNDANCY)))]
-    foreign = ["theirs-0", "theirs-0-s0", "mine-2", f"mine-0-s{MAX_REDUNDANCY}", ""]
-    await stage.until("rolebindings", "mine-worker", lambda _: True, "the workers' RoleBinding")
+    own = [f"mine-{rank}{slot}" for rank in (0, 1) for slot in ("", "-s0", "-s1")]
+    foreign = ["theirs-0", "theirs-0-s0", "mine-2", "mine-0-s2", ""]
+    await stage.rights("mine-worker")
     token = control_plane.token_of(stage.namespace, "mine-worker")
     async with Api(control_plane.credentials(token)) as api:
 
         async def granted(group: str, resource: str, name: str = "") -> set[str]:
             return {v for v in VERBS if await may(api, v, group, resource, namespace=stage.namespace, name=name)}
 
+        await _granted(api, stage, own[-1])
         for name in own:
             assert await granted("coordination.k8s.io", "leases", name) == {"get", "watch", "patch"}, name
         for name in foreign:
@@ -131,19 +131,46 @@ async def test_an_account_that_a_suspended_jobs_template_is_given_gets_the_worke
     stage: Stage, operator: Operator
 ) -> None:
     await stage.create_job("mine")
-    await stage.until("rolebindings", "mine-worker", lambda _: True, "the workers' RoleBinding")
+    await stage.rights("mine-worker")
     for account in ("own", "other"):
         await stage.patch("trainingjobs", "mine", {"spec": {"suspend": True}})
         template = {"spec": {"containers": [TRAINER], "serviceAccountName": account}}
         await stage.patch("trainingjobs", "mine", {"spec": {"template": template}})
         await stage.patch("trainingjobs", "mine", {"spec": {"suspend": False}})
-        names_it = partial(_names, account=account)
-        bound = await stage.until("rolebindings", None, names_it, f"a binding of {account}")
-        assert bound["roleRef"]["name"] == "mine-worker"
+        await stage.rights(account)
 
 
-def _names(binding: Json, account: str) -> bool:
-    return bool(binding["subjects"][0]["name"] == account)
+async def _granted(api: Api, stage: Stage, lease: str) -> None:
+    """Wait until the owner of a token may renew a Lease: the API server learns of a new Role by a watch of its own."""
+    async with asyncio.timeout(WAIT_S):
+        while not await may(  # noqa: ASYNC110 - the authorizer does not tell
+            api, "patch", "coordination.k8s.io", "leases", namespace=stage.namespace, name=lease
+        ):
+            await asyncio.sleep(0.05)
+
+
+async def test_a_lease_of_others_that_stands_in_the_way_is_named_and_not_given_to_the_workers(
+    control_plane: ControlPlane, stage: Stage, operator: Operator
+) -> None:
+    await stage.create("leases", {"metadata": {"name": "vote-0"}, "spec": {"holderIdentity": "somebody-else"}})
+    await stage.create_job("vote", ranks=2)
+    found = await stage.until("trainingjobs", "vote", lambda job: _training(job) == "NameTaken", "NameTaken")
+    assert "Lease vote-0 in namespace" in json.dumps(found["status"]["conditions"])
+    await stage.rights("vote-worker")
+    async with Api(control_plane.credentials(control_plane.token_of(stage.namespace, "vote-worker"))) as api:
+        await _granted(api, stage, "vote-1")
+        for verb in VERBS:
+            assert not await may(api, verb, "coordination.k8s.io", "leases", namespace=stage.namespace, name="vote-0")
+        with pytest.raises(Forbidden):
+            await api.merge_patch(f"{stage.path('leases')}/vote-0", b'{"spec": {"holderIdentity": "vote-0-0"}}')
+        await stage.delete("leases", "vote-0")
+        await _granted(api, stage, "vote-0")
+    assert (await stage.get("leases", "vote-0"))["metadata"]["ownerReferences"][0]["name"] == "vote"
+
+
+def _training(job: Json) -> str:
+    conditions = job.get("status", {}).get("conditions", ())
+    return next((str(c["reason"]) for c in conditions if c["type"] == "Training"), "")
 
 
 async def test_a_workers_own_token_renews_its_lease_and_is_refused_elsewhere(
@@ -152,11 +179,11 @@ async def test_a_workers_own_token_renews_its_lease_and_is_refused_elsewhere(
     await stage.create_job("mine")
     await stage.create_job("theirs")
     for name in ("mine", "theirs"):
-        await stage.until("rolebindings", f"{name}-worker", lambda _: True, "the workers' RoleBinding")
-        await stage.until("leases", f"{name}-0", lambda _: True, "the rank's Lease")
+        await stage.rights(f"{name}-worker")
     await stage.until("pods", "mine-0-0", lambda _: True, "the primary")
     token = control_plane.token_of(stage.namespace, "mine-worker", "mine-0-0")
     async with Api(control_plane.credentials(token)) as api:
+        await _granted(api, stage, "mine-0")
         seen = await Worker(stage, api, "mine-0-0", "mine-0", 1).renew(Phase.STARTING)
         assert seen.current_heartbeat is not None
         with pytest.raises(Forbidden):

@@ -76,9 +76,9 @@ class Driver:
         renewal = self.renewals[-1]
         return self.feed(model.Renewed(renewal.lease, renewal.number, duration_s))
 
-    def fail(self, *, refused: bool = False, gone: bool = False) -> "Driver":
+    def fail(self, *, refused: bool = False, gone: bool = False, unfit: bool = False) -> "Driver":
         renewal = self.renewals[-1]
-        return self.feed(model.RenewalFailed(renewal.lease, renewal.number, refused, "no", gone))
+        return self.feed(model.RenewalFailed(renewal.lease, renewal.number, refused, "no", gone, unfit or refused))
 
     def primary(self, term: int = 1) -> "Driver":
         """Become a primary that steps."""

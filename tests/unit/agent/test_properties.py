@@ -97,7 +97,8 @@ class AgentMachine(RuleBasedStateMachine):
         if outcome == "ok":
             self.it.feed(model.Renewed(renewal.lease, renewal.number, 3))
         else:
-            self.it.feed(model.RenewalFailed(renewal.lease, renewal.number, outcome == "refused", "no"))
+            refused = outcome == "refused"
+            self.it.feed(model.RenewalFailed(renewal.lease, renewal.number, refused, "no", unfit=refused))
         self.look()
 
     @precondition(lambda self: self.dead_code is None)

@@ -16,14 +16,14 @@ def lease(**annotations: str) -> LeaseRecord:
 def test_a_late_heartbeat_does_not_take_back_what_the_release_said() -> None:
     late = Heartbeat(pod="p", term=2, phase=Phase.TRAINING, checkpoint=CheckpointRef(2, 100, "old"))
     last = Release(Term(2), "HandedOver", 82, "saved step 117", CheckpointRef(2, 117, "new"))
-    record = lease(heartbeat=encode(late), released=last.encode())
+    record = lease(heartbeat=encode(late), released=encode(last))
     assert record.floor == CheckpointRef(2, 117, "new")
 
 
 def test_a_message_is_cut_and_a_damaged_release_is_none() -> None:
     long = Release(Term(2), "ProcessExited", 1, "x" * 5000)
-    release = lease(released=long.encode()).release
-    assert release is not None and len(release.message) == 1024
+    release = lease(released=encode(long)).release
+    assert release is not None and len(release.message.encode()) == 1024
     assert lease(released="2:HandedOver:82:").release is None
 
 

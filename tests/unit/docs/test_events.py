@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from understudy_contract.events import EventReason, EventType, event_type
+from understudy_contract.events import NOTICES, EventReason, EventType, event_type, notice_reason
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "events.md").read_text()
@@ -27,4 +27,9 @@ def test_every_reason_is_used(reason: EventReason) -> None:
 
 
 def test_a_reason_that_only_a_later_worker_knows_is_a_warning() -> None:
-    assert event_type("Abducted") is EventType.WARNING
+    assert event_type(notice_reason("Abducted")) is EventType.WARNING
+
+
+def test_what_workers_may_say_is_what_the_page_says_that_they_notice() -> None:
+    noticed = PAGE.partition("## What workers notice")[2]
+    assert {row["reason"] for row in ROW.finditer(noticed)} == {*NOTICES, EventReason.WORKER_NOTICE}

@@ -20,6 +20,7 @@ from understudy_operator.core.actions import (
     Emit,
     FindPod,
     GiveUp,
+    GrantRights,
     KeepBudgets,
     OpenRank,
     OpenSlot,
@@ -97,6 +98,7 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
                 release=None,
                 notice=None,
                 duration_s=job.policy.lease_duration_s,
+                former_duration_s=0,
                 renew_time=micro_time(world.now.wall),
             )
             if action.cold:
@@ -107,11 +109,14 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
         case RaiseTerm():
             return _swap(world, action.lease, term=action.term)
         case SetDuration():
-            return _swap(world, action.lease, duration_s=job.policy.lease_duration_s)
+            former_s = max(action.lease.duration_s, action.lease.former_duration_s)
+            return _swap(world, action.lease, duration_s=job.policy.lease_duration_s, former_duration_s=former_s)
         case Vacate():
             floor = action.lease.floor
             world = _swap(world, action.lease, holder="", release=None, notice=None, operator_floor=floor)
             return world.remember(unborn=world.memory.unborn - {action.lease.holder})
+        case GrantRights():
+            return world.remember(granted=frozenset((job.policy.account_name, lease) for lease in action.leases))
         case KeepBudgets():
             return world.remember(budgets=action.wanted)
         case ClearSwitchover():
@@ -134,6 +139,7 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
                 release=None,
                 notice=None,
                 duration_s=job.policy.lease_duration_s,
+                former_duration_s=0,
                 renew_time=micro_time(world.now.wall),
             )
             return _suspect(world.remember(unborn=world.memory.unborn | {name}), action.suspect_node)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from understudy_contract.lease import LeaseRecord
-from understudy_contract.names import Rank, Role, Term, pod_name, rank_lease_name, slot_lease_name
+from understudy_contract.names import MAX_REDUNDANCY, Rank, Role, Term, pod_name, rank_lease_name, slot_lease_name
 from understudy_contract.reports import CheckpointRef, Heartbeat, Phase, Promotion, Release
 from understudy_operator.core.actions import Action, Emit, WriteStatus
 from understudy_operator.core.decide import Decision, decide
@@ -29,7 +29,6 @@ from understudy_operator.core.model import (
     incarnation_of,
 )
 from understudy_operator.core.policy import read_policy
-from understudy_operator.observe import REDUNDANCY_MAX
 
 LEASE_S = 9
 HAND_OVER_S = 20
@@ -241,6 +240,7 @@ class Scene:
             "suspect_nodes": frozenset(),
             "prepared_at": ago(60),
             "prepared_generation": self.job.generation,
+            "granted": frozenset((None, name) for name in self.leases),
             "budgets": self.claim is not None and self.claim.shared and self.job.policy.redundancy > 0,
             "problems": {},
             "namesakes": {},
@@ -258,7 +258,7 @@ class Scene:
                     {name: pod for name, pod in self.pods.items() if pod.rank == rank},
                     tuple(
                         found
-                        for slot in range(policy.redundancy, REDUNDANCY_MAX)
+                        for slot in range(policy.redundancy, MAX_REDUNDANCY)
                         if (found := lease(slot_lease_name("digits", rank, slot))) is not None and found.record.holder
                     ),
                 )

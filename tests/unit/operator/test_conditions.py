@@ -208,11 +208,16 @@ def test_an_image_without_the_agent_is_named_and_backed_off_from() -> None:
     assert scene.lease(RANK, failures=1).decide().promotions == ()
 
 
-@pytest.mark.parametrize("reason", [EventReason.CHECKPOINT_FAILED, "WhatOnlyALaterWorkerKnows"])
-def test_a_workers_notice_becomes_an_event(reason: str) -> None:
-    scene = Scene().lease(RANK, notice=Notice(reason, "no space left on the volume"))
+def test_a_workers_notice_becomes_an_event() -> None:
+    scene = Scene().lease(RANK, notice=Notice(EventReason.CHECKPOINT_FAILED, "no space left on the volume"))
     (event,) = scene.events().values()
-    assert (event.reason, event.message) == (reason, "digits-0-0: no space left on the volume")
+    assert (event.reason, event.message) == ("CheckpointFailed", "digits-0-0: no space left on the volume")
+
+
+@pytest.mark.parametrize("reason", ["WhatOnlyALaterWorkerKnows", EventReason.COMPLETED, EventReason.FAILED])
+def test_a_reason_that_is_not_a_workers_to_give_is_told_as_a_notice(reason: str) -> None:
+    (event,) = Scene().lease(RANK, notice=Notice(reason, "believe me")).events().values()
+    assert (event.reason, event.message) == (EventReason.WORKER_NOTICE, f"digits-0-0: {reason}: believe me")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Silence of many at once: workers that are cut off from the API server are not dead, and nobody deletes them."""
 
+import math
+
 import msgspec
 import pytest
 from understudy_contract.lease import LeaseObject
@@ -136,20 +138,26 @@ def test_what_is_more_than_silence_counts_all_the_same() -> None:
 class TestSight:
     """What the operator counts as hushed."""
 
-    def world(self, *silent_s: float) -> World:
-        """One running worker a node, each heard so long ago."""
+    def world(self, *silent_s: float, hours: int = 0) -> World:
+        """One running worker a node, each heard so long ago; the last of them, if `hours` is given, for that long."""
         self.at = 0.0
         world = World(Api(Credentials("http://127.0.0.1:1", None)), lambda key: None, clock=lambda: self.at)
         world.leases.contact.opened()
         for index, quiet_s in enumerate(sorted(silent_s, reverse=True)):
-            self.at = 1000.0 - quiet_s
-            world.leases.contact.heard()
+            self.pass_time(world, 1000.0 - quiet_s)
             world.pods.upsert(self.pod(index))
-            world.leases.upsert(self.lease(index))
-        while self.at < 1000.0:
-            self.at += 1.0
-            world.leases.contact.heard()
+            last = hours and index == len(silent_s) - 1
+            world.leases.upsert(self.lease(index, 3600 * hours if last else LEASE_S))
+        self.pass_time(world, 1000.0)
         return world
+
+    def pass_time(self, world: World, until: float) -> None:
+        """Let the API server give a sign of life every second."""
+        self.at = self.at or until
+        while self.at < until:
+            self.at = min(self.at + 1.0, until)
+            world.leases.contact.heard()
+        world.leases.contact.heard()
 
     def pod(self, index: int) -> PodObject:
         meta = {"name": f"job{index}-0-0", "namespace": "n", "uid": f"p{index}", "resourceVersion": "1"}
@@ -158,26 +166,53 @@ class TestSight:
         found = {"metadata": {**meta, "labels": labels}, "spec": {"nodeName": f"node-{index}"}, "status": state}
         return msgspec.convert(found, PodObject)
 
-    def lease(self, index: int) -> LeaseObject:
+    def lease(self, index: int, duration_s: int) -> LeaseObject:
         beat = Heartbeat(pod=f"job{index}-0-0", term=1, phase=Phase.TRAINING)
         meta = {"name": f"job{index}-0", "namespace": "n", "uid": f"l{index}", "resourceVersion": "1"}
-        spec = {"holderIdentity": f"job{index}-0-0", "leaseTransitions": 1, "leaseDurationSeconds": LEASE_S}
+        spec = {"holderIdentity": f"job{index}-0-0", "leaseTransitions": 1, "leaseDurationSeconds": duration_s}
         notes = {Annotation.HEARTBEAT: msgspec.json.encode(beat).decode()}
         return msgspec.convert({"metadata": {**meta, "annotations": notes}, "spec": spec}, LeaseObject)
 
     def test_all_silent(self) -> None:
-        assert self.world(30, 20, 10)._hushed(1000.0) == {"node-0": 1, "node-1": 1, "node-2": 1}
+        assert self.world(30, 20, 10)._hushed(1000.0, LEASE_S) == {"node-0": 1, "node-1": 1, "node-2": 1}
 
     def test_one_is_heard(self) -> None:
-        assert self.world(30, 20, 1)._hushed(1000.0) == {}
+        assert self.world(30, 20, 1)._hushed(1000.0, LEASE_S) == {}
 
     def test_on_how_many_nodes_they_are(self) -> None:
-        assert [self.world(*quiet)._scattered() for quiet in ((), (1,), (30, 1))] == [False, False, True]
+        assert [self.world(*quiet)._scattered(LEASE_S) for quiet in ((), (1,), (30, 1))] == [False, False, True]
 
     def test_nobody_is_there(self) -> None:
-        assert self.world()._hushed(1000.0) == {}
+        assert self.world()._hushed(1000.0, LEASE_S) == {}
 
     def test_the_api_server_gives_no_sign_of_life(self) -> None:
         world = self.world(30, 20)
         self.at = 1100.0
-        assert world._hushed(1100.0) == {}
+        assert world._hushed(1100.0, LEASE_S) == {}
+
+    def test_a_lease_of_an_hour_in_one_job_keeps_no_other_from_seeing_that_nobody_is_heard(self) -> None:
+        world = self.world(30, 20, 15, hours=1)
+        assert world._hushed(1000.0, LEASE_S) == {"node-0": 1, "node-1": 1}
+        assert world._hushed(1000.0, 3600) == {}, "by its own lease all is well"
+
+    def test_a_worker_with_a_long_lease_that_was_just_heard_is_heard(self) -> None:
+        assert self.world(30, 20, 5, hours=1)._hushed(1000.0, LEASE_S) == {}
+
+    def test_nobody_waits_for_a_word_of_a_worker_that_renews_every_twenty_minutes(self) -> None:
+        assert not self.world(30, 5, hours=1)._scattered(LEASE_S)
+        assert self.world(30, 5, hours=1)._scattered(3600)
+
+    @pytest.mark.parametrize("lease_s", [3, 5, 9])
+    def test_a_worker_with_a_somewhat_longer_lease_is_heard_from_one_renewal_to_the_next(self, lease_s: int) -> None:
+        assert self.world(30, 20, LEASE_S / 3 + 0.2)._hushed(1000.0, lease_s) == {}
+
+    def test_each_lease_has_a_cut_off_of_its_own(self) -> None:
+        world = self.world(30, 20, 15, hours=1)
+        for name, lease_s in ("short", LEASE_S), ("long", 3600):
+            spec = {"template": {"spec": {}}, "failover": {"leaseDurationSeconds": lease_s}}
+            meta = {"name": name, "namespace": "n", "uid": name, "resourceVersion": "1"}
+            world.jobs.changed({"metadata": meta, "spec": spec})
+        seen = {name: world.observe(("n", name), 1000.0) for name in ("short", "long")}
+        assert {name: seen[name].control_plane_degraded for name in seen} == {"short": True, "long": False}
+        again = {name: world.observe(("n", name), 1000.0).cut_off_at for name in seen}
+        assert again == {"short": 1000.0, "long": -math.inf}

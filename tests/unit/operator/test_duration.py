@@ -22,7 +22,8 @@ def test_it_is_written_into_every_lease_that_is_held() -> None:
 
 
 def test_until_the_holder_goes_by_a_shorter_one_the_longer_one_counts() -> None:
-    scene = knowing(LEASE_S).asked(lease_duration_s=3).lease(RANK, duration_s=3, silent_s=4).lease(SLOT, duration_s=3)
+    shortened = {"duration_s": 3, "former_duration_s": LEASE_S}
+    scene = knowing(LEASE_S).asked(lease_duration_s=3).lease(RANK, silent_s=4, **shortened).lease(SLOT, **shortened)
     assert scene.decide().promotions == ()
     assert len(scene.beat(RANK, duration_s=3).decide().promotions) == 1
 

@@ -164,7 +164,7 @@ async def test_leading_ends_with_the_action_that_is_under_way_and_begins_no_othe
     await asyncio.wait({stage.leading})
     await asyncio.sleep(MINUTE)
     kinds = {path.split("/")[-2] for path in stage.server.objects}
-    assert "rolebindings" in kinds, "the last of the children that never change, all made by one action"
+    assert "serviceaccounts" in kinds, "the last of the children that never change, all made by one action"
     assert f"{LEASES}/digits-0" in stage.server.objects, "another action that was under way"
     assert f"{LEASES}/digits-0-s0" not in stage.server.objects, "the one after it"
     assert "pods" not in kinds

@@ -4,13 +4,14 @@ import math
 from dataclasses import replace
 
 import pytest
-from understudy_contract.names import Rank, Role, Term
+from understudy_contract.names import Rank, Role, Term, worker_binding_name, worker_role_name
 from understudy_contract.reports import Phase
 from understudy_operator.core.actions import (
     AssignSlot,
     CreatePod,
     DeletePod,
     FindPod,
+    GrantRights,
     KeepBudgets,
     OpenRank,
     OpenSlot,
@@ -136,6 +137,41 @@ class TestPreparing:
         assert decision.wake_at == NOW.at + 3
         again = new_job().given(problems={("Prepare", None): replace(problem, again_at=NOW.at)}).decide()
         assert of(again.rest, Prepare) == [Prepare(trial=True)]
+
+
+class TestRights:
+    """Which Leases the workers may renew."""
+
+    def test_are_given_once_the_leases_are_there(self) -> None:
+        rest = Scene(ranks=2).given(granted=frozenset()).decide().rest
+        assert of(rest, GrantRights) == [GrantRights(("digits-0", "digits-0-s0", "digits-1", "digits-1-s0"))]
+        assert of(Scene(ranks=2).decide().rest, GrantRights) == []
+
+    def test_wait_for_leases_that_are_about_to_be_made(self) -> None:
+        scene = Scene(ranks=2).given(granted=frozenset()).gone("digits-1-s0")
+        assert (len(of(scene.decide().rest, OpenSlot)), of(scene.decide().rest, GrantRights)) == (1, [])
+
+    def test_leave_out_a_lease_that_another_one_stands_in_the_way_of(self) -> None:
+        taken = a_problem("NameTaken", "Lease digits-1 exists already and is not this job's")
+        scene = Scene(ranks=2).given(granted=frozenset(), problems={("OpenRank", 1): taken}).gone("digits-1")
+        (grant,) = of(scene.decide().rest, GrantRights)
+        assert "digits-1" not in grant.leases
+        assert "digits-0" in grant.leases
+
+    def test_are_added_when_a_lease_is_added(self) -> None:
+        scene = Scene(redundancy=2).given(granted=frozenset({(None, "digits-0"), (None, "digits-0-s0")}))
+        assert of(scene.decide().rest, GrantRights) == [GrantRights(("digits-0", "digits-0-s0", "digits-0-s1"))]
+
+    def test_are_given_to_another_account_of_the_template_at_once(self) -> None:
+        template = {"spec": {"serviceAccountName": "own", "containers": []}}
+        (grant,) = of(Scene().asked(template=template).decide().rest, GrantRights)
+        assert grant.leases == ("digits-0", "digits-0-s0")
+
+    def test_of_more_leases_are_another_role_and_binding(self) -> None:
+        names = [(worker_role_name("j", leases), worker_role_name("j", leases[::-1])) for leases in (["a"], ["a", "b"])]
+        assert [one == other for one, other in names] == [True, True]
+        assert names[0] != names[1]
+        assert worker_binding_name("role", None) == "role" != worker_binding_name("role", "own")
 
 
 class TestBudgets:

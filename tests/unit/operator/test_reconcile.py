@@ -286,6 +286,27 @@ async def test_of_64_ranks_one_that_is_lost_does_not_wait_for_the_budgets_of_all
 
 
 @stage_test
+async def test_no_right_is_given_to_a_lease_that_is_not_the_jobs(stage: Stage) -> None:
+    foreign = {"metadata": {"name": "digits-0", "uid": "other", "namespace": "default"}, "spec": {}}
+    stage.server._put(f"{LEASES}/digits-0", foreign)
+    wants(stage, ranks=2)
+    stage.announce()
+    await stage.run(MINUTE)
+    assert _granted(stage) == [["digits-1", "digits-1-s0"]]
+    assert stage.condition("Training")["reason"] == "NameTaken"
+    del stage.server.objects[f"{LEASES}/digits-0"]
+    await stage.run(MINUTE)
+    assert min(_granted(stage)) == ["digits-0", "digits-0-s0", "digits-1", "digits-1-s0"]
+
+
+def _granted(stage: Stage) -> list[list[str]]:
+    """The Leases that each Role lets workers renew; each has its binding."""
+    roles = {path: body for path, body in stage.server.objects.items() if "/roles/" in path}
+    assert all(path.replace("/roles/", "/rolebindings/") in stage.server.objects for path in roles)
+    return [role["rules"][0]["resourceNames"] for role in roles.values()]
+
+
+@stage_test
 async def test_budgets_that_are_not_wanted_are_removed_and_then_asked_about_no_more(stage: Stage) -> None:
     await stage.run(1)
     assert len(stage.budgets()) == 1
@@ -458,7 +479,7 @@ async def test_a_term_is_not_raised_over_a_release_that_was_not_seen(stage: Stag
     observed = stage.world.observe(("default", "digits"), 0.0)
     assert observed is not None
     body = stage.server.objects[f"{LEASES}/digits-0"]
-    notes = {**body["metadata"]["annotations"], Annotation.RELEASED: Release(seen.term, "Completed", 0).encode()}
+    notes = {**body["metadata"]["annotations"], Annotation.RELEASED: encode(Release(seen.term, "Completed", 0))}
     stage.server._put(f"{LEASES}/digits-0", {**body, "metadata": {**body["metadata"], "annotations": notes}})
     with pytest.raises(Conflict):
         await Ranks(cast(Api, stage.server), stage.world).raise_term(observed.job, RaiseTerm(Rank(0), seen, Term(7)))

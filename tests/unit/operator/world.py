@@ -35,6 +35,7 @@ class Memory:
     heard_at: float = -INFINITY
     company_since: float = -INFINITY
     prepared_at: float = -INFINITY
+    granted: frozenset[tuple[str | None, str]] = frozenset()
     budgets: bool | None = None
     unborn: frozenset[str] = frozenset()
     emitted: frozenset[str] = frozenset()
@@ -190,6 +191,7 @@ def observe(world: World) -> Observation:
         suspect_nodes=frozenset(n for n, at in memory.suspects.items() if world.at < at + SUSPICION_S),
         prepared_at=memory.prepared_at,
         prepared_generation=job.generation,
+        granted=memory.granted,
         budgets=memory.budgets,
         problems={},
         namesakes={},

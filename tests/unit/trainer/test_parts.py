@@ -46,17 +46,40 @@ def test_what_the_agent_says_is_read_back(message: protocol.FromAgent) -> None:
         protocol.Hello("1"),
         protocol.Ready(REF),
         protocol.Started(1, REF, "volume"),
-        protocol.FirstStep(1, 2, "now"),
+        protocol.FirstStep(1, 2, "2026-01-01T00:00:00.000000Z"),
         protocol.Committed(REF),
         protocol.HandedOver(REF),
         protocol.Completed(9, "final/model.keras"),
         protocol.Superseded(2),
-        protocol.Failed("two\nlines"),
+        protocol.Failed('two\\nlines, and "quotes"'),
         protocol.Notice("Reason", "message"),
     ],
 )
 def test_what_the_trainer_says_is_read_back(message: protocol.FromTrainer) -> None:
     assert protocol.decode_from_trainer(protocol.encode(message)) == message
+
+
+@pytest.mark.parametrize("end", ["written", "read"])
+def test_what_the_trainer_says_is_one_clean_line_of_bounded_length(end: str) -> None:
+    said = "two\nlines, \x1b[31mred, a broken \udcff name " + "x" * 100_000
+    if end == "written":
+        line = protocol.encode(protocol.Failed(said))
+        assert len(line) < 2048
+    else:
+        line = (
+            b'{"type":"Failed","message":"two\\nlines, \\u001b[31mred, a broken \xef\xbf\xbd name '
+            + b"x" * 100_000
+            + b'"}'
+        )
+    heard = protocol.decode_from_trainer(line)
+    assert isinstance(heard, protocol.Failed)
+    assert heard.message.startswith("two lines, red, a broken \ufffd name xxx")
+    assert len(heard.message.encode()) == 1024
+
+
+def test_a_message_that_is_nested_without_end_is_unreadable() -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        protocol.decode_from_trainer(b'{"type":"Failed","message":"m","more":' + b"[" * 100_000)
 
 
 def test_a_second_training_of_a_script_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Final, assert_never
 
 from understudy_contract.lease import micro_time
 from understudy_contract.names import AGENT_PORT
+from understudy_contract.text import clean
 from understudy_kube.client import Api, Credentials
 
 from understudy import protocol
@@ -29,14 +30,16 @@ from understudy.agent.settings import Settings
 
 _TERMINATION_LOG: Final = Path("/dev/termination-log")
 """Made by the kubelet; its content becomes the container's termination message."""
+_LINE_MAX_BYTES: Final = 4096
+"""Of a line of the log, and of the termination message, which the kubelet cuts there."""
 _NOT_STARTED: Final = 127
 """As a shell says that a command was not found."""
 _PASSED_ON: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def log(text: str) -> None:
-    """Say something to people, apart from the trainer's own output."""
-    sys.stderr.write(f"understudy: {micro_time(datetime.now(UTC))} {text}\n")
+    """Say something to people, apart from the trainer's own output: one line, whatever the trainer put into it."""
+    sys.stderr.write(f"understudy: {micro_time(datetime.now(UTC))} {clean(text, _LINE_MAX_BYTES)}\n")
     sys.stderr.flush()
 
 
@@ -85,7 +88,7 @@ class Agent:
         self._signal(signal.SIGKILL)  # what is left of its group, where we are not PID 1
         if last.message and _TERMINATION_LOG.is_file():
             try:
-                _TERMINATION_LOG.write_text(last.message)
+                _TERMINATION_LOG.write_text(clean(last.message, _LINE_MAX_BYTES))
             except OSError as error:
                 log(f"{_TERMINATION_LOG} cannot be written: {error}")
         return last.code

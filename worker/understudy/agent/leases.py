@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 from understudy_contract.lease import LeaseObject, decode_lease, renewal_patch
-from understudy_kube.client import Api, ApiError, Invalid, NotFound
+from understudy_kube.client import Api, ApiError, Forbidden, Invalid, NotFound
 
 from understudy.agent import model
 
@@ -22,6 +22,11 @@ _WATCH_S: Final = (240.0, 300.0)
 _SILENCE_S: Final = 90.0
 """Bookmarks come about once a minute. Sooner suspicion is the machine's: it GETs."""
 _BACK_OFF_S: Final = (0.1, 5.0)
+_UNFIT: Final = (400, 413, 422)
+"""Answers about what a request says, not about who asks, nor when."""
+_DENIED: Final = ("denied the request", "denied request")
+"""In the words of a refusal by an admission webhook and by an admission policy, answered as 403: it is about what the
+request says, where a missing right is about who asks."""
 
 
 class _WatchEvent(msgspec.Struct):
@@ -34,6 +39,12 @@ class _Position(msgspec.Struct):
         resource_version: str = msgspec.field(name="resourceVersion", default="")
 
     metadata: _Meta = msgspec.field(default_factory=_Meta)
+
+
+def is_unfit(error: ApiError) -> bool:
+    """Tell whether a request was refused for what it says, so that one which says less may be accepted."""
+    denied = isinstance(error, Forbidden) and any(words in error.message for words in _DENIED)
+    return error.status in _UNFIT or denied
 
 
 class Leases:
@@ -96,7 +107,7 @@ class Leases:
             answer = model.RenewalFailed(action.lease, action.number, False, f"an answer that is no Lease: {error}")
         except ApiError as error:
             refused, gone = isinstance(error, Invalid), isinstance(error, NotFound)
-            answer = model.RenewalFailed(action.lease, action.number, refused, error.message, gone)
+            answer = model.RenewalFailed(action.lease, action.number, refused, error.message, gone, is_unfit(error))
         if self._renewals.get(action.lease) is task:
             del self._renewals[action.lease]
         self._feed(answer)

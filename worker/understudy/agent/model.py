@@ -89,6 +89,8 @@ class RenewalFailed:
     message: str
     gone: bool = False
     """404: there is no such Lease, so that nobody would read a release."""
+    unfit: bool = False
+    """400, 413, 422, or refused by admission: this very request is, and one that says less may be accepted."""
 
 
 @dataclass(frozen=True, slots=True)
