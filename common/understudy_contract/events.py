@@ -43,6 +43,8 @@ class EventReason(StrEnum):
     INHERITED = "Inherited"
     NOT_INHERITED = "NotInherited"
     NOT_INTEGRATED_YET = "NotIntegratedYet"
+    TRAINER_RESTARTED = "TrainerRestarted"
+    SECOND_TRAINER = "SecondTrainer"
     CHECKPOINT_FAILED = "CheckpointFailed"
     CHECKPOINT_DAMAGED = "CheckpointDamaged"
     VOLUME_TROUBLE = "VolumeTrouble"

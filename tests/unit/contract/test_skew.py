@@ -55,6 +55,7 @@ def test_what_the_first_release_wrote_is_read() -> None:
     assert beat is not None and promotion is not None
     assert (beat.phase, beat.step, beat.checkpoint) == (Phase.TRAINING, 412, CheckpointRef(2, 410, "cd"))
     assert (beat.duration_s, beat.term_floor) == (0, 0), "it neither learns durations nor reports terms"
+    assert (beat.failures, beat.restarts, beat.last_failure) == (0, 0, None), "it tells of no restart"
     assert (promotion.failovers, promotion.restarts, promotion.failures) == (1, 0, 0)
     assert (record.incarnation, record.floor, record.patience_s) == (3, CheckpointRef(2, 410, "cd"), 10)
     assert record.active_since is None
