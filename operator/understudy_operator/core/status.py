@@ -133,6 +133,7 @@ def _rank(observation: Observation, view: RankView, now: Now) -> Json:
         entry |= {key: known[key] for key in ("checkpointStep", "checkpointTerm", "model") if key in known}
     if record.heartbeat is not None and record.heartbeat.model is not None:
         entry["model"] = record.heartbeat.model
+    entry |= _survived(record)
     if rank_complete(view) or job_failed(observation):
         return entry
     for slot, lease in enumerate(view.slots):
@@ -145,6 +146,12 @@ def _rank(observation: Observation, view: RankView, now: Now) -> Json:
             item["loadedStep"] = beat.loaded.step
         entry["redundant"].append(item)
     return entry
+
+
+def _survived(record: LeaseRecord) -> Json:
+    """Tell of the failures that the primary has survived: its trainer was started again inside its pod."""
+    last = budget.last_survived(record)
+    return {"trainerRestarts": budget.restarts(record), "lastFailure": last} if last else {}
 
 
 def _step(record: LeaseRecord) -> int:
