@@ -1,7 +1,7 @@
 """A trainer that speaks the protocol with nothing behind it: no model, no volume. What it hears it prints.
 
-`trainer.py [MODE]`; MODE `mute` never calls understudy, `exit:N` ends at once. A line `finish`, `fail` or `hang` in the
-file $ORDERS makes it complete, fail or ignore the agent.
+`trainer.py [MODE]`; MODE `mute` never calls understudy, `exit:N` ends at once. A line `finish`, `fail`, `stay` or
+`hang` in the file $ORDERS makes it complete, fail, fail and live on, or ignore the agent.
 """
 
 import os
@@ -78,6 +78,9 @@ class Trainer:
             if order == "fail":
                 self.tell(protocol.Failed("batch(step=7) raised ValueError"))
                 sys.exit(1)
+            if order == "stay":
+                self.tell(protocol.Failed("batch(step=7) raised ValueError"))
+                threading.Event().wait()
             if order != "hang" and self.hand_over.is_set():
                 self.tell(protocol.HandedOver(CheckpointRef(term, step, f"s{step}")))
                 say(f"handed over {step}")
