@@ -157,6 +157,8 @@ class Link:
 
 
 def _pid_of(peer: socket.socket) -> int:
-    """Give the id of the process that connected; 0 if it is not one of this container."""
-    pid, _, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    return int(pid)
+    """Give the id of the process that connected; 0 if the kernel does not tell, or it is not one of this container."""
+    with suppress(OSError):
+        pid, _, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        return int(pid)
+    return 0
