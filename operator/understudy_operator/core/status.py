@@ -29,6 +29,9 @@ FAILOVERS_KEPT: Final = 20
 NEWS_S: Final = 600.0
 """What is older needs no Event: an operator that was away for ten minutes has more to make up for."""
 
+_PROGRESS: Final = ("step", "checkpointStep", "checkpointTerm", "redundant", "trainerRestarts", "lastFailure")
+"""Fields of a rank whose change alone can wait for PROGRESS_S."""
+
 Json = dict[str, Any]
 
 
@@ -61,7 +64,7 @@ def _notable(status: Mapping[str, Any]) -> Json:
     """Strip what changes with every step."""
     kept = {k: v for k, v in status.items() if k not in ("step", "ranks")}
     kept["ranks"] = [
-        {k: v for k, v in entry.items() if k not in ("step", "checkpointStep", "checkpointTerm", "redundant")}
+        {k: v for k, v in entry.items() if k not in _PROGRESS}
         | {"redundant": [(r.get("pod"), r.get("ready")) for r in entry.get("redundant", ())]}
         for entry in status.get("ranks", ())
     ]

@@ -188,6 +188,15 @@ def test_trouble_with_the_volume_is_told_and_does_not_count() -> None:
     assert (it.renewals[-1].beat.failures, it.renewals[-1].beat.restarts) == (0, 1)
 
 
+def test_a_loop_that_never_ends_becomes_no_flood_of_events() -> None:
+    it = drive().redundant()
+    for _ in range(40):
+        later(it.feed(model.TrainerLost()).feed(protocol.Hello("1")), 1)
+    told = [r.notice.message.split("restart ")[1].split(",")[0].split(")")[0] for r in it.renewals if r.notice]
+    assert list(dict.fromkeys(told)) == ["1", "2", "3", "4", "5", "8", "16", "32"]
+    assert it.renewals[-1].beat.restarts == 40
+
+
 def test_a_trainer_that_nobody_starts_again_ends_its_pod_with_the_reason() -> None:
     it = drive().primary().feed(FAILED).feed(model.TrainerLost())
     assert later(it, RESTARTS_WITHIN_S - 0.1).none(model.SignalTrainer)

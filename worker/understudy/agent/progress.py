@@ -98,12 +98,12 @@ class Progress:
 
     def _start_again(self) -> str:
         """Forget the trainer before; keep what is true of the pod: volume, newest checkpoint, notices."""
-        notice = self.survived.start_again(self.failure, self.checkpoint, volume=self.volume_failed)
-        self._notice(notice)
+        sentence = self.survived.start_again(self.failure, self.checkpoint, volume=self.volume_failed)
+        self._notice(self.survived.notice(sentence))
         self.loaded = self.started = self.first = self.completed = self.failed = None
         self.volume_failed = self.superseded = self.lost = False
         self.term_taken = 0
-        return notice.message
+        return sentence
 
     def _commit(self, checkpoint: CheckpointRef) -> None:
         self.checkpoint = checkpoint

@@ -9,14 +9,19 @@ tells of the failure instead. A newer checkpoint than the newest one at the fail
 operator can add it to the failures without progress of the rank. The counts are of one term: in the next one the
 operator has taken over what was told in the last one.
 
-Does not guarantee that each reason is seen: a heartbeat holds the last one, and Events tell the others as far as a
-renewal carries them. Reads no clock.
+Does not guarantee that each reason is seen: a heartbeat holds the last one. Events tell the others as far as a renewal
+carries them. Of a loop that goes on for ever, as that of a redundant trainer may, they tell the first few restarts and
+then ever fewer. Reads no clock.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from understudy_contract.events import EventReason
 from understudy_contract.reports import LAST_FAILURE_MAX_CHARS, CheckpointRef, Notice
+
+_ALL_TOLD: Final = 5
+"""Restarts of which each becomes an Event; after that those whose number is a power of two."""
 
 
 @dataclass(slots=True)
@@ -33,8 +38,8 @@ class Survived:
     _refused: bool = False
     """The present trainer had company already, which was counted."""
 
-    def start_again(self, reason: str, checkpoint: CheckpointRef | None, *, volume: bool) -> Notice:
-        """Count the failure of the trainer before the one that has just said Hello; give the sentence for an Event.
+    def start_again(self, reason: str, checkpoint: CheckpointRef | None, *, volume: bool) -> str:
+        """Count the failure of the trainer before the one that has just said Hello; say it in a sentence.
 
         Trouble of the volume is told and not counted: it ends no job.
         """
@@ -42,8 +47,13 @@ class Survived:
         self._refused = False
         self._count(reason, checkpoint, by=0 if volume else 1)
         row = f", {self.failures} failures without a new checkpoint" if self.failures > 1 else ""
-        text = f"the trainer failed, and was started again in its pod (restart {self.restarts}{row}): {reason}"
-        return Notice(EventReason.TRAINER_RESTARTED, text)
+        return f"the trainer failed, and was started again in its pod (restart {self.restarts}{row}): {reason}"
+
+    def notice(self, sentence: str) -> Notice | None:
+        """Make an Event of the last restart's sentence, unless there were so many that it would be noise."""
+        number = self.restarts
+        told = number <= _ALL_TOLD or number & (number - 1) == 0
+        return Notice(EventReason.TRAINER_RESTARTED, sentence) if told else None
 
     def refuse(self, reason: str, checkpoint: CheckpointRef | None) -> Notice | None:
         """Count a second process that wants to train beside the present one, once for each trainer."""
