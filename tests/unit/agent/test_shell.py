@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +52,7 @@ class Ends:
 
     def connect(self) -> socket.socket:
         trainer = socket.socket(socket.AF_UNIX)
+        trainer.settimeout(60)  # a hang becomes a failure
         trainer.connect(self.path)
         self.trainers.append(trainer)
         return trainer
@@ -131,6 +133,32 @@ async def test_the_end_of_a_process_is_noticed_although_its_children_hold_the_co
         ends.link.drain()
         assert ends.heard == [protocol.Hello("1"), protocol.Hello("2")]
         assert (ends.lost, ends.refused) == (1, 0)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        await trainer.wait()
+
+
+async def test_a_process_that_has_closed_its_connection_and_lives_keeps_others_out(ends: Ends) -> None:
+    """It may still write checkpoints, in the term of this very pod."""
+    silent = FORKS.replace("if (child", "link.close()\nif (child")
+    trainer = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", silent, ends.path), stdout=asyncio.subprocess.PIPE
+    )
+    assert trainer.stdout is not None
+    child = int(await trainer.stdout.readline())
+    try:
+        async with asyncio.timeout(60):
+            await ends.ended.wait()
+        early = ends.connect()
+        ends.link.drain()
+        assert early.recv(1) == b"" and (ends.lost, ends.refused) == (1, 1)
+        trainer.kill()
+        with suppress(ChildProcessError):  # the loop has collected it already
+            await asyncio.to_thread(os.waitid, os.P_PID, trainer.pid, os.WEXITED | os.WNOWAIT)
+        ends.connect().sendall(protocol.encode(protocol.Hello("2")))
+        ends.link.drain()
+        assert ends.heard == [protocol.Hello("1"), protocol.Hello("2")]
+        assert (ends.lost, ends.refused) == (1, 1)
     finally:
         os.kill(child, signal.SIGKILL)
         await trainer.wait()

@@ -6,8 +6,9 @@ refused while the first lives. `on_lost` is called once for each connection that
 with the id of the process that had connected.
 
 The end of a process is known from the kernel (a pidfd), not from the end of its connection alone: children that it
-forked, such as the workers of a data loader, hold the connection open after its death. Where the kernel does not tell,
-the end of the connection has to do.
+forked, such as the workers of a data loader, hold the connection open after its death; and a process that has closed
+its connection may still write checkpoints, so that no other may begin beside it. Where the kernel does not tell, the
+end of the connection has to do.
 """
 
 import asyncio
@@ -49,7 +50,7 @@ class Link:
         self._peer: socket.socket | None = None
         self._pid = 0
         self._process: int | None = None
-        """A pidfd of the process that connected."""
+        """A pidfd of the process that connected last; None once it has ended."""
         self._received = b""
         self._to_send = b""
         loop.add_reader(listener, self._accept)
@@ -68,6 +69,7 @@ class Link:
     def close(self) -> None:
         """Stop listening; for good."""
         self._hang_up()
+        self._forget_process()
         self._loop.remove_reader(self._listener)
         self._listener.close()
 
@@ -78,14 +80,16 @@ class Link:
             except (BlockingIOError, ConnectionError):
                 return
             self._look_at_peer()
-            if self._peer is not None:
+            pid = _pid_of(peer)
+            if self._peer is not None or (self._process is not None and pid != self._pid):
                 peer.close()
                 self._on_second()
                 continue
             peer.setblocking(False)
             self._peer, self._received, self._to_send = peer, b"", b""
             self._loop.add_reader(peer, self._read)
-            self._pid = _pid_of(peer)
+            self._forget_process()
+            self._pid = pid
             with suppress(OSError):  # it has ended, or the kernel does not tell
                 self._process = os.pidfd_open(self._pid)
             if self._process is not None:
@@ -95,8 +99,10 @@ class Link:
         """Take in what the trainer has said, and notice its end, which may be told later than the next connection."""
         while self._peer is not None and self._read():
             pass
-        if self._peer is not None and self._process is not None and select.select([self._process], [], [], 0)[0]:
-            self._lose()
+        if self._process is not None and select.select([self._process], [], [], 0)[0]:
+            self._forget_process()
+            if self._peer is not None:
+                self._lose()
 
     def _read(self) -> bool:
         """Take in what is there; say whether more may be."""
@@ -150,6 +156,8 @@ class Link:
             self._loop.remove_writer(self._peer)
             self._peer.close()
             self._peer = None
+
+    def _forget_process(self) -> None:
         if self._process is not None:
             self._loop.remove_reader(self._process)
             os.close(self._process)
