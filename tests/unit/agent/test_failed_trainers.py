@@ -8,9 +8,9 @@ from understudy.agent import model
 from understudy.agent.verdict import FAILED_ENDS_WITHIN_S, LAUNCHER_ENDS_WITHIN_S, RESTARTS_WITHIN_S
 from understudy_contract.events import EventReason
 from understudy_contract.exits import ExitCode
-from understudy_contract.reports import LAST_FAILURE_MAX_CHARS, Phase, Release
+from understudy_contract.reports import LAST_FAILURE_MAX_CHARS, Phase, Promotion, Release
 
-from tests.unit.agent.driver import POD, RANK, SLOT, Driver, drive, lease, rank_with_floor, ref
+from tests.unit.agent.driver import OTHER, POD, RANK, SLOT, Driver, drive, lease, rank_with_floor, ref
 
 WHY = "ValueError: record 180 of shard 7 cannot be decoded"
 FAILED = protocol.Failed(WHY)
@@ -195,6 +195,34 @@ def test_a_loop_that_never_ends_becomes_no_flood_of_events() -> None:
     told = [r.notice.message.split("restart ")[1].split(",")[0].split(")")[0] for r in it.renewals if r.notice]
     assert list(dict.fromkeys(told)) == ["1", "2", "3", "4", "5", "8", "16", "32"]
     assert it.renewals[-1].beat.restarts == 40
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_the_failure_that_ends_the_job_ends_its_pod_so_that_its_log_is_kept(before: int) -> None:
+    it = drive(slot_lease=None, max_failures=5).feed(protocol.Hello("1"))
+    history = Promotion(
+        term=3, source=OTHER, target=POD, cause="ProcessExited", message="", failed_at="", detected_at="",
+        promoted_at="", known_step=0, known_step_exact=True, failures=before,
+    )  # fmt: skip
+    it.see(lease(holder=POD, term=3, version=5, promotion=history)).accept().begin(3)
+    for failures in range(1, 5 - before):
+        assert restarted(it, term=3).renewals[-1].beat.failures == failures
+    it.feed(FAILED).feed(model.TrainerLost()).feed(protocol.Hello("1"))
+    assert it.sent == [] and it.only(model.SignalTrainer).signal == signal.SIGKILL
+    renewal = next(renewal for renewal in it.renewals if renewal.release is not None)
+    assert renewal.beat.failures == 4 - before, "the release is the last one"
+    assert release(it).message == (
+        f"{WHY}; its launcher started it again, after 5 failures without a new checkpoint: killed by the agent"
+    )
+
+
+def test_progress_and_trouble_with_the_volume_keep_a_pod_from_its_last_failure() -> None:
+    it = drive(max_failures=2).primary()
+    restarted(it).feed(protocol.Committed(ref(50)))
+    restarted(it).feed(protocol.Committed(ref(100)))
+    for _ in range(3):
+        it.feed(protocol.Failed("full", volume=True)).feed(model.TrainerLost()).feed(protocol.Hello("1")).accept()
+    assert all(not isinstance(action, model.SignalTrainer) for action in it.all)
 
 
 def test_a_trainer_that_nobody_starts_again_ends_its_pod_with_the_reason() -> None:

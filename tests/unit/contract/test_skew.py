@@ -111,6 +111,7 @@ def test_an_agent_starts_with_the_environment_of_the_first_operator() -> None:
     }
     settings = read_settings({**environment, "UNDERSTUDY_INVENTED": "later"}, ["--", "python", "train.py"])
     assert (settings.rank, settings.hand_over_s, settings.progress_s) == (0, 20.0, float("inf"))
+    assert settings.max_failures == float("inf")
     context = read_context(environment)
     assert (context.root, context.created, context.resume) == (Path("/understudy/checkpoints"), "", "Never")
 

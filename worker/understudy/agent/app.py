@@ -58,6 +58,7 @@ class Agent:
                 hand_over_s=settings.hand_over_s,
                 progress_s=settings.progress_s,
                 startup_s=settings.startup_s,
+                max_failures=settings.max_failures,
                 script=settings.script,
             )
         )

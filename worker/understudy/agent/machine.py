@@ -46,6 +46,7 @@ from understudy.agent.verdict import (
     lived_on,
     not_called_yet,
     stalled,
+    too_often,
 )
 from understudy.agent.watchdog import Patience, Watchdog
 from understudy.counters import Counts
@@ -177,7 +178,8 @@ class Machine:
         self.role = Role.PRIMARY
         self._log(f"primary of rank {self._config.rank} in term {record.term}")
         self._renewals.hold(record, self._now)
-        self._trainer.survived.begin_term()
+        last = record.promotion
+        self._trainer.survived.begin_term(last.failures if last is not None and last.term == record.term else 0)
         self._brief()
         if self._ending.has_begun:
             words = self._ending.words or handed_over(f"{self._config.pod} was ending when it was promoted")
@@ -222,11 +224,7 @@ class Machine:
     # What the trainer says and does
 
     def _on_trainer(self, message: protocol.FromTrainer) -> None:
-        leaving = self._ending.has_begun or self._hand_over_by < _NEVER or self._trainer.superseded
-        if isinstance(message, protocol.Hello) and self._trainer.hello and leaving:
-            self._log("a trainer that was started again gets no role: this pod is ending")
-            if self._ending.has_begun:
-                self._ending.hurry(self._now)  # the script has ended, and its launcher does not know when to
+        if isinstance(message, protocol.Hello) and self._trainer.hello and not self._may_start_again():
             return
         if line := self._trainer.note(message):
             self._log(line)
@@ -245,6 +243,20 @@ class Machine:
                 self._finish(handed_over(f"saved step {checkpoint.step}"), grace_s=model.END_WITHIN_S)
             case _:
                 pass  # the next renewal carries it
+
+    def _may_start_again(self) -> bool:
+        """Say whether a trainer that was started again gets a role; else its pod ends."""
+        if self._ending.has_begun or self._hand_over_by < _NEVER or self._trainer.superseded:
+            self._log("a trainer that was started again gets no role: this pod is ending")
+            if self._ending.has_begun:
+                self._ending.hurry(self._now)  # the script has ended, and its launcher does not know when to
+            return False
+        if self._trainer.fails_too_often(self._config.max_failures):
+            words = too_often(self._trainer)
+            self._log(words.message)
+            self._finish(words, grace_s=0.0)
+            return False
+        return True
 
     def _on_lost(self, below: bool) -> None:
         trainer = self._trainer

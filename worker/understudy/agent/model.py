@@ -42,6 +42,7 @@ class Config:
     hand_over_s: float
     progress_s: float
     startup_s: float
+    max_failures: float
     script: str
     """The trainer's command, for messages."""
 

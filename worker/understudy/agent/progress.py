@@ -92,6 +92,10 @@ class Progress:
                 assert_never(message)
         return None
 
+    def fails_too_often(self, limit: float) -> bool:
+        """Say whether one more failure is the last one that the job may have; trouble with the volume never is."""
+        return not self.volume_failed and self.survived.before + self.survived.failures + 1 >= limit
+
     def refuse_second(self) -> None:
         """Note that a second process wanted to train beside the first."""
         self._notice(self.survived.refuse(SECOND, self.checkpoint))

@@ -9,6 +9,9 @@ tells of the failure instead. A newer checkpoint than the newest one at the fail
 operator can add it to the failures without progress of the rank. The counts are of one term: in the next one the
 operator has taken over what was told in the last one.
 
+A pod does not survive the failure that ends its job, as far as it knows of those before: it ends by itself, so that its
+log is kept. The operator counts on its own.
+
 Does not guarantee that each reason is seen: a heartbeat holds the last one. Events tell the others as far as a renewal
 carries them. Of a loop that goes on for ever, as that of a redundant trainer may, they tell the first few restarts and
 then ever fewer. Reads no clock.
@@ -33,6 +36,8 @@ class Survived:
     restarts: int = 0
     last: str | None = None
     """Why the last one failed."""
+    before: int = 0
+    """Failures without progress of the pods before this one, as the promotion to this term told them."""
     _checkpoint: CheckpointRef | None = None
     """The newest one at the last failure."""
     _refused: bool = False
@@ -68,10 +73,12 @@ class Survived:
         before = self._checkpoint
         if before is None or (checkpoint.term, checkpoint.step) > (before.term, before.step):
             self.failures = 0
+        self.before = 0
 
-    def begin_term(self) -> None:
+    def begin_term(self, before: int = 0) -> None:
         """Forget all: what is counted belongs to one term of one Lease."""
         self.failures, self.restarts, self.last, self._checkpoint, self._refused = 0, 0, None, None, False
+        self.before = before
 
     def _count(self, reason: str, checkpoint: CheckpointRef | None, *, by: int) -> None:
         self.failures += by

@@ -88,6 +88,13 @@ def lived_on(trainer: Progress, script: str) -> LastWords:
     return _failure(trainer, f"{trainer.failure}; {rest}")
 
 
+def too_often(trainer: Progress) -> LastWords:
+    """Judge a trainer that has failed once more than its job may, and was started again all the same."""
+    times = trainer.survived.before + trainer.survived.failures + 1
+    rest = f"its launcher started it again, after {times} failures without a new checkpoint: killed by the agent"
+    return _failure(trainer, f"{trainer.failure}; {rest}")
+
+
 def ending_failed(trainer: Progress) -> LastWords:
     """Judge a trainer that has failed, or the one started in its place that has not begun, when its pod ends."""
     last = trainer.survived.last
