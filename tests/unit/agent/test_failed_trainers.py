@@ -212,7 +212,7 @@ def test_the_failure_that_ends_the_job_ends_its_pod_so_that_its_log_is_kept(befo
     renewal = next(renewal for renewal in it.renewals if renewal.release is not None)
     assert renewal.beat.failures == 4 - before, "the release is the last one"
     assert release(it).message == (
-        f"{WHY}; its launcher started it again, after 5 failures without a new checkpoint: killed by the agent"
+        f"{WHY}; its launcher started it again, after 5 failures without progress: killed by the agent"
     )
 
 

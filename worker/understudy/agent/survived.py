@@ -51,7 +51,7 @@ class Survived:
         self.restarts += 1
         self._refused = False
         self._count(reason, checkpoint, by=0 if volume else 1)
-        row = f", {self.failures} failures without a new checkpoint" if self.failures > 1 else ""
+        row = f", {self.failures} failures without progress" if self.failures > 1 else ""
         return f"the trainer failed, and was started again in its pod (restart {self.restarts}{row}): {reason}"
 
     def notice(self, sentence: str) -> Notice | None:

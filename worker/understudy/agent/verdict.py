@@ -91,7 +91,7 @@ def lived_on(trainer: Progress, script: str) -> LastWords:
 def too_often(trainer: Progress) -> LastWords:
     """Judge a trainer that has failed once more than its job may, and was started again all the same."""
     times = trainer.survived.before + trainer.survived.failures + 1
-    rest = f"its launcher started it again, after {times} failures without a new checkpoint: killed by the agent"
+    rest = f"its launcher started it again, after {times} failures without progress: killed by the agent"
     return _failure(trainer, f"{trainer.failure}; {rest}")
 
 
