@@ -154,6 +154,21 @@ async def test_a_trainer_that_a_launcher_starts_again_goes_on_and_each_failure_i
     assert released is not None and released.reason == "Completed"
 
 
+async def test_a_launcher_that_starts_a_failing_trainer_for_ever_is_ended_with_the_last_failure(world: World) -> None:
+    await world.lease(RANK, "job-0-0")
+    loop = f"until {sys.executable} {TRAINER}; do echo again; done"
+    agent = await world.agent("job-0-0", command=("sh", "-c", loop), UNDERSTUDY_MAX_FAILURES="3")
+    await agent.prints("first step")
+    agent.order("fail")
+    assert await agent.exits() == 1
+    record = await world.read(RANK)
+    assert record.current_heartbeat is not None and record.current_heartbeat.failures == 2
+    assert record.current_release is not None and record.current_release.message == (
+        "batch(step=7) raised ValueError; its launcher started it again, after 3 failures without progress: killed by "
+        "the agent"
+    )
+
+
 @pytest.mark.parametrize(("mode", "code"), [("exit:0", ExitCode.NOT_INTEGRATED), ("exit:3", 3)])
 async def test_a_script_that_does_not_use_understudy_is_told_so(world: World, mode: str, code: int) -> None:
     await world.lease(RANK, "job-0-0")
