@@ -44,6 +44,8 @@ class EventReason(StrEnum):
     INHERITED = "Inherited"
     NOT_INHERITED = "NotInherited"
     NOT_INTEGRATED_YET = "NotIntegratedYet"
+    TRAINER_RESTARTED = "TrainerRestarted"
+    SECOND_TRAINER = "SecondTrainer"
     CHECKPOINT_FAILED = "CheckpointFailed"
     CHECKPOINT_DAMAGED = "CheckpointDamaged"
     VOLUME_TROUBLE = "VolumeTrouble"
@@ -66,6 +68,8 @@ NOTICES: Final = frozenset(
         EventReason.NOT_EXACT,
         EventReason.BATCH_SHAPE_CHANGED,
         EventReason.MODEL_NOT_EXPORTED,
+        EventReason.TRAINER_RESTARTED,
+        EventReason.SECOND_TRAINER,
     }
 )
 """Reasons that a worker may give; the others say what the operator itself knows or does."""

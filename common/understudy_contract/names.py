@@ -98,6 +98,8 @@ class Env(StrEnum):
     HAND_OVER_S = "UNDERSTUDY_HAND_OVER_S"
     PROGRESS_S = "UNDERSTUDY_PROGRESS_S"
     STARTUP_S = "UNDERSTUDY_STARTUP_S"
+    MAX_FAILURES = "UNDERSTUDY_MAX_FAILURES"
+    """maxFailuresWithoutProgress as the pod was made; absent (of a release before it): the pod does not know."""
     CHECKPOINT_DIR = "UNDERSTUDY_CHECKPOINT_DIR"
     RUN_DIR = "UNDERSTUDY_RUN_DIR"
     CPU_LIMIT_M = "UNDERSTUDY_CPU_LIMIT_M"

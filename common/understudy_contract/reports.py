@@ -12,6 +12,10 @@ from understudy_contract.names import Term
 
 LAST_WORDS_MAX_CHARS: Final = 1024
 """A message is cut here (bounds.py): annotations of one object share 256 KiB, and status repeats them."""
+LAST_FAILURE_MAX_CHARS: Final = 300
+"""A heartbeat's last_failure is cut here, where it is written and where it is read: every renewal carries it."""
+FAILURES_MAX: Final = 1000
+"""A heartbeat's counts of failures are cut here where they are read: a worker may write any number."""
 
 
 class Phase(StrEnum):
@@ -82,6 +86,13 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     """Random id of the volume, as read from the volume."""
     model: str | None = None
     """Path of the finished model, relative to the volume's root."""
+    failures: int = 0
+    """Failures of the trainer that this pod has survived since its newest checkpoint, in the term that it reports: a
+    launcher in the container started the trainer again. 0 as well from a release before this field."""
+    restarts: int = 0
+    """How often the trainer was started again in this pod, in the same term."""
+    last_failure: str | None = None
+    """Why it failed the last time; None: it never did."""
 
 
 class Notice(msgspec.Struct, frozen=True, omit_defaults=True):

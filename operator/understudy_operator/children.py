@@ -251,6 +251,7 @@ def _environment(job: Job, order: CreatePod, container: Json) -> list[Json]:
         Env.RESUME: job.policy.resume,
         Env.HAND_OVER_S: str(job.policy.hand_over_s),
         Env.PROGRESS_S: str(job.policy.progress_deadline_s),
+        Env.MAX_FAILURES: str(job.policy.max_failures),
         Env.STARTUP_S: str(job.policy.startup_deadline_s),
         Env.CHECKPOINT_DIR: names.CHECKPOINT_DIR,
         Env.RUN_DIR: names.RUN_DIR,

@@ -400,6 +400,7 @@ def _news(lease: LeaseRecord) -> tuple[object, ...]:
         if beat
         else None
     )
+    failed = (beat.failures, beat.restarts, beat.last_failure) if beat else None
     return (
         lease.holder,
         lease.term,
@@ -411,4 +412,5 @@ def _news(lease: LeaseRecord) -> tuple[object, ...]:
         lease.given_up,
         lease.switchover,
         told,
+        failed,
     )

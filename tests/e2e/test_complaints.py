@@ -51,6 +51,12 @@ every test named here exists.
       e2e/test_api_outage.py::test_an_api_server_that_takes_two_seconds_for_each_call_costs_no_primary
       e2e/test_cut_off.py::test_when_no_worker_is_heard_none_is_replaced_and_all_train_on
       e2e/test_claims.py::test_on_a_volume_of_one_node_all_pods_stand_there_and_the_job_says_what_that_means
+14  A launcher starts a failing script again for ever, and nobody sees it: NVIDIA/srt-slurm#451, kubeflow/trainer#1589
+      integration/operator/test_complaints.py::test_a_launcher_that_starts_a_failing_script_again_for_ever_ends_its_job
+      integration/agent/test_agent.py::test_a_trainer_that_a_launcher_starts_again_goes_on_and_each_failure_is_told
+15  An exception is lost because a thread keeps the process: microsoft/dpu-utils#53, DataBiosphere/toil#2998
+      integration/agent/test_agent.py::test_a_trainer_that_fails_and_lives_on_is_ended_with_its_last_words
+      integration/agent/test_agent.py::test_a_failure_in_a_pipe_is_one_although_the_shell_exits_0
 
 One thing is not promised: where the volume can be mounted on one node only, the loss of that node stops the training
 until it returns. Nothing has to be detached there, since all pods of the job stand on it.

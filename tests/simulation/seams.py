@@ -108,6 +108,7 @@ def installed(random: Random, hear: Callable[[logging.LogRecord], None]) -> Iter
         (understudy.restore, "RankStore", _store),
         (understudy.session, "collect", lambda _facts: {}),
         (understudy.session, "explain_failures", nothing),
+        (understudy.session, "explain_end", nothing),
         (understudy.session, "wall_clock", lambda: "now"),
         (understudy.session, "say", nothing),
         (understudy.saves, "say", nothing),

@@ -112,6 +112,7 @@ class Container:
                 hand_over_s=self.settings.hand_over_s,
                 progress_s=self.settings.progress_s,
                 startup_s=self.settings.startup_s,
+                max_failures=self.settings.max_failures,
                 script="train",
             )
         )

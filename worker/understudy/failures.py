@@ -1,10 +1,24 @@
 """One sentence for each way in which a script can fail, told to the agent before the traceback is printed as usual.
 
-An exception that crosses `name_failure` is given a note that names the call; `explain_failures` makes the process's
-excepthook tell the agent that note, or else the exception and the line of the script. Nothing is swallowed.
+An exception that crosses `name_failure` is given a note that names the call; what is told is that note, or else the
+exception and the line of the script. Nothing is swallowed.
+
+What is told when, and what the agent makes of it:
+
+- An exception leaves the training loop: `Failed(final=False)`. The script may still catch it, to clean up or to log it,
+  so the agent only remembers it. It is the reason of the failure if the process then ends before the training is
+  complete, with whatever code, or does nothing until its deadline.
+- Nobody has caught it, in the main thread or in the thread that trains: `Failed`. The process gets some seconds to end.
+- The thread that has trained ends in another way, such as `sys.exit` in the loop, and its process lives on: `Failed`.
+
+Exceptions of other threads are no failures of the training: a thread that only reports may die, and one that feeds the
+loop makes the loop fail, or wait until its deadline. `sys.exit` before the loop began is not told: the process ends by
+it, or, where a thread keeps it, startupDeadlineSeconds ends it.
 """
 
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +34,9 @@ from understudy.protocol import Failed
 VOLUME: Final = (Retryable, VolumeMismatch, CheckpointDamaged)
 """Errors of the storage: they end no job, since they pass when somebody mends it."""
 
+OUTLIVED_S: Final = 1.0
+"""From the end of the thread that trains to the end of its process: what is there later is kept by something."""
+
 _PREFIX: Final = "understudy: "
 
 
@@ -34,15 +51,41 @@ def name_failure(call: str) -> Iterator[None]:
         raise
 
 
-def explain_failures(tell: Callable[[Failed], None]) -> None:
-    """Let uncaught exceptions of the process be told; the hook that was there runs after it."""
-    previous = sys.excepthook
+def explain_failures(tell: Callable[[Failed], None], trains: Callable[[], threading.Thread | None]) -> None:
+    """Let uncaught exceptions be told; the hooks that were there run after it. `trains()` is the loop's thread."""
+    previous, previous_in_threads = sys.excepthook, threading.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        tell(Failed(sentence(error), isinstance(error, VOLUME)))
+        tell(failed(error))
         previous(kind, error, trace)
 
+    def hook_in_threads(args: threading.ExceptHookArgs) -> None:
+        if args.thread is not None and args.thread is trains() and args.exc_value is not None:
+            tell(failed(args.exc_value))
+        previous_in_threads(args)
+
     sys.excepthook = hook
+    threading.excepthook = hook_in_threads
+
+
+def explain_end(thread: threading.Thread, reason: Callable[[], Failed | None], tell: Callable[[Failed], None]) -> None:
+    """Tell `reason()`, if there is one, when `thread` has ended and its process lives on.
+
+    The interpreter counts the main thread as ended before it waits for the threads that are no daemons.
+    """
+
+    def watch() -> None:
+        thread.join()
+        time.sleep(OUTLIVED_S)
+        if (why := reason()) is not None:
+            tell(why)
+
+    threading.Thread(target=watch, name="understudy-end", daemon=True).start()
+
+
+def failed(error: BaseException, *, final: bool = True) -> Failed:
+    """Say what failed, as the agent is told."""
+    return Failed(sentence(error), isinstance(error, VOLUME), final)
 
 
 def sentence(error: BaseException) -> str:

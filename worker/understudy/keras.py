@@ -82,6 +82,9 @@ def train(
         loop.build(session)
         for step in session.steps(steps, save_every=save_every, log_every=log_every):
             loop.after(step)
+    except Exception as error:
+        session.fail(error)
+        raise
     finally:
         loop.close()
     return model

@@ -123,11 +123,14 @@ class Superseded(_Message, frozen=True):
 
 
 class Failed(_Message, frozen=True):
-    """The trainer is about to exit non-zero; one sentence says why."""
+    """The training has failed; one sentence says why."""
 
     message: str
     volume: bool = False
     """The volume is to blame, not the program."""
+    final: bool = True
+    """Nobody has caught the exception, so the process is about to end. False: it has left the training loop, and the
+    script may still catch it."""
 
 
 class Notice(_Message, frozen=True):

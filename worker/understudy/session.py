@@ -15,6 +15,7 @@ display.
 """
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -31,12 +32,13 @@ from understudy.counters import Counters
 from understudy.errors import NotStarted, Superseded, UnderstudyError, VolumeTrouble
 from understudy.exits import HandedOverExit, SupersededExit
 from understudy.facts import collect, differences
-from understudy.failures import explain_failures, name_failure, sentence
+from understudy.failures import explain_end, explain_failures, failed, name_failure, sentence
 from understudy.interrupt import interruptible
 from understudy.link import Link, Orders
 from understudy.log import say, step_line, wall_clock
 from understudy.protocol import (
     Completed,
+    Failed,
     FirstStep,
     FromTrainer,
     HandedOver,
@@ -114,12 +116,15 @@ class Session:
         self._link = Link(self.context.socket, self._orders) if self.context.socket else None
         self._tell(Hello(__version__))
         if self._link is not None:
-            explain_failures(self._tell)
+            explain_failures(self._tell, lambda: self._thread)
         self._store = RankStore(
             self.context.root, self.context.job_uid, self.context.rank, keep=self.context.keep, sleep=self._wait
         )
         self._saves: Saves | None = None
         self._used = False
+        self._thread: threading.Thread | None = None
+        """The one that trains, once one does."""
+        self._last_word: FromTrainer | None = None
         self._recorded_facts: dict[str, str] = {}
         self._completed = 0
         self._term = 0
@@ -145,7 +150,9 @@ class Session:
             raise ValueError(f"steps({total}, save_every={save_every}, log_every={log_every}): use positive numbers")
         if self._used:
             raise NotStarted("steps() was called twice on one Session: a script is one training")
-        self._used = True
+        self._used, self._thread = True, threading.current_thread()
+        if self._link is not None:
+            explain_end(self._thread, self._why_ended, self._tell)
         self._recorded_facts = collect(self._facts())
         try:
             with interruptible(self._orders, standalone=self._link is None):
@@ -158,6 +165,13 @@ class Session:
                     self._saves.close()
         except Superseded as superseded:
             self._stop_superseded(superseded.term)
+        except Exception as error:
+            self.fail(error)
+            raise
+
+    def fail(self, error: Exception) -> None:
+        """Tell the agent that this exception has left the training; the script may still catch it."""
+        self._tell(failed(error, final=False))
 
     def stop(self) -> None:
         """End the training after this step, as if `total` were reached."""
@@ -378,7 +392,22 @@ class Session:
         say(message)
         self._tell(Notice(reason, message))
 
+    def _why_ended(self) -> Failed | None:
+        """Say why the thread that trained has ended; None: it had a good reason, or has told another."""
+        match self._last_word:
+            case None:
+                return Failed(
+                    f"the thread that trains ended after step {self._completed}, before its training was complete "
+                    "(sys.exit?), and other threads keep its process"
+                )
+            case Failed(message, volume, final=False):
+                return Failed(message, volume)
+            case _:
+                return None
+
     def _tell(self, message: FromTrainer) -> None:
+        if isinstance(message, Completed | HandedOver | SupersededMessage | Failed):
+            self._last_word = message
         if self._link is not None:
             self._link.send(message)
 

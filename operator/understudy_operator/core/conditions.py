@@ -164,11 +164,12 @@ def _redundant(observation: Observation, ready: int, desired: int, complete: boo
                 silent = f"Redundant pod {pod.name} has not renewed its Lease for {lease.record.patience_s} s"
                 return Finding(False, "Silent", silent)
             if lease is not None and (failures := budget.slot_standing(lease.record)) > 0:
+                last = budget.last_survived(lease.record)
                 return Finding(
                     False,
                     "Failing",
                     f"Redundant slot {slot} of rank {view.rank} has failed {failures} times in a row: "
-                    f"see the log of {lease.record.holder}",
+                    f"see the log of {lease.record.holder}" + (f"; last: {last}" if last else ""),
                 )
     return Finding(False, "Starting", f"{ready} of {desired} redundant pods are warm")
 

@@ -28,7 +28,7 @@ from understudy_operator.core.detection import judge_primary, scene
 from understudy_operator.core.model import Now, Observation, RankView
 from understudy_operator.core.opening import raise_term
 from understudy_operator.core.provisioning import OVER, labels, provide_rank, removals
-from understudy_operator.core.succession import candidates, succeed
+from understudy_operator.core.succession import candidates, succeed, survives_too_often
 from understudy_operator.core.suspension import resume_rank, suspend_rank
 from understudy_operator.core.switchover import refuse, switch_over
 
@@ -116,6 +116,8 @@ def _promotion(observation: Observation, view: RankView, now: Now) -> Promote | 
         unborn=view.lease.record.holder in observation.unborn,
     )
     if isinstance(verdict, float):
+        if (given_up := survives_too_often(observation.job, view, now)) is not None:
+            return given_up
         return min([verdict, *(c.steady_at for c in waiting if c.steady_at > now.at)])
     return succeed(observation.job, view, verdict, observation.nodes, now)
 

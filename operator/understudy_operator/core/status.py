@@ -30,6 +30,9 @@ FAILOVERS_KEPT: Final = 20
 NEWS_S: Final = 600.0
 """What is older needs no Event: an operator that was away for ten minutes has more to make up for."""
 
+_PROGRESS: Final = ("step", "checkpointStep", "checkpointTerm", "redundant", "trainerRestarts", "lastFailure")
+"""Fields of a rank whose change alone can wait for PROGRESS_S."""
+
 Json = dict[str, Any]
 
 
@@ -62,7 +65,7 @@ def _notable(status: Mapping[str, Any]) -> Json:
     """Strip what changes with every step."""
     kept = {k: v for k, v in status.items() if k not in ("step", "ranks")}
     kept["ranks"] = [
-        {k: v for k, v in entry.items() if k not in ("step", "checkpointStep", "checkpointTerm", "redundant")}
+        {k: v for k, v in entry.items() if k not in _PROGRESS}
         | {"redundant": [(r.get("pod"), r.get("ready")) for r in entry.get("redundant", ())]}
         for entry in status.get("ranks", ())
     ]
@@ -139,6 +142,7 @@ def _rank(observation: Observation, view: RankView, now: Now) -> Json:
         entry |= {key: known[key] for key in ("checkpointStep", "checkpointTerm", "model") if key in known}
     if record.heartbeat is not None and record.heartbeat.model is not None:
         entry["model"] = record.heartbeat.model
+    entry |= _survived(record)
     if rank_complete(view) or job_failed(observation):
         return entry
     for slot, lease in enumerate(view.slots):
@@ -151,6 +155,12 @@ def _rank(observation: Observation, view: RankView, now: Now) -> Json:
             item["loadedStep"] = beat.loaded.step
         entry["redundant"].append(item)
     return entry
+
+
+def _survived(record: LeaseRecord) -> Json:
+    """Tell of the failures that the primary has survived: its trainer was started again inside its pod."""
+    last = budget.last_survived(record)
+    return {"trainerRestarts": budget.restarts(record), "lastFailure": last} if last else {}
 
 
 def _step(record: LeaseRecord) -> int:

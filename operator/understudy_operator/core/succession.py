@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
-from understudy_contract.lease import micro_time
+from understudy_contract.lease import LeaseRecord, micro_time
 from understudy_contract.names import Rank, pod_name
-from understudy_contract.reports import CheckpointRef, GivenUp, Phase, Promotion
+from understudy_contract.reports import Cause, CheckpointRef, GivenUp, Phase, Promotion
 
 from understudy_operator.core import budget
 from understudy_operator.core.actions import GiveUp, Promote
@@ -98,9 +98,7 @@ def succeed(
     failures = budget.failures_after(record, failure)
     counted = budget.application_failures_after(record, failure)
     if failure.application and counted >= job.policy.max_failures:
-        times = "once" if counted == 1 else f"{counted} times"
-        message = f"Rank {view.rank} has failed {times} without a new checkpoint; last: {failure.message}"
-        return GiveUp(view.rank, record, GivenUp(failure.cause, message, micro_time(now.wall), counted))
+        return _give_up(view, record, failure.cause, failure.message, counted, now)
     chosen = successor(view, failure, nodes, now)
     if isinstance(chosen, float):
         return chosen
@@ -120,6 +118,23 @@ def succeed(
         promotion=_record(job, view, failure, target, cold, now),
         suspect_node=view.primary.node if failure.silent and view.primary else None,
     )
+
+
+def survives_too_often(job: Job, view: RankView, now: Now) -> GiveUp | None:
+    """Give a rank up whose primary lives, and has had its trainer started again too often without progress."""
+    assert view.lease is not None
+    record = view.lease.record
+    counted = budget.application_failures(record)
+    if budget.survived(record) == 0 or counted < job.policy.max_failures:
+        return None
+    message = f"the trainer of pod {record.holder} ended, and was started again: {budget.last_survived(record)}"
+    return _give_up(view, record, Cause.PROCESS_EXITED, message, counted, now)
+
+
+def _give_up(view: RankView, record: LeaseRecord, cause: Cause, last: str, counted: int, now: Now) -> GiveUp:
+    times = "once" if counted == 1 else f"{counted} times"
+    message = f"Rank {view.rank} has failed {times} without a new checkpoint; last: {last}"
+    return GiveUp(view.rank, record, GivenUp(cause, message, micro_time(now.wall), counted))
 
 
 def _record(job: Job, view: RankView, failure: Failure, target: str, cold: bool, now: Now) -> Promotion | None:

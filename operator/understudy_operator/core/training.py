@@ -25,7 +25,22 @@ def training(observation: Observation, complete: bool, now: Now) -> Finding:
         finding = _rank_training(observation, view, now)
         if finding is not None:
             return problem(observation) or finding
-    return Finding(True, "Training", "Every rank trains")
+    return Finding(True, "Training", f"Every rank trains{_restarted(observation)}")
+
+
+def _restarted(observation: Observation) -> str:
+    """Name the ranks whose trainers have failed and been started again in their pods since their newest checkpoint."""
+    said = ""
+    for view in observation.ranks:
+        if view.lease is not None and not rank_complete(view) and (failed := budget.survived(view.lease.record)) > 0:
+            last = budget.last_survived(view.lease.record)
+            said += f"; the trainer of rank {view.rank} has failed {_times(failed)} without a new checkpoint, and "
+            said += f"was started again in its pod; last: {last}"
+    return said
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
 
 
 def _rank_training(observation: Observation, view: RankView, now: Now) -> Finding | None:
@@ -77,6 +92,8 @@ def _starting(view: RankView) -> Finding:
     assert view.lease is not None
     record = view.lease.record
     message, last = f"Pod {record.holder} of rank {view.rank} is starting", record.promotion
+    if survived := budget.last_survived(record):
+        return Finding(False, "Starting", f"{message} its trainer again, which failed: {survived}")
     container = view.primary.container if view.primary is not None else None
     if isinstance(container, Waiting) and container.reason == INITIALIZING:
         message += " (its init containers have not ended)"
@@ -90,12 +107,19 @@ def _failing(view: RankView) -> Finding | None:
     assert view.lease is not None
     record = view.lease.record
     failed = budget.application_failures(record)
-    if failed > 0 and record.promotion is not None:
-        times = "once" if failed == 1 else f"{failed} times"
+    if budget.survived(record) > 0:
         return Finding(
             False,
             "Failing",
-            f"Rank {view.rank} has failed {times} without a new checkpoint; last: "
+            f"Rank {view.rank} has failed {_times(failed)} without a new checkpoint; last: "
+            f"{budget.last_survived(record)}. "
+            f"Its trainer was started again in pod {record.holder}: correct the script.",
+        )
+    if failed > 0 and record.promotion is not None:
+        return Finding(
+            False,
+            "Failing",
+            f"Rank {view.rank} has failed {_times(failed)} without a new checkpoint; last: "
             f"{record.promotion.message}. Correct the script or its image; it is tried again with growing pauses.",
         )
     if record.failures > 0 and record.promotion is not None and record.promotion.cause == Cause.VOLUME_TROUBLE:

@@ -2,12 +2,13 @@
 
 import os
 import signal
+import sys
 
 import pytest
 from understudy_contract.exits import ExitCode
 from understudy_contract.reports import Phase
 
-from tests.integration.agent.world import World
+from tests.integration.agent.world import TRAINER, World
 
 pytestmark = pytest.mark.cluster
 RANK, SLOT = "job-0", "job-0-s0"
@@ -118,6 +119,67 @@ async def test_a_failing_trainer_leaves_its_last_words(world: World) -> None:
     record = await world.read(RANK)
     assert record.current_release is not None
     assert record.current_release.message == "batch(step=7) raised ValueError"
+
+
+async def test_a_trainer_that_fails_and_lives_on_is_ended_with_its_last_words(world: World) -> None:
+    await world.lease(RANK, "job-0-0")
+    agent = await world.agent("job-0-0")
+    await agent.prints("first step")
+    agent.order("stay")
+    assert await agent.exits() == 1
+    record = await world.read(RANK)
+    assert record.current_release is not None and record.current_release.reason == "ProcessExited"
+    assert record.current_release.message.startswith("batch(step=7) raised ValueError; its process did not end")
+
+
+async def test_a_failure_in_a_pipe_is_one_although_the_shell_exits_0(world: World) -> None:
+    await world.lease(RANK, "job-0-0")
+    agent = await world.agent("job-0-0", command=("sh", "-c", f"{sys.executable} {TRAINER} | cat"))
+    await agent.prints("first step")
+    agent.order("fail")
+    assert await agent.exits() == 1
+    record = await world.read(RANK)
+    assert record.current_release is not None
+    assert record.current_release.message == "batch(step=7) raised ValueError"
+
+
+async def test_a_trainer_that_a_launcher_starts_again_goes_on_and_each_failure_is_told(
+    world: World,
+) -> None:
+    await world.lease(RANK, "job-0-0")
+    loop = f"until {sys.executable} {TRAINER}; do echo again; done"
+    agent = await world.agent("job-0-0", command=("sh", "-c", loop))
+    before = await world.until(RANK, lambda lease: lease.floor_step >= 10)
+    agent.order("fail")
+    record = await world.until(RANK, lambda lease: lease.heartbeat and lease.heartbeat.failures >= 3)
+    beat = record.current_heartbeat
+    assert beat is not None and (record.term, beat.last_failure) == (1, "batch(step=7) raised ValueError")
+    assert record.floor_step >= before.floor_step, "it stays while the trainer is started again"
+    assert record.notice is not None and record.notice.reason == "TrainerRestarted"
+    agent.order("none")
+    await world.until(RANK, lambda lease: lease.floor_step > record.floor_step and lease.heartbeat.failures == 0)  # type: ignore[union-attr]
+    os.kill(int(agent.log.split("pid ")[-1].split()[0]), signal.SIGKILL)
+    record = await world.until(RANK, lambda lease: lease.heartbeat and lease.heartbeat.failures == 1)
+    assert record.heartbeat is not None and "without a word" in str(record.heartbeat.last_failure)
+    agent.order("finish")
+    assert await agent.exits() == 0
+    released = (await world.read(RANK)).current_release
+    assert released is not None and released.reason == "Completed"
+
+
+async def test_a_launcher_that_starts_a_failing_trainer_for_ever_is_ended_with_the_last_failure(world: World) -> None:
+    await world.lease(RANK, "job-0-0")
+    loop = f"until {sys.executable} {TRAINER}; do echo again; done"
+    agent = await world.agent("job-0-0", command=("sh", "-c", loop), UNDERSTUDY_MAX_FAILURES="3")
+    await agent.prints("first step")
+    agent.order("fail")
+    assert await agent.exits() == 1
+    record = await world.read(RANK)
+    assert record.current_heartbeat is not None and record.current_heartbeat.failures == 2
+    assert record.current_release is not None and record.current_release.message == (
+        "batch(step=7) raised ValueError; its launcher started it again, after 3 failures without progress: killed by "
+        "the agent"
+    )
 
 
 @pytest.mark.parametrize(("mode", "code"), [("exit:0", ExitCode.NOT_INTEGRATED), ("exit:3", 3)])

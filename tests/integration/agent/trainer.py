@@ -1,7 +1,7 @@
 """A trainer that speaks the protocol with nothing behind it: no model, no volume. What it hears it prints.
 
-`trainer.py [MODE]`; MODE `mute` never calls understudy, `exit:N` ends at once. A line `finish`, `fail`, `hang` or
-`boast` in the file $ORDERS makes it complete, fail, ignore the agent, or say 300 kB in a notice.
+`trainer.py [MODE]`; MODE `mute` never calls understudy, `exit:N` ends at once. A line `finish`, `fail`, `stay`, `hang`
+or `boast` in the file $ORDERS makes it complete, fail, fail and live on, ignore the agent, or say 300 kB in a notice.
 """
 
 import os
@@ -82,6 +82,9 @@ class Trainer:
             if order == "fail":
                 self.tell(protocol.Failed("batch(step=7) raised ValueError"))
                 sys.exit(1)
+            if order == "stay":
+                self.tell(protocol.Failed("batch(step=7) raised ValueError"))
+                threading.Event().wait()
             if order != "hang" and self.hand_over.is_set():
                 self.tell(protocol.HandedOver(CheckpointRef(term, step, f"s{step}")))
                 say(f"handed over {step}")

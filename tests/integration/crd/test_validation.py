@@ -274,6 +274,7 @@ def test_every_field_of_the_status_is_stored(jobs: Any, stored: dict[str, Any]) 
         "ranks": [{
             "rank": 0, "primary": "stored-0-1", "term": 2, "step": 250, "checkpointStep": 200,
             "failuresWithoutProgress": 1, "complete": True, "failovers": 2, "restarts": 1,
+            "trainerRestarts": 3, "lastFailure": "ValueError: step 7",
             "model": "u/rank-0/term-2-p/final/model.keras",
             "redundant": [{"pod": "stored-0-2", "loadedStep": 200, "ready": True}],
         }],

@@ -195,6 +195,29 @@ async def test_a_failed_job_is_neither_revived_by_a_clean_up_nor_given_new_tries
     assert [name for name in made if not name.startswith("witness")] == []
 
 
+async def test_a_launcher_that_starts_a_failing_script_again_for_ever_ends_its_job(rank: Rank, stage: Stage) -> None:
+    """Line 14: NVIDIA/srt-slurm#451, kubeflow/trainer#1589."""
+    newest, why = CheckpointRef(1, 100, "d" * 64), "RuntimeError: device lost"
+
+    async def survive(failures: int) -> None:
+        said = {"failures": failures, "restarts": failures, "last_failure": why}
+        await rank.primary.renew(Phase.TRAINING, step=107, checkpoint=newest, **said)
+
+    await survive(4)
+    entry = (await stage.until("trainingjobs", "job", lambda body: failures_of(body) == 4, "the failures"))["status"]
+    assert (entry["ranks"][0]["trainerRestarts"], entry["ranks"][0]["lastFailure"]) == (4, why)
+    assert entry["phase"] != "Failed" and entry["failoverCount"] == 0
+    await survive(5)
+    failed = await stage.until("trainingjobs", "job", status_where(phase="Failed"), "the fifth failure to be the last")
+    (condition,) = (c for c in failed["status"]["conditions"] if c["type"] == "Failed")
+    assert condition["reason"] == "ProcessExited" and why in condition["message"]
+
+
+def failures_of(body: dict[str, Any]) -> int:
+    ranks = body.get("status", {}).get("ranks", [])
+    return int(ranks[0].get("failuresWithoutProgress", 0)) if ranks else 0
+
+
 async def test_an_old_pod_beside_its_successor_is_never_primary_with_it_nor_heard(rank: Rank, stage: Stage) -> None:
     """Lines 6 and 13: kubernetes/kubernetes#115844, zalando/postgres-operator#2854, cloudnative-pg#7407.
 

@@ -127,6 +127,7 @@ CONFIG = model.Config(
     hand_over_s=20,
     progress_s=60,
     startup_s=600,
+    max_failures=float("inf"),
     script="python train.py",
 )
 

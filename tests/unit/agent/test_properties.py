@@ -20,6 +20,7 @@ MESSAGES = [
     protocol.Completed(200, "m"),
     protocol.Superseded(9),
     protocol.Failed("why"),
+    protocol.Failed("why", final=False),
     protocol.Notice("A", "b"),
 ]
 
@@ -36,6 +37,7 @@ class AgentMachine(RuleBasedStateMachine):
         self.seen: list[LeaseRecord] = []
         self.dead_code: int | None = None
         self.completed = False
+        self.hellos = 0
         self.terminated = False
         self.read = 0
         self.in_flight: dict[str, model.Renew] = {}
@@ -105,8 +107,15 @@ class AgentMachine(RuleBasedStateMachine):
     @rule(message=st.sampled_from(MESSAGES))
     def trainer_says(self, message: protocol.FromTrainer) -> None:
         self.completed |= isinstance(message, protocol.Completed)
+        self.hellos += isinstance(message, protocol.Hello)
         self.it.step += 1
         self.it.feed(message)
+        self.look()
+
+    @precondition(lambda self: self.dead_code is None)
+    @rule(event=st.sampled_from([model.TrainerLost(), model.SecondTrainer()]))
+    def connection_ends_or_is_refused(self, event: model.TrainerLost | model.SecondTrainer) -> None:
+        self.it.feed(event)
         self.look()
 
     @precondition(lambda self: self.dead_code is None)
@@ -152,6 +161,16 @@ class AgentMachine(RuleBasedStateMachine):
         if protocol.Promote in roles:
             # A trainer that says Hello twice is told its role twice; it is never told another one.
             assert protocol.Standby not in roles[roles.index(protocol.Promote) :]
+
+    @invariant()
+    def it_counts_no_more_failures_than_there_were_hellos(self) -> None:
+        if not hasattr(self, "it"):
+            return
+        for beat in (renewal.beat for renewal in self.it.renewals):
+            assert 0 <= beat.failures <= 2 * self.hellos + 1, (
+                "each may be refused a companion, the first before its Hello"
+            )
+            assert 0 <= beat.restarts < max(self.hellos, 1)
 
     @invariant()
     def the_terms_it_claims_never_regress_and_were_granted(self) -> None:

@@ -6,7 +6,9 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import pytest
 from understudy import protocol
@@ -28,11 +30,29 @@ class Ends:
         listener.setblocking(False)
         self.heard: list[protocol.FromTrainer] = []
         self.trouble: list[str] = []
-        self.link = Link(asyncio.get_running_loop(), listener, self.heard.append, self.trouble.append)
+        self.lost = self.refused = 0
+        self.ended = asyncio.Event()
+        self.link = Link(
+            asyncio.get_running_loop(),
+            listener,
+            self.heard.append,
+            self.trouble.append,
+            on_lost=self.lose,
+            on_second=self.refuse,
+        )
         self.trainers: list[socket.socket] = []
+
+    def lose(self, pid: int) -> None:
+        self.lost += 1
+        self.lost_pid = pid
+        self.ended.set()
+
+    def refuse(self) -> None:
+        self.refused += 1
 
     def connect(self) -> socket.socket:
         trainer = socket.socket(socket.AF_UNIX)
+        trainer.settimeout(60)  # a hang becomes a failure
         trainer.connect(self.path)
         self.trainers.append(trainer)
         return trainer
@@ -72,13 +92,76 @@ async def test_a_message_may_come_in_pieces_and_a_bad_one_is_passed_over(ends: E
 async def test_a_second_process_is_refused_while_the_first_lives(ends: Ends) -> None:
     first, second = ends.connect(), ends.connect()
     ends.link.drain()
-    assert second.recv(1) == b"" and len(ends.trouble) == 1
+    assert second.recv(1) == b"" and (ends.refused, ends.lost) == (1, 0)
+    first.sendall(protocol.encode(protocol.Failed("why")))
     first.close()
-    ends.link.drain()
     third = ends.connect()
     third.sendall(protocol.encode(protocol.Hello("3")))
     ends.link.drain()
-    assert ends.heard == [protocol.Hello("3")]
+    assert ends.heard == [protocol.Failed("why"), protocol.Hello("3")], "its last words, then its successor"
+    assert (ends.refused, ends.lost) == (1, 1)
+
+
+FORKS: Final = """
+import os, signal, socket, sys
+from understudy import protocol
+link = socket.socket(socket.AF_UNIX)
+link.connect(sys.argv[1])
+link.sendall(protocol.encode(protocol.Hello("1")))
+if (child := os.fork()) == 0:
+    signal.pause()
+print(child, flush=True)
+signal.pause()
+"""
+"""A trainer with a worker of its data loader, which inherits the connection and outlives it."""
+
+
+async def test_the_end_of_a_process_is_noticed_although_its_children_hold_the_connection(ends: Ends) -> None:
+    trainer = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", FORKS, ends.path), stdout=asyncio.subprocess.PIPE
+    )
+    assert trainer.stdout is not None
+    child = int(await trainer.stdout.readline())
+    try:
+        trainer.kill()
+        async with asyncio.timeout(60):
+            await ends.ended.wait()
+        assert ends.lost_pid == trainer.pid
+        os.kill(child, 0)  # it lives
+        successor = ends.connect()
+        successor.sendall(protocol.encode(protocol.Hello("2")))
+        ends.link.drain()
+        assert ends.heard == [protocol.Hello("1"), protocol.Hello("2")]
+        assert (ends.lost, ends.refused) == (1, 0)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        await trainer.wait()
+
+
+async def test_a_process_that_has_closed_its_connection_and_lives_keeps_others_out(ends: Ends) -> None:
+    """It may still write checkpoints, in the term of this very pod."""
+    silent = FORKS.replace("if (child", "link.close()\nif (child")
+    trainer = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", silent, ends.path), stdout=asyncio.subprocess.PIPE
+    )
+    assert trainer.stdout is not None
+    child = int(await trainer.stdout.readline())
+    try:
+        async with asyncio.timeout(60):
+            await ends.ended.wait()
+        early = ends.connect()
+        ends.link.drain()
+        assert early.recv(1) == b"" and (ends.lost, ends.refused) == (1, 1)
+        trainer.kill()
+        with suppress(ChildProcessError):  # the loop has collected it already
+            await asyncio.to_thread(os.waitid, os.P_PID, trainer.pid, os.WEXITED | os.WNOWAIT)
+        ends.connect().sendall(protocol.encode(protocol.Hello("2")))
+        ends.link.drain()
+        assert ends.heard == [protocol.Hello("1"), protocol.Hello("2")]
+        assert (ends.lost, ends.refused) == (1, 1)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        await trainer.wait()
 
 
 async def test_a_line_without_an_end_is_not_buffered_for_ever(ends: Ends) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -102,6 +103,30 @@ def test_after_a_crash_before_any_call_the_newest_commit_is_read_and_training_go
         assert store.volume_id() in {None, store.create_volume_id()}
         assert sorted(disk.names(writer.path)) == sorted(["BASE", f"step-{last.step - 10}", f"step-{last.step}"])
         assert [name for name in disk.names(store.path) if name.startswith("term-")] == [writer.path.name]
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "copies"])
+def test_a_process_that_is_started_again_in_its_pod_goes_on_in_the_same_term(
+    links: bool, life: Life, open_store: Callable[..., RankStore], state: Callable[[int], Any], check: Check
+) -> None:
+    """A launcher in the container does that; the process before it died before any of its calls."""
+    for n in range(1, calls_of(life, links) + 1):
+        disk = MemoryFileSystem(links=links)
+        committed: list[CheckpointRef] = []
+        with suppress(PowerCut):
+            life(InterruptedFileSystem(disk, Countdown(n)), committed)
+        store = open_store(disk)
+        found = store.newest(committed[-1] if committed else None, wait_s=0)
+        term = max(store.highest_term(), 1)
+        writer = store.begin(term, "ab"[term - 1], found)
+        start = found.ref.step if found else 0
+        for step in (start, start + 10, start + 20):
+            last = writer.commit(step, state(step), {"step": step})
+        assert not writer.notices
+        assert last.term == term and check(store.newest(last, wait_s=0)).ref == last
+        assert sorted(disk.names(writer.path)) == sorted(["BASE", f"step-{start + 10}", f"step-{start + 20}"])
+        successor = store.begin(term + 1, "c", store.newest(last, wait_s=0))
+        assert check(store.newest(successor.commit(start + 30, state(start + 30), {}), wait_s=0)).ref.term == term + 1
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["hard links", "copies"])

@@ -55,6 +55,7 @@ def test_what_the_first_release_wrote_is_read() -> None:
     assert beat is not None and promotion is not None
     assert (beat.phase, beat.step, beat.checkpoint) == (Phase.TRAINING, 412, CheckpointRef(2, 410, "cd"))
     assert (beat.duration_s, beat.term_floor) == (0, 0), "it neither learns durations nor reports terms"
+    assert (beat.failures, beat.restarts, beat.last_failure) == (0, 0, None), "it tells of no restart"
     assert (promotion.failovers, promotion.restarts, promotion.failures) == (1, 0, 0)
     assert (record.incarnation, record.floor, record.patience_s) == (3, CheckpointRef(2, 410, "cd"), 10)
     assert record.active_since is None
@@ -110,6 +111,7 @@ def test_an_agent_starts_with_the_environment_of_the_first_operator() -> None:
     }
     settings = read_settings({**environment, "UNDERSTUDY_INVENTED": "later"}, ["--", "python", "train.py"])
     assert (settings.rank, settings.hand_over_s, settings.progress_s) == (0, 20.0, float("inf"))
+    assert settings.max_failures == float("inf")
     context = read_context(environment)
     assert (context.root, context.created, context.resume) == (Path("/understudy/checkpoints"), "", "Never")
 

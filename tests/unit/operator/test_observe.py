@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from understudy_contract.names import Label
+from understudy_contract.lease import LeaseObject
+from understudy_contract.names import Annotation, Label
 from understudy_kube.client import Api, Credentials
 from understudy_kube.informer import Key
 from understudy_operator.objects import NodeObject, PodObject
@@ -73,6 +74,27 @@ def test_what_an_earlier_job_of_the_name_has_left_may_still_save_where_its_node_
         "digits-0-1": False,
         "digits-0-2": False,
     }
+
+
+@pytest.mark.parametrize("field", ["failures", "restarts", "lastFailure"])
+def test_a_failure_that_a_pod_survived_wakes_its_job_and_a_mere_step_does_not(field: str) -> None:
+    woken: list[Key] = []
+    world = World(Api(Credentials("http://127.0.0.1:1", None)), woken.append)
+    beat = {"pod": "digits-0-0", "term": 1, "phase": "training", "step": 1}
+    world.leases.upsert(lease(1, beat))
+    woken.clear()
+    world.leases.upsert(lease(2, {**beat, "step": 2}))
+    assert woken == []
+    world.leases.upsert(lease(3, {**beat, "step": 2, field: "why" if field == "lastFailure" else 1}))
+    assert woken == [KEY]
+
+
+def lease(version: int, beat: dict[str, Any]) -> LeaseObject:
+    notes = {Annotation.HEARTBEAT: msgspec.json.encode(beat).decode()}
+    meta = {"namespace": "default", "name": "digits-0", "uid": "l", "resourceVersion": str(version)}
+    found = {**meta, "annotations": notes, "labels": {Label.JOB: "digits"}}
+    spec = {"holderIdentity": "digits-0-0", "leaseTransitions": 1, "leaseDurationSeconds": 10}
+    return msgspec.convert({"metadata": found, "spec": spec}, LeaseObject)
 
 
 def node(name: str, ready: str) -> NodeObject:

@@ -61,6 +61,7 @@ class Agent:
                 hand_over_s=settings.hand_over_s,
                 progress_s=settings.progress_s,
                 startup_s=settings.startup_s,
+                max_failures=settings.max_failures,
                 script=settings.script,
             )
         )
@@ -74,7 +75,14 @@ class Agent:
         self._exit: asyncio.Future[model.Exit] = self._loop.create_future()
         async with Api(credentials, user_agent="understudy-agent") as api:
             self._leases = Leases(api, self._settings.namespace, self._settings.rank_lease, self.feed)
-            self._link = Link(self._loop, self._listener, self.feed, log)
+            self._link = Link(
+                self._loop,
+                self._listener,
+                self.feed,
+                log,
+                on_lost=lambda pid: self.feed(model.TrainerLost(below=pid != self._pid)),
+                on_second=lambda: self.feed(model.SecondTrainer()),
+            )
             self._feed_start()
             self._handle_signals()
             probes = await self._serve_probes(host, port)

@@ -46,6 +46,11 @@ class Ending:
         """Exit with this code once the trainer has ended, by itself or at `kill_at`."""
         self.code, self._kill_at = code, kill_at
 
+    def hurry(self, now: float) -> None:
+        """Kill what is left of the trainer now: nothing that it still does is of use."""
+        if not self._killed:
+            self._kill_at = now
+
     def tell(self, words: LastWords, held: Held | None, now: float) -> None:
         """Release with these words before the exit."""
         duration_s = (held.duration_s if held is not None else 0) or DEFAULT_DURATION_S

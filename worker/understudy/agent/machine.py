@@ -8,7 +8,11 @@ Rules:
    is told to the operator, which knows whether it is we that are late or the Lease.
 4. A trainer's death is told at once, on whichever Lease is held, with the last step that it completed.
 5. A trainer that does nothing for its deadline is killed, and that is told; not one that has nothing to do.
-6. The agent exits when its trainer has ended (or cannot be ended) and its release is settled or too late.
+6. A trainer that has failed is given some seconds to end. Then the container's program ends too, or a launcher in it
+   starts a trainer again, which goes on in the same role and term; the heartbeats tell of the failure. If neither
+   happens in time, the agent kills what is left, and the release gives the failure as its reason. Only one trainer
+   trains at a time: the term on the volume is the pod's, and does not fence two processes of it.
+7. The agent exits when its trainer has ended (or cannot be ended) and its release is settled or too late.
 
 `now` is monotonic seconds, `counts` what the trainer's counters were at that moment.
 """
@@ -26,17 +30,23 @@ from understudy.agent import model
 from understudy.agent.asking import Asking
 from understudy.agent.ending import Ending
 from understudy.agent.model import Action, Config, Event, Role
-from understudy.agent.progress import Progress
+from understudy.agent.progress import SECOND, Progress
 from understudy.agent.renewals import Renewals
 from understudy.agent.sight import Sight
 from understudy.agent.verdict import (
+    FAILED_ENDS_WITHIN_S,
     HELLO_WITHIN_S,
+    LAUNCHER_ENDS_WITHIN_S,
+    RESTARTS_WITHIN_S,
     LastWords,
+    ending_failed,
     handed_over,
     judge_exit,
     late_hand_over,
+    lived_on,
     not_called_yet,
     stalled,
+    too_often,
 )
 from understudy.agent.watchdog import Patience, Watchdog
 from understudy.counters import Counts
@@ -53,7 +63,8 @@ class Machine:
         self.exited = False
         self._out: list[Action] = []
         self._now, self._counts = 0.0, Counts()
-        self._hello_by = self._hand_over_by = _NEVER
+        self._hello_by = self._hand_over_by = self._failed_by = _NEVER
+        self._busy_before = 0
         self._trainer = Progress()
         self._ending = Ending()
         self._asking = Asking()
@@ -93,6 +104,11 @@ class Machine:
                 self._on_answer(event)
             case model.TrainerExited(code):
                 self._on_exit(code)
+            case model.TrainerLost(below):
+                self._on_lost(below)
+            case model.SecondTrainer():
+                self._log(SECOND)
+                self._trainer.refuse_second()
             case model.Terminated():
                 self._on_terminated()
             case _:
@@ -107,6 +123,7 @@ class Machine:
         return min(
             self._hello_by,
             self._hand_over_by,
+            self._failed_by,
             self._ending.wake_at(),
             self._asking.wake_at(),
             self._suspect_at(),
@@ -154,12 +171,15 @@ class Machine:
             if record.term != self._term:  # the Lease was lost, or is a backup's; the volume fences any other writer
                 self._log(f"the rank's Lease goes on as term {record.term} with this pod as its holder")
                 self._renewals.adopt(record)
+                self._trainer.survived.begin_term()
                 if self._trainer.started is None:
                     self._brief()
             return
         self.role = Role.PRIMARY
         self._log(f"primary of rank {self._config.rank} in term {record.term}")
         self._renewals.hold(record, self._now)
+        last = record.promotion
+        self._trainer.survived.begin_term(last.failures if last is not None and last.term == record.term else 0)
         self._brief()
         if self._ending.has_begun:
             words = self._ending.words or handed_over(f"{self._config.pod} was ending when it was promoted")
@@ -204,18 +224,51 @@ class Machine:
     # What the trainer says and does
 
     def _on_trainer(self, message: protocol.FromTrainer) -> None:
+        if isinstance(message, protocol.Hello) and self._trainer.hello and not self._may_start_again():
+            return
         if line := self._trainer.note(message):
             self._log(line)
         match message:
             case protocol.Hello():
-                self._hello_by = _NEVER
+                self._hello_by = self._failed_by = _NEVER
+                if self._trainer.survived.restarts:
+                    self._renewals.hurry()
+                self._followed = None
                 self._brief()
+            case protocol.Failed(final=True) | protocol.Superseded() if not self._ending.has_begun:
+                self._failed_by = min(self._failed_by, self._now + FAILED_ENDS_WITHIN_S)
             case protocol.Ready() | protocol.TermTaken() | protocol.FirstStep() | protocol.Completed():
                 self._renewals.hurry()
             case protocol.HandedOver(checkpoint) if not self._ending.has_begun:
                 self._finish(handed_over(f"saved step {checkpoint.step}"), grace_s=model.END_WITHIN_S)
             case _:
                 pass  # the next renewal carries it
+
+    def _may_start_again(self) -> bool:
+        """Say whether a trainer that was started again gets a role; else its pod ends."""
+        if self._ending.has_begun or self._hand_over_by < _NEVER or self._trainer.superseded:
+            self._log("a trainer that was started again gets no role: this pod is ending")
+            if self._ending.has_begun:
+                self._ending.hurry(self._now)  # the script has ended, and its launcher does not know when to
+            return False
+        if self._trainer.fails_too_often(self._config.max_failures):
+            words = too_often(self._trainer)
+            self._log(words.message)
+            self._finish(words, grace_s=0.0)
+            return False
+        return True
+
+    def _on_lost(self, below: bool) -> None:
+        trainer = self._trainer
+        self._busy_before = self._counts.busy  # a trainer that was killed amid a long piece of work has left its mark
+        ended_well = trainer.completed is not None and trainer.failed is None
+        if not trainer.hello or self._ending.has_begun or ended_well:
+            return
+        trainer.lost, trainer.below = True, below
+        leaving = self._hand_over_by < _NEVER or trainer.superseded
+        self._failed_by = self._now + (LAUNCHER_ENDS_WITHIN_S if leaving else RESTARTS_WITHIN_S)
+        if self.role is Role.REDUNDANT:
+            self._renewals.hurry()  # it could not take over now
 
     def _on_exit(self, code: int) -> None:
         self._ending.trainer_ended = True
@@ -233,6 +286,10 @@ class Machine:
             self._log("SIGTERM: ending the trainer")
             self._out.append(model.SignalTrainer(signal.SIGTERM))
             self._end(0, grace_s=model.END_WITHIN_S)
+        elif self._failed_by < _NEVER or (self._trainer.started is None and self._trainer.survived.restarts):
+            words = ending_failed(self._trainer)
+            self._log(f"SIGTERM, and the trainer has failed: {words.message}")
+            self._finish(words, grace_s=0.0)
         elif self._trainer.started is None:
             text = "deleted before its first step of this term, so none is lost"
             self._log(f"SIGTERM: {text}")
@@ -251,6 +308,10 @@ class Machine:
         now = self._now
         if now >= self._hand_over_by:
             words = late_hand_over(self._config.hand_over_s, completed=self._trainer.completed is not None)
+            self._log(words.message)
+            self._finish(words, grace_s=0.0)
+        if now >= self._failed_by:
+            words = lived_on(self._trainer, self._config.script)
             self._log(words.message)
             self._finish(words, grace_s=0.0)
         patience = self._patience()
@@ -284,17 +345,19 @@ class Machine:
 
     def _brief(self) -> None:
         """Tell the trainer its role, once it listens."""
-        if not self._trainer.hello or self._ending.has_begun or self._rank.record is None:
+        if not self._trainer.hello or self._trainer.lost or self._ending.has_begun or self._rank.record is None:
             return
         if self.role is Role.REDUNDANT:
             self._send(protocol.Standby(self._trainer.volume))
             self._follow()
         elif self.role is Role.PRIMARY:
-            self._send(protocol.Promote(self._term, self._rank.record.floor, self._trainer.volume))
+            known = (self._rank.record.floor, self._trainer.checkpoint)
+            floor = max((ref for ref in known if ref is not None), default=None)
+            self._send(protocol.Promote(self._term, floor, self._trainer.volume))
 
     def _follow(self) -> None:
         floor = self._rank.record.floor if self._rank.record is not None else None
-        if not self._trainer.hello or self._ending.has_begun or floor is None:
+        if not self._trainer.hello or self._trainer.lost or self._ending.has_begun or floor is None:
             return
         if self._followed is None or floor > self._followed:
             self._followed = floor
@@ -303,13 +366,15 @@ class Machine:
     def _patience(self) -> Patience | None:
         """How long the trainer may do nothing now; None: as long as it likes."""
         trainer = self._trainer
-        if self._ending.has_begun or self._hand_over_by < _NEVER or trainer.completed is not None:
+        if self._ending.has_begun or trainer.completed is not None:
             return None
+        if self._hand_over_by < _NEVER or self._failed_by < _NEVER:
+            return None  # another deadline holds
         if self.role is Role.UNKNOWN and trainer.hello:
             return None  # it waits for its role, as we do
         # One that was warm has traced and loaded everything: it says so itself where it is busy all the same.
         steps = self.role is Role.PRIMARY and (trainer.loaded is not None or trainer.first is not None)
-        if steps and not self._counts.busy:
+        if steps and self._counts.busy <= self._busy_before:
             return Patience(self._config.progress_s, "progressDeadlineSeconds")
         return Patience(self._config.startup_s, "startupDeadlineSeconds")
 
@@ -326,7 +391,7 @@ class Machine:
     def _end(self, code: int, *, grace_s: float) -> None:
         """End the trainer after the grace, then the agent."""
         self._ending.begin(code, kill_at=self._now + grace_s)
-        self._hello_by = self._hand_over_by = _NEVER
+        self._hello_by = self._hand_over_by = self._failed_by = _NEVER
 
     def _send(self, message: protocol.FromAgent) -> None:
         self._out.append(model.Send(message))

@@ -42,6 +42,7 @@ class Config:
     hand_over_s: float
     progress_s: float
     startup_s: float
+    max_failures: float
     script: str
     """The trainer's command, for messages."""
 
@@ -101,11 +102,35 @@ class TrainerExited:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainerLost:
+    """The process that said Hello has ended, or has closed its connection; what the container runs may live on."""
+
+    below: bool = True
+    """It was not the container's program itself, but started by that: by a shell, or a launcher."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecondTrainer:
+    """Another process connected while the first one was connected: it was refused."""
+
+
+@dataclass(frozen=True, slots=True)
 class Terminated:
     """SIGTERM: the pod is being deleted."""
 
 
-Event = Tick | LeaseSeen | LeaseUnread | Renewed | RenewalFailed | TrainerExited | Terminated | protocol.FromTrainer
+Event = (
+    Tick
+    | LeaseSeen
+    | LeaseUnread
+    | Renewed
+    | RenewalFailed
+    | TrainerExited
+    | TrainerLost
+    | SecondTrainer
+    | Terminated
+    | protocol.FromTrainer
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from understudy_contract.lease import natural
 from understudy_contract.names import RUN_DIR, Env, rank_lease_name, slot_lease_name
 
 
@@ -26,6 +27,8 @@ class Settings:
     """A primary that does nothing for this long has stalled."""
     startup_s: float
     """The same for a trainer that has not come to its first step, or is not warm yet."""
+    max_failures: float
+    """A trainer that has failed so often without progress is not left to its launcher again."""
     run_dir: Path
     command: tuple[str, ...]
 
@@ -63,6 +66,7 @@ def read_settings(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         # An operator of an earlier release sets neither: no deadline, then.
         progress_s=_seconds(environ, Env.PROGRESS_S, math.inf),
         startup_s=_seconds(environ, Env.STARTUP_S, math.inf),
+        max_failures=natural(environ.get(Env.MAX_FAILURES)) or math.inf,
         run_dir=Path(environ.get(Env.RUN_DIR, RUN_DIR)),
         command=command,
     )

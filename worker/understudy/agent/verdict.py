@@ -11,6 +11,14 @@ from understudy_contract.reports import Notice
 from understudy.agent.progress import Progress
 from understudy.agent.watchdog import Patience
 
+FAILED_ENDS_WITHIN_S: Final = 5.0
+"""From an exception that nobody caught to the end of the process: exit handlers and the interpreter's own end take a
+second with TensorFlow. A thread that is no daemon, or an exit handler that hangs, would keep it for ever."""
+RESTARTS_WITHIN_S: Final = 30.0
+"""From the end of a trainer to the Hello of the next one, below a launcher: some seconds of pause, and the import of
+TensorFlow. Whoever waits longer is quicker with a redundant pod, or a new one."""
+LAUNCHER_ENDS_WITHIN_S: Final = 1.0
+"""From the end of a trainer to that of its container's program, where no other trainer may begin."""
 HELLO_WITHIN_S: Final = 60.0
 """Import of TensorFlow takes 5 s here, 30 s on a slow disk; a script silent for longer is worth a sentence."""
 
@@ -35,6 +43,7 @@ def judge_exit(code: int, script: str, trainer: Progress) -> LastWords:
 
     A container that exits 0 looks complete, so exit 0 before completion becomes another code: NOT_INTEGRATED if the SDK
     was never called, 1 if it was. A signal is a ProcessExited even before the first call: the script had no say in it.
+    An exception that the SDK has told counts whatever the code is: of `python train.py | tee log` it is that of tee.
     """
     said, failed, completed = describe_exit(code), trainer.failed, trainer.completed is not None
     if not trainer.hello and code < 128 and failed is None:
@@ -44,8 +53,13 @@ def judge_exit(code: int, script: str, trainer: Progress) -> LastWords:
             f"{script} ended with {said} before it called understudy; "
             "call understudy.keras.train or Session.steps in it, and see its log for an error",
         )
+    if code == 0 and failed is not None:
+        return _failure(trainer, failed)
     if code == 0 and completed:
         return LastWords(ReleaseReason.COMPLETED, 0, "training is complete")
+    if code == 0 and trainer.lost and trainer.below:
+        why = f"{trainer.failure} before its training was complete (was it killed?), and {script} exited 0 all the same"
+        return LastWords(ReleaseReason.PROCESS_EXITED, 1, f"{why}: see the log")
     if code == 0:
         return LastWords(
             ReleaseReason.PROCESS_EXITED,
@@ -56,8 +70,49 @@ def judge_exit(code: int, script: str, trainer: Progress) -> LastWords:
         return LastWords(
             ReleaseReason.PROCESS_EXITED, code, f"{failed or said}; training was complete, the code after it failed"
         )
-    reason = ReleaseReason.VOLUME_TROUBLE if trainer.volume_failed else ReleaseReason.PROCESS_EXITED
-    return LastWords(reason, code, failed or said)
+    code = ExitCode.SUPERSEDED if trainer.superseded else code  # a shell may have made another one of it
+    return LastWords(_reason(trainer), code, failed or said)
+
+
+def lived_on(trainer: Progress, script: str) -> LastWords:
+    """Judge a trainer that has failed and was given time to end: what is left of it is killed."""
+    if trainer.superseded:
+        return _failure(trainer, trainer.failure)
+    if not trainer.lost:
+        rest = (
+            f"its process did not end within {FAILED_ENDS_WITHIN_S:g} s after that (is there a thread that is no "
+            "daemon?): killed by the agent"
+        )
+    else:
+        rest = f"{script} ran on, and started no other trainer within {RESTARTS_WITHIN_S:g} s: killed by the agent"
+    return _failure(trainer, f"{trainer.failure}; {rest}")
+
+
+def too_often(trainer: Progress) -> LastWords:
+    """Judge a trainer that has failed once more than its job may, and was started again all the same."""
+    times = trainer.survived.before + trainer.survived.failures + 1
+    rest = f"its launcher started it again, after {times} failures without progress: killed by the agent"
+    return _failure(trainer, f"{trainer.failure}; {rest}")
+
+
+def ending_failed(trainer: Progress) -> LastWords:
+    """Judge a trainer that has failed, or the one started in its place that has not begun, when its pod ends."""
+    last = trainer.survived.last
+    if last is not None and trainer.failed is None and not trainer.lost:
+        return _failure(trainer, f"{last}; the trainer that was started again had not begun yet")
+    return _failure(trainer, trainer.failure)
+
+
+def _failure(trainer: Progress, message: str) -> LastWords:
+    code = ExitCode.SUPERSEDED if trainer.superseded else 1
+    if trainer.completed is not None:
+        message = f"{message}; training was complete, the code after it failed"
+    return LastWords(_reason(trainer), code, message)
+
+
+def _reason(trainer: Progress) -> ReleaseReason:
+    volume = trainer.volume_failed and trainer.completed is None
+    return ReleaseReason.VOLUME_TROUBLE if volume else ReleaseReason.PROCESS_EXITED
 
 
 def late_hand_over(within_s: float, *, completed: bool) -> LastWords:
@@ -82,6 +137,9 @@ def stalled(patience: Patience, step: int, script: str, trainer: Progress) -> La
             f"{script} did not call understudy within {patience.limit_s:g} s ({patience.setting}): killed by the "
             "agent; call understudy.keras.train or Session.steps in it",
         )
+    if trainer.failed is not None:
+        idle = f"the script caught it, and did nothing for {patience.limit_s:g} s ({patience.setting})"
+        return _failure(trainer, f"{trainer.failed}; {idle}: killed by the agent")
     where = "before its first step" if trainer.first is None else f"after step {step}"
     what = f"no progress for {patience.limit_s:g} s ({patience.setting}) {where}"
     return LastWords(ReleaseReason.STALLED, killed, f"{what}: killed by the agent")
