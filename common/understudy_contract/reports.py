@@ -30,6 +30,8 @@ class Cause(StrEnum):
     """Why a rank's primary was replaced."""
 
     POD_DELETED = "PodDeleted"
+    TERMINATED = "Terminated"
+    """It was told to end by SIGTERM, and nothing says by whom; mostly for the second until its status does."""
     PROCESS_EXITED = "ProcessExited"
     CONTAINER_EXITED = "ContainerExited"
     LEASE_EXPIRED = "LeaseExpired"

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from understudy_contract.events import EventReason
 from understudy_contract.lease import micro_time
-from understudy_contract.reports import Phase
+from understudy_contract.reports import Cause, Phase
 
 from understudy_operator.core import budget
 from understudy_operator.core.actions import Action, Emit
@@ -17,6 +17,14 @@ from understudy_operator.core.suspension import living, suspended
 from understudy_operator.core.training import training
 
 CONTROL_PLANE: Final = "ControlPlaneDegraded"
+_ADVICE: Final[Mapping[str, str]] = {
+    DEADLINE_EXCEEDED: "Give it more time",
+    Cause.OOM_KILLED: "Give it more memory, or let it use less",
+    Cause.EVICTED: "Raise the limit that it exceeds, or let it use less",
+    Cause.LIVENESS_PROBE: "Correct the probe or the script",
+    Cause.STARTUP_PROBE: "Correct the probe or the script",
+}
+"""What to do about a job that has failed, by cause; for any other: correct the script or its image."""
 UNSCHEDULED_S: Final = 10.0
 """A pod that finds no node for this long is worth an Event: until its volume is bound, every first pod finds none."""
 
@@ -71,8 +79,7 @@ def _failed(observation: Observation) -> dict[str, Finding]:
     reason, message = str(before.get("reason", "Failed")), str(before.get("message", "A rank has been given up"))
     if given_up:
         reason = str(given_up[0].cause)
-        late = given_up[0].cause == DEADLINE_EXCEEDED
-        advice = "Give it more time" if late else "Correct the script or its image"
+        advice = _ADVICE.get(given_up[0].cause, "Correct the script or its image")
         anew = "delete it and apply it anew, with checkpoint.resume: Latest if it is to go on from its checkpoints"
         message = f"{given_up[0].message}. {advice}, {anew}."
     over = Finding(False, "Failed", "The job has failed")

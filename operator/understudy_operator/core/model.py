@@ -57,6 +57,16 @@ class Terminated:
 Container = Waiting | Running | Terminated | None
 
 
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """What a pod's Events say of the end of its container `trainer`."""
+
+    probe: str = ""
+    """`liveness` or `startup`: that probe failed, and the kubelet killed the container. Empty: no probe did."""
+    words: str = ""
+    """The kubelet's sentence about the probe."""
+
+
 def incarnation_of(name: str) -> int:
     """Read the incarnation out of a pod's name; -1 if it has none."""
     number = natural(name.rpartition("-")[2])
@@ -92,6 +102,12 @@ class Pod:
     """The init container that failed, by name; of a pod that has ended it tells why the trainer never began."""
     seen_since: float = -math.inf
     """When the operator first saw it."""
+    message: str = ""
+    """status.message: the sentence that goes with `reason`."""
+    disruption: tuple[str, str] | None = None
+    """Reason and message of the condition DisruptionTarget, if that is True."""
+    killed: Killed | None = None
+    """None: its Events were not asked yet."""
     ending_since: float | None = None
     """Its agent has said that it is ending, or its container has; None after a restart of the operator."""
 

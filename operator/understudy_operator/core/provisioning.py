@@ -26,6 +26,7 @@ from understudy_operator.core.actions import (
     SetDuration,
     Vacate,
 )
+from understudy_operator.core.causes import unexplained
 from understudy_operator.core.completion import rank_complete
 from understudy_operator.core.detection import judge_redundant, scene
 from understudy_operator.core.model import Lease, Now, Observation, RankView
@@ -103,6 +104,8 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
             return _bear(observation, view, slot, lease, now) if unborn and holder not in view.pods else [], verdict
         failures = budget.slot_failures_after(lease.record, verdict)
         pod = view.pods.get(holder)
+        if pod is not None and unexplained(pod):
+            return [], math.inf  # its Events are asked, so that its loss is told with its cause
         known = pod is not None or lease.acknowledged or holder in observation.vanished
         loss = verdict.message if known else ""  # else perhaps it never was made, as whoever was to make it has ended
         suspect = pod.node if verdict.silent and pod is not None else None
