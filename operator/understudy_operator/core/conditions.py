@@ -11,6 +11,7 @@ from understudy_operator.core import budget
 from understudy_operator.core.actions import Action, Emit
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.deadlines import DEADLINE_EXCEEDED
+from understudy_operator.core.detection import judge_redundant, scene
 from understudy_operator.core.model import Now, Observation, Pod, RankView
 from understudy_operator.core.pending import Finding, claim_refused, problem, stuck
 from understudy_operator.core.suspension import living, suspended
@@ -167,14 +168,19 @@ def _redundant(observation: Observation, ready: int, desired: int, complete: boo
             if lease is not None and pod is not None and lease.phase is Phase.READY and lease.silent(now.at):
                 silent = f"Redundant pod {pod.name} has not renewed its Lease for {lease.record.patience_s} s"
                 return Finding(False, "Silent", silent)
-            if lease is not None and (failures := budget.slot_standing(lease.record)) > 0:
-                return Finding(
-                    False,
-                    "Failing",
-                    f"Redundant slot {slot} of rank {view.rank} has failed {failures} times in a row: "
-                    f"see the log of {lease.record.holder}",
-                )
+            if lease is not None and (losses := budget.slot_losses(lease.record, pod, now.at)) > 1:
+                return Finding(False, "Failing", _lost_again(observation, view, slot, losses, now))
     return Finding(False, "Starting", f"{ready} of {desired} redundant pods are warm")
+
+
+def _lost_again(observation: Observation, view: RankView, slot: int, losses: int, now: Now) -> str:
+    """Say how often a redundant slot has lost its pod, and of what the present one ended, if it has."""
+    lease, pod = view.slots[slot], view.slot_pod(slot)
+    said = f"Redundant slot {slot} of rank {view.rank} has lost {losses} pods in a row"
+    if lease is not None and pod is not None:
+        lost = judge_redundant(lease, pod, scene(observation, now), unborn=False)
+        said += f"; now {lost.message}" if not isinstance(lost, float) else ""
+    return f"{said}. A new one is started with growing pauses: see the job's Events RedundantLost, and the pods' logs."
 
 
 def _node_fault_tolerant(observation: Observation, complete: bool, now: Now) -> Finding:
