@@ -1,13 +1,19 @@
 """Asks a pod's Events why its container was told to end.
 
-The kubelet tells of a probe that failed in Events alone: `Unhealthy` has the probe's answer, `Killing` says that the
-container is ended for it. One list by the pod's uid has both. Guarantees an answer unless the API server is in trouble:
-where the operator may not read Events, nothing is known, and that is the answer. Kubernetes forgets Events after an
-hour, and a kubelet may drop some under load: then no probe is named. Reads no clock.
+The kubelet tells of a probe that failed in Events alone. `Unhealthy` has the probe's answer. `Killing` says "Container
+trainer failed liveness probe" where the pod has another container that runs on; where it has none, the kubelet ends
+the whole pod, and says "Stopping container trainer" as for any other end. So a probe is also named that failed in the
+moment of the kill, by the kubelet's clock, which wrote both. One list by the pod's uid has all of them.
+
+Guarantees an answer unless the API server is in trouble: where the operator may not read Events, nothing is known, and
+that is the answer. Kubernetes forgets Events after an hour, and a kubelet may drop some under load: then no probe is
+named. A probe that fails for the first time in the very seconds in which somebody else ends the container is blamed
+for it. Trusts no clock of the operator.
 """
 
 import logging
 import re
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -20,8 +26,12 @@ log: Final = logging.getLogger("understudy")
 
 EVENTS_MAX: Final = 200
 """Events of one pod that are read: repeated ones are counted in one object, so that a pod has a dozen."""
+SAME_MOMENT_S: Final = 5.0
+"""From the last failure of a probe to the kill that follows from it: milliseconds, and Events have whole seconds. Less
+than the 10 s between two probes by default."""
 _KILLING: Final = re.compile(rf"Container {TRAINER_CONTAINER} failed (liveness|startup) probe")
-"""The kubelet's sentence, the same since Kubernetes 1.16 (pkg/kubelet/kuberuntime, computePodActions)."""
+_UNHEALTHY: Final = re.compile("(Liveness|Startup) probe ")
+"""The kubelet's sentences, the same since Kubernetes 1.16 (pkg/kubelet/kuberuntime, pkg/kubelet/prober)."""
 
 _FIELD: Final = f"spec.containers{{{TRAINER_CONTAINER}}}"
 
@@ -33,6 +43,7 @@ class _Involved(msgspec.Struct, rename="camel"):
 class _Event(msgspec.Struct, rename="camel"):
     reason: str = ""
     message: str = ""
+    last_timestamp: str | None = None
     involved_object: _Involved = msgspec.field(default_factory=_Involved)
 
 
@@ -57,11 +68,23 @@ async def why_killed(api: Api, job: Job, pod: Pod) -> Killed:
 
 def read_events(body: bytes) -> Killed:
     """Find the probe that the kubelet killed the container `trainer` for, and what the probe had answered."""
-    events = msgspec.json.decode(body, type=_Events).items
-    killing = next((found for e in events if e.reason == "Killing" and (found := _KILLING.match(e.message))), None)
-    if killing is None:
-        return Killed()
-    probe = killing[1]
-    failed = [e for e in events if e.reason == "Unhealthy" and e.message.lower().startswith(probe)]
-    said = [e.message for e in failed if e.involved_object.field_path in ("", _FIELD)]
-    return Killed(probe, said[-1] if said else "")
+    found = msgspec.json.decode(body, type=_Events).items
+    events = [event for event in found if event.involved_object.field_path in ("", _FIELD)]
+    killing = [event for event in events if event.reason == "Killing"]
+    failed = [event for event in events if event.reason == "Unhealthy" and _UNHEALTHY.match(event.message)]
+    for kill in killing:
+        if (named := _KILLING.match(kill.message)) is not None:
+            said = [event.message for event in failed if event.message.lower().startswith(named[1])]
+            return Killed(named[1], said[-1] if said else "")
+    for probe in reversed(failed):
+        if any(_same_moment(probe, kill) for kill in killing):
+            return Killed(probe.message.split()[0].lower(), probe.message)
+    return Killed()
+
+
+def _same_moment(one: _Event, other: _Event) -> bool:
+    try:
+        first, second = (datetime.fromisoformat(event.last_timestamp or "") for event in (one, other))
+        return abs((first - second).total_seconds()) <= SAME_MOMENT_S
+    except (ValueError, TypeError):
+        return False

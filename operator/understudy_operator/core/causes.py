@@ -189,4 +189,4 @@ def _by_probe(pod: Pod) -> Reason | None:
 
 def one_line(text: str) -> str:
     """Put a sentence of Kubernetes on one line, and cut it."""
-    return " ".join(text.split())[:WORDS_CHARS].rstrip(" .")
+    return " ".join(text.split())[:WORDS_CHARS].rstrip(" .:")

@@ -265,15 +265,24 @@ class TestRedundant:
         assert of(two.decide().rest, AskWhy) == []
 
 
-def events(*items: tuple[str, str, str]) -> bytes:
+def events(*items: tuple[str, str, str, int]) -> bytes:
     return json.dumps(
         {
             "items": [
-                {"reason": reason, "message": message, "involvedObject": {"fieldPath": f"spec.containers{{{name}}}"}}
-                for reason, message, name in items
+                {
+                    "reason": reason,
+                    "message": message,
+                    "lastTimestamp": f"2026-01-01T12:00:{second:02d}Z",
+                    "involvedObject": {"fieldPath": f"spec.containers{{{name}}}"},
+                }
+                for reason, message, name, second in items
             ]
         }
     ).encode()
+
+
+FAILED = ("Unhealthy", "Liveness probe failed: too old", "trainer", 25)
+STOPPING = "Stopping container trainer"
 
 
 @pytest.mark.parametrize(
@@ -281,24 +290,52 @@ def events(*items: tuple[str, str, str]) -> bytes:
     [
         (
             events(
-                ("Started", "Started container trainer", "trainer"),
-                ("Unhealthy", "Readiness probe failed: HTTP 503", "trainer"),
-                ("Unhealthy", "Liveness probe failed: of the proxy", "proxy"),
-                ("Unhealthy", "Liveness probe failed: too old", "trainer"),
-                ("Killing", "Container trainer failed liveness probe", "trainer"),
+                ("Started", "Started container trainer", "trainer", 0),
+                ("Unhealthy", "Readiness probe failed: HTTP 503", "trainer", 1),
+                ("Unhealthy", "Liveness probe failed: of the proxy", "proxy", 1),
+                FAILED,
+                ("Killing", "Container trainer failed liveness probe", "trainer", 25),
             ),
             Killed("liveness", "Liveness probe failed: too old"),
         ),
         (
-            events(("Killing", "Container trainer failed startup probe, will be restarted", "trainer")),
+            events(("Killing", "Container trainer failed startup probe, will be restarted", "trainer", 0)),
             Killed("startup", ""),
         ),
-        (events(("Killing", "Container proxy failed liveness probe", "proxy")), Killed()),
-        (events(("Killing", "Stopping container trainer", "trainer")), Killed()),
-        (b'{"items": [{}]}', Killed()),
+        (events(FAILED, ("Killing", STOPPING, "trainer", 25)), Killed("liveness", "Liveness probe failed: too old")),
+        (
+            events(
+                ("Unhealthy", "Startup probe errored: timed out", "trainer", 20), ("Killing", STOPPING, "trainer", 21)
+            ),
+            Killed("startup", "Startup probe errored: timed out"),
+        ),
+        (events(FAILED, ("Killing", STOPPING, "trainer", 40)), Killed()),
+        (
+            events(("Unhealthy", "Readiness probe failed: 503", "trainer", 25), ("Killing", STOPPING, "trainer", 25)),
+            Killed(),
+        ),
+        (events(FAILED, ("Killing", "Stopping container proxy", "proxy", 25)), Killed()),
+        (events(("Killing", "Container proxy failed liveness probe", "proxy", 0)), Killed()),
+        (events(("Killing", STOPPING, "trainer", 0)), Killed()),
+        (
+            b'{"items": [{"reason": "Unhealthy", "message": "Liveness probe failed"}, {"reason": "Killing"}, {}]}',
+            Killed(),
+        ),
         (b"{}", Killed()),
     ],
-    ids=["liveness", "startup", "of a sidecar", "a deletion", "without fields", "without items"],
+    ids=[
+        "liveness, beside a sidecar",
+        "startup, beside a sidecar",
+        "liveness, of the only container",
+        "startup, of the only container",
+        "one that had failed long before",
+        "readiness, which kills nobody",
+        "nobody was killed",
+        "of a sidecar",
+        "a deletion",
+        "without fields",
+        "without items",
+    ],
 )
 def test_the_kubelets_events_name_the_probe(body: bytes, killed: Killed) -> None:
     assert read_events(body) == killed
