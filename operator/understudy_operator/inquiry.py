@@ -3,7 +3,8 @@
 The kubelet tells of a probe that failed in Events alone. `Unhealthy` has the probe's answer. `Killing` says "Container
 trainer failed liveness probe" where the pod has another container that runs on; where it has none, the kubelet ends
 the whole pod, and says "Stopping container trainer" as for any other end. So a probe is also named that failed in the
-moment of the kill, by the kubelet's clock, which wrote both. One list by the pod's uid has all of them.
+moment of the kill, by the kubelet's clock, which wrote both. An eviction is told in an Event before it begins, which is
+earlier than in the pod's status. One list by the pod's uid has all of them.
 
 Guarantees an answer unless the API server is in trouble: where the operator may not read Events, nothing is known, and
 that is the answer. Kubernetes forgets Events after an hour, and a kubelet may drop some under load: then no probe is
@@ -30,6 +31,8 @@ SAME_MOMENT_S: Final = 5.0
 """From the last failure of a probe to the kill that follows from it: milliseconds, and Events have whole seconds. Less
 than the 10 s between two probes by default."""
 _KILLING: Final = re.compile(rf"Container {TRAINER_CONTAINER} failed (liveness|startup) probe")
+_VERDICTS: Final = frozenset({"Evicted", "DeadlineExceeded", "Preempting"})
+"""Reasons of Events that status.reason repeats, once the containers have ended."""
 _UNHEALTHY: Final = re.compile("(Liveness|Startup) probe ")
 """The kubelet's sentences, the same since Kubernetes 1.16 (pkg/kubelet/kuberuntime, pkg/kubelet/prober)."""
 
@@ -67,8 +70,11 @@ async def why_killed(api: Api, job: Job, pod: Pod) -> Killed:
 
 
 def read_events(body: bytes) -> Killed:
-    """Find the probe that the kubelet killed the container `trainer` for, and what the probe had answered."""
+    """Find the verdict of the kubelet, or the probe that it killed the container `trainer` for, and its sentence."""
     found = msgspec.json.decode(body, type=_Events).items
+    for event in found:
+        if event.reason in _VERDICTS:
+            return Killed(event.reason, event.message)
     events = [event for event in found if event.involved_object.field_path in ("", _FIELD)]
     killing = [event for event in events if event.reason == "Killing"]
     failed = [event for event in events if event.reason == "Unhealthy" and _UNHEALTHY.match(event.message)]

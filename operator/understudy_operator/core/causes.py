@@ -8,7 +8,8 @@ Kubernetes says it in four places, read in this order:
    manager and Eviction API write it before they delete the pod. On a pod that lives on, it is an attempt that failed.
 3. The reason of the container `trainer`: OOMKilled. With another code than SIGKILL's it tells of a child that was
    killed at some time, not of the end.
-4. Events of the pod, for a probe that failed: no field of the pod tells it (`Pod.killed`, see `unexplained`).
+4. Events of the pod (`Pod.killed`, see `unexplained`): that a probe has failed stands in no field of the pod; and of an
+   eviction they tell as soon as it begins.
 
 Guarantees that a pod that somebody deleted without a further reason is told as deleted, whatever became of its
 container on the way. Does not tell who sent a signal to the container's first process from within. The kubelet's
@@ -109,7 +110,7 @@ def told(pod: Pod) -> Reason | None:
     end = pod.container
     if isinstance(end, Terminated) and end.reason == "OOMKilled" and end.exit_code == KILLED:
         return Reason(Cause.OOM_KILLED, "ran out of memory (OOMKilled)", "", TRAINER_MEMORY, program=True)
-    return _by_probe(pod)
+    return _by_events(pod)
 
 
 def unexplained(pod: Pod) -> bool:
@@ -138,15 +139,22 @@ def completed(cause: str, message: str, pod: Pod) -> tuple[str, str] | None:
 
 def _by_status(pod: Pod) -> Reason:
     words = one_line(pod.message)
-    if pod.reason == "Evicted":
-        return _evicted(words)
-    if pod.reason in _STATUS:
-        cause, verb, remedy = _STATUS[pod.reason]
-        return Reason(cause, verb, words, remedy)
+    if (reason := _verdict(pod.reason, words)) is not None:
+        return reason
     if pod.container is None or not isinstance(pod.container, Terminated):
         # The kubelet refuses what the scheduler has given it: OutOfcpu, OutOfpods, NodeAffinity, and more.
         return Reason(Cause.NODE_REFUSED, f"was refused by its node ({pod.reason})", words, "")
     return Reason(Cause.CONTAINER_EXITED, f"was ended by Kubernetes ({pod.reason})", words, "")
+
+
+def _verdict(reason: str, words: str) -> Reason | None:
+    """Translate a verdict of the kubelet that has a name here."""
+    if reason == "Evicted":
+        return _evicted(words)
+    if reason not in _STATUS:
+        return None
+    cause, verb, remedy = _STATUS[reason]
+    return Reason(cause, verb, words, remedy)
 
 
 def _evicted(words: str) -> Reason:
@@ -174,10 +182,12 @@ def _by_disruption(pod: Pod) -> Reason | None:
     return Reason(Cause.POD_DELETED, f"was disrupted ({reason})", words, "")
 
 
-def _by_probe(pod: Pod) -> Reason | None:
-    if pod.killed is None or not pod.killed.probe:
+def _by_events(pod: Pod) -> Reason | None:
+    if pod.killed is None or not pod.killed.by:
         return None
-    probe = pod.killed.probe
+    probe = pod.killed.by
+    if (reason := _verdict(probe, one_line(pod.killed.words))) is not None:
+        return reason
     cause = Cause.STARTUP_PROBE if probe == "startup" else Cause.LIVENESS_PROBE
     verb = f"was killed by the {probe} probe of container `trainer`"
     remedy = (

@@ -61,10 +61,11 @@ Container = Waiting | Running | Terminated | None
 class Killed:
     """What a pod's Events say of the end of its container `trainer`."""
 
-    probe: str = ""
-    """`liveness` or `startup`: that probe failed, and the kubelet killed the container. Empty: no probe did."""
+    by: str = ""
+    """`liveness` or `startup`: that probe failed, and the kubelet killed the container. Evicted and the like: what
+    status.reason will say in a moment. Empty: nothing."""
     words: str = ""
-    """The kubelet's sentence about the probe."""
+    """The kubelet's sentence about it."""
 
 
 def incarnation_of(name: str) -> int:

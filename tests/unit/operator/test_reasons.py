@@ -99,6 +99,12 @@ TOLD: dict[str, tuple[Pod, str, str, bool]] = {
         "ran out of memory (OOMKilled); raise resources.limits.memory of container `trainer`",
         True,
     ),
+    "an eviction that the pod's status does not tell yet": (
+        a_pod(PRIMARY, container=ended(0), killed=Killed("Evicted", VOLUME)),
+        "Evicted",
+        'was evicted by its node: Usage of EmptyDir volume "scratch" exceeds the limit "16Mi"; raise sizeLimit',
+        True,
+    ),
     "a probe": (
         a_pod(PRIMARY, phase="Failed", container=ended(82), killed=LIVENESS),
         "LivenessProbeFailed",
@@ -318,6 +324,10 @@ STOPPING = "Stopping container trainer"
         (events(("Killing", "Container proxy failed liveness probe", "proxy", 0)), Killed()),
         (events(("Killing", STOPPING, "trainer", 0)), Killed()),
         (
+            events(FAILED, ("Killing", STOPPING, "trainer", 25), ("Evicted", VOLUME, "proxy", 24)),
+            Killed("Evicted", VOLUME),
+        ),
+        (
             b'{"items": [{"reason": "Unhealthy", "message": "Liveness probe failed"}, {"reason": "Killing"}, {}]}',
             Killed(),
         ),
@@ -333,6 +343,7 @@ STOPPING = "Stopping container trainer"
         "nobody was killed",
         "of a sidecar",
         "a deletion",
+        "an eviction, whatever else",
         "without fields",
         "without items",
     ],
