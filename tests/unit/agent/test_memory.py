@@ -91,7 +91,7 @@ def test_a_failure_after_the_death_of_a_child_keeps_its_reason_and_names_the_sho
 def test_a_training_that_completed_all_the_same_is_complete() -> None:
     it = drive().primary().feed(protocol.Completed(9)).accept().feed(model.TrainerExited(0, SHORTAGE))
     release = it.only(model.Renew).release
-    assert release is not None and release.reason == "Completed"
+    assert release is not None and (release.reason, release.message) == ("Completed", "training is complete")
 
 
 def test_a_kill_of_another_origin_is_told_as_before() -> None:

@@ -42,7 +42,7 @@ def judge_exit(code: int, script: str, trainer: Progress, shortage: str = "") ->
     shortage is added to its words and the reason stays.
     """
     words = _judge_exit(code, script, trainer)
-    if not shortage or code == 0:
+    if not shortage or words.reason is ReleaseReason.COMPLETED:
         return words
     if code == 128 + signal.SIGKILL and words.reason is ReleaseReason.PROCESS_EXITED:
         return LastWords(ReleaseReason.OOM_KILLED, code, f"{words.message}: {shortage}")
