@@ -18,7 +18,11 @@ from testbed.pods import Pod
 
 LOST: Final[Causes] = frozenset({Cause.LEASE_EXPIRED, Cause.CONTAINER_EXITED, Cause.POD_DELETED})
 """What a dead node may be called: its silence, or, when it is back soon, what its kubelet finds of its containers."""
-DELETED: Final[Causes] = frozenset({Cause.POD_DELETED})
+GONE: Final[Causes] = frozenset({Cause.POD_DELETED, Cause.TERMINATED})
+"""What a pod that was evicted or preempted may be called by an operator that was away meanwhile: it finds it gone, or
+told to end."""
+DRAINED: Final[Causes] = GONE | {Cause.EVICTED_BY_API}
+PREEMPTED: Final[Causes] = GONE | {Cause.PREEMPTED}
 DRAINED_WITHIN_S: Final = 240
 THREE_NODES: Final = 3
 
@@ -94,8 +98,8 @@ def drain(ward: Ward, draw: Draw) -> Strike:
     return Strike(
         what=f"kubectl drain of {node.name}, with {named(there)}",
         fire=timed(send),
-        must=dict.fromkeys(hit, DELETED),
-        may=dict.fromkeys(targets(there), DELETED),
+        must=dict.fromkeys(hit, DRAINED),
+        may=dict.fromkeys(targets(there), DRAINED),
         takes=names(there),
         undo=undo,
         waits=True,
@@ -122,8 +126,8 @@ def preempt(ward: Ward, draw: Draw) -> Strike:
     return Strike(
         what=f"preemption of all workers on {node.name}: {named(there)}",
         fire=timed(lambda: ward.kube.create(path, guest)),
-        must=dict.fromkeys(hit, DELETED),
-        may=dict.fromkeys(targets(there), DELETED),
+        must=dict.fromkeys(hit, PREEMPTED),
+        may=dict.fromkeys(targets(there), PREEMPTED),
         takes=names(there),
         undo=undo,
         lasts_s=between(draw.amount, 1, 10),

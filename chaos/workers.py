@@ -77,7 +77,7 @@ def evict(ward: Ward, draw: Draw) -> Strike:
                 raise TestbedError(f"the budget of {target} lets nobody evict {pod.name} now") from None
             raise
 
-    must = {target: frozenset({Cause.POD_DELETED})}
+    must = {target: frozenset({Cause.EVICTED_BY_API, Cause.POD_DELETED, Cause.TERMINATED})}
     return Strike(f"eviction: {pod.name}, primary of {target}", timed(send), must=must, lossless=True)
 
 

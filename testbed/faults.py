@@ -208,7 +208,7 @@ FREEZE_TRAINER: Final = Fault("freeze-trainer", "SIGSTOP of the trainer", Cause.
 """The goal holds for a progressDeadlineSeconds of 5."""
 SWITCHOVER: Final = Fault("switchover", "annotation switchover", Cause.SWITCHOVER, _switchover, 0.5, lossless=True)
 DRAIN: Final = Fault(
-    "drain", "kubectl drain of the node", Cause.POD_DELETED, _drain, 0.6, lossless=True, undo=_uncordon
+    "drain", "kubectl drain of the node", Cause.EVICTED_BY_API, _drain, 0.6, lossless=True, undo=_uncordon
 )
 KILL_LEADER: Final = Fault(
     "kill-leader",

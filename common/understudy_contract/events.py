@@ -28,6 +28,7 @@ class EventReason(StrEnum):
     # Who trains
     PROMOTED = "Promoted"
     COLD_START = "ColdStart"
+    CAUSE_FOUND = "CauseFound"
     REDUNDANT_LOST = "RedundantLost"
     SWITCHOVER_WAITS = "SwitchoverWaits"
     SWITCHOVER_REFUSED = "SwitchoverRefused"

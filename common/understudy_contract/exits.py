@@ -27,6 +27,8 @@ class ReleaseReason(StrEnum):
     """Planned: the last step is committed."""
     PROCESS_EXITED = "ProcessExited"
     """The trainer died or failed."""
+    OOM_KILLED = "OOMKilled"
+    """The kernel killed the trainer for want of memory."""
     STALLED = "Stalled"
     """The trainer lived and did nothing for its deadline: it was killed."""
     VOLUME_TROUBLE = "VolumeTrouble"

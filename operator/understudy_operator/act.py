@@ -21,6 +21,7 @@ from understudy_kube.client import Api, ApiError, Conflict, Invalid, NotFound
 from understudy_operator import events
 from understudy_operator.core.actions import (
     Action,
+    AskWhy,
     AssignSlot,
     ClearSwitchover,
     CreatePod,
@@ -47,6 +48,7 @@ from understudy_operator.core.actions import (
 from understudy_operator.core.model import Job, Now, Problem
 from understudy_operator.core.status import notices
 from understudy_operator.creation import TroubleError, build_pod, create
+from understudy_operator.inquiry import why_killed
 from understudy_operator.jobs import Memo
 from understudy_operator.observe import World
 from understudy_operator.prepare import grant_rights, keep_budgets, prepare
@@ -145,6 +147,8 @@ class Actor:
             case FindPod():
                 await self._refresh_pod(job, action.name)
                 memo.unborn.pop(action.name, None)
+            case AskWhy():
+                memo.killed[action.pod.uid] = await why_killed(self._api, job, action.pod)
             case OpenSlot():
                 await self._ranks.open_slot(job, action)
             case GiveUp():

@@ -40,6 +40,8 @@ class Memo:
     """How many Events may still be posted."""
     last_words: dict[str, Emit] = field(default_factory=dict)
     """What former primaries said along with their end, by key, until it is posted: no Lease says it any more."""
+    killed: dict[str, model.Killed] = field(default_factory=dict)
+    """What the Events of pods said that were told to end, by uid, as long as the pods are there."""
     status_written_at: float = -math.inf
 
 

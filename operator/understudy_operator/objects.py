@@ -104,6 +104,7 @@ class _PodSpec(msgspec.Struct, rename="camel"):
 class _PodStatus(msgspec.Struct, rename="camel"):
     phase: str = "Pending"
     reason: str = ""
+    message: str = ""
     conditions: list[_Condition] = []
     init_container_statuses: list[_ContainerStatus] = []
     container_statuses: list[_ContainerStatus] = []
@@ -171,12 +172,14 @@ def pod_view(
     running_since: float,
     deleting_since: float | None,
     ending_since: float | None = None,
+    killed: model.Killed | None = None,
 ) -> model.Pod:
     """Interpret a pod; the times are the operator's own, monotonic."""
     meta = pod.metadata
     role = meta.labels.get(Label.ROLE)
     term = natural(meta.annotations.get(Annotation.TERM), TERM_MAX)
     unscheduled = next((c for c in pod.status.conditions if c.type == "PodScheduled" and c.status == "False"), None)
+    disrupted = next((c for c in pod.status.conditions if c.type == "DisruptionTarget" and c.status == "True"), None)
     return model.Pod(
         name=meta.name,
         uid=meta.uid,
@@ -196,6 +199,9 @@ def pod_view(
         waiting=tuple(_others_waiting(pod)),
         failed_init=_failed_init(pod),
         seen_since=seen_since,
+        message=pod.status.message,
+        disruption=(disrupted.reason, disrupted.message) if disrupted else None,
+        killed=killed,
         ending_since=ending_since,
     )
 

@@ -183,8 +183,9 @@ class World:
             return None
         memo = self.jobs.memo(job.uid)
         lease_s = job.policy.lease_duration_s
-        pods = self._pods(job)
+        pods = self._pods(job, memo.killed)
         ranks = tuple(self._rank(job, Rank(rank), pods.get(str(rank), {})) for rank in range(job.policy.ranks))
+        memo.killed = {pod.uid: pod.killed for some in pods.values() for pod in some.values() if pod.killed is not None}
         memo.vanished &= {lease.record.holder for view in ranks for lease in view.slots if lease is not None}
         observation = model.Observation(
             job=job,
@@ -276,7 +277,7 @@ class World:
             resource_version=meta.get("resourceVersion", ""),
         )
 
-    def _pods(self, job: model.Job) -> Mapping[str, Mapping[str, model.Pod]]:
+    def _pods(self, job: model.Job, killed: Mapping[str, model.Killed]) -> Mapping[str, Mapping[str, model.Pod]]:
         """Give the pods of a job by the label of their rank, then by name, in the order in which they were seen."""
         found: defaultdict[str, dict[str, model.Pod]] = defaultdict(dict)
         for key in self._pods_of.get((job.namespace, job.uid), ()):
@@ -288,6 +289,7 @@ class World:
                 running_since=seen.running_since,
                 deleting_since=seen.deleting_since,
                 ending_since=seen.ending_since,
+                killed=killed.get(pod.metadata.uid),
             )
         return found
 

@@ -42,7 +42,7 @@ def test_a_drained_primary_loses_no_step_and_the_last_one_is_not_taken(mover: Te
     done = drain(mover, old.node, timeout_s=180)
     assert done.returncode == 0, done.stdout + done.stderr
     failovers = see.told(mover, JOB)
-    assert {(e["cause"], e["lostSteps"], e["cold"]) for e in failovers} == {("PodDeleted", 0, False)}
+    assert {(e["cause"], e["lostSteps"], e["cold"]) for e in failovers} == {("EvictedByAPI", 0, False)}
     mover.wait_settled(JOB)
     new = mover.primary(JOB, 0)
     assert old.node not in {pod.node for pod in mover.world.pods.values() if pod.job == JOB and not pod.terminated}
@@ -79,7 +79,7 @@ def test_a_drain_stops_a_job_whose_volume_is_of_one_node_and_it_goes_on_there_wi
         see.kubectl(bed, "uncordon", node)
     (after,) = bed.wait_settled(JOB)
     entry = see.wait_failover(bed, JOB, after.term)
-    assert (entry["cause"], entry["lostSteps"], entry["cold"]) == ("PodDeleted", 0, True)
+    assert (entry["cause"], entry["lostSteps"], entry["cold"]) == ("EvictedByAPI", 0, True)
     log = bed.logs.of(entry["to"])
     resumed = bed.wait_until(lambda: log.resumed_at(after.term), timeout_s=see.WAIT_S, what="the resumption's line")
     assert resumed[1] == saved

@@ -70,6 +70,13 @@ class FindPod:
 
 
 @dataclass(frozen=True, slots=True)
+class AskWhy:
+    """Read the Events of a pod that was told to end, once: a probe's failure is told nowhere else."""
+
+    pod: Pod
+
+
+@dataclass(frozen=True, slots=True)
 class Promote:
     """Pass a rank's Lease on, by CAS: the decision itself."""
 
@@ -149,6 +156,7 @@ class AssignSlot:
     lease: LeaseRecord
     rank_lease: LeaseRecord
     failures: int
+    """Pods that the slot has lost in a row, this one included."""
     loss: str
     """Why the slot's last pod is no longer of use; empty for a slot that had none, whose pod was promoted, or was never
     seen."""
@@ -224,6 +232,7 @@ Creation = Prepare | GrantRights | KeepBudgets | OpenRank | OpenSlot | CreatePod
 Action = (
     Creation
     | FindPod
+    | AskWhy
     | Promote
     | GiveUp
     | TakeSwitchover

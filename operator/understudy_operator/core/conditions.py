@@ -5,13 +5,14 @@ from typing import Any, Final
 
 from understudy_contract.events import EventReason
 from understudy_contract.lease import micro_time
-from understudy_contract.reports import Phase
+from understudy_contract.reports import Cause, Phase
 from understudy_contract.text import clean
 
 from understudy_operator.core import budget
 from understudy_operator.core.actions import Action, Emit
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.deadlines import DEADLINE_EXCEEDED
+from understudy_operator.core.detection import judge_redundant, scene
 from understudy_operator.core.model import Now, Observation, Pod, RankView
 from understudy_operator.core.pending import Finding, claim_refused, problem, stuck
 from understudy_operator.core.suspension import living, suspended
@@ -20,6 +21,14 @@ from understudy_operator.core.training import training
 CONTROL_PLANE: Final = "ControlPlaneDegraded"
 MESSAGE_MAX_BYTES: Final = 4096
 """Of a condition's message, which may list every pod of a job; the CRD takes 32 KiB."""
+_ADVICE: Final[Mapping[str, str]] = {
+    DEADLINE_EXCEEDED: "Give it more time",
+    Cause.OOM_KILLED: "Give it more memory, or let it use less",
+    Cause.EVICTED: "Raise the limit that it exceeds, or let it use less",
+    Cause.LIVENESS_PROBE: "Correct the probe or the script",
+    Cause.STARTUP_PROBE: "Correct the probe or the script",
+}
+"""What to do about a job that has failed, by cause; for any other: correct the script or its image."""
 UNSCHEDULED_S: Final = 10.0
 """A pod that finds no node for this long is worth an Event: until its volume is bound, every first pod finds none."""
 
@@ -74,8 +83,7 @@ def _failed(observation: Observation) -> dict[str, Finding]:
     reason, message = str(before.get("reason", "Failed")), str(before.get("message", "A rank has been given up"))
     if given_up:
         reason = str(given_up[0].cause)
-        late = given_up[0].cause == DEADLINE_EXCEEDED
-        advice = "Give it more time" if late else "Correct the script or its image"
+        advice = _ADVICE.get(given_up[0].cause, "Correct the script or its image")
         anew = "delete it and apply it anew, with checkpoint.resume: Latest if it is to go on from its checkpoints"
         message = f"{given_up[0].message}. {advice}, {anew}."
     over = Finding(False, "Failed", "The job has failed")
@@ -163,15 +171,21 @@ def _redundant(observation: Observation, ready: int, desired: int, complete: boo
             if lease is not None and pod is not None and lease.phase is Phase.READY and lease.silent(now.at):
                 silent = f"Redundant pod {pod.name} has not renewed its Lease for {lease.record.patience_s} s"
                 return Finding(False, "Silent", silent)
-            if lease is not None and (failures := budget.slot_standing(lease.record)) > 0:
-                last = budget.last_survived(lease.record)
-                return Finding(
-                    False,
-                    "Failing",
-                    f"Redundant slot {slot} of rank {view.rank} has failed {failures} times in a row: "
-                    f"see the log of {lease.record.holder}" + (f"; last: {last}" if last else ""),
-                )
+            if lease is not None and (losses := budget.slot_losses(lease.record, pod, now.at)) > 1:
+                return Finding(False, "Failing", _lost_again(observation, view, slot, losses, now))
     return Finding(False, "Starting", f"{ready} of {desired} redundant pods are warm")
+
+
+def _lost_again(observation: Observation, view: RankView, slot: int, losses: int, now: Now) -> str:
+    """Say how often a redundant slot has lost its pod, and of what the present one ended, if it has."""
+    lease, pod = view.slots[slot], view.slot_pod(slot)
+    said = f"Redundant slot {slot} of rank {view.rank} has lost {losses} pods in a row"
+    if lease is not None and pod is not None:
+        lost = judge_redundant(lease, pod, scene(observation, now), unborn=False)
+        said += f"; now {lost.message}" if not isinstance(lost, float) else ""
+    if lease is not None and (survived := budget.last_survived(lease.record)):
+        said += f"; its trainer was started again, which failed: {survived}"
+    return f"{said}. A new one is started with growing pauses: see the job's Events RedundantLost, and the pods' logs."
 
 
 def _node_fault_tolerant(observation: Observation, complete: bool, now: Now) -> Finding:

@@ -14,6 +14,7 @@ from understudy_contract.names import Role
 from understudy_operator.core import status as status_clause
 from understudy_operator.core.actions import (
     Action,
+    AskWhy,
     GiveUp,
     GrantRights,
     KeepBudgets,
@@ -22,6 +23,7 @@ from understudy_operator.core.actions import (
     Prepare,
     Promote,
 )
+from understudy_operator.core.causes import unexplained
 from understudy_operator.core.completion import job_over, rank_complete
 from understudy_operator.core.deadlines import expired, overdue
 from understudy_operator.core.detection import judge_primary, scene
@@ -89,6 +91,7 @@ def decide(observation: Observation, now: Now) -> Decision:
                 rest.append(verdict)
                 continue
             rest += [*raise_term(view), *switch_over(observation, view, now)]
+            rest += _ask_why(observation, view)
             actions, again_at = provide_rank(observation, view, now)
             rest += actions
             wake_at = min(wake_at, verdict, again_at)
@@ -120,6 +123,13 @@ def _promotion(observation: Observation, view: RankView, now: Now) -> Promote | 
             return given_up
         return min([verdict, *(c.steady_at for c in waiting if c.steady_at > now.at)])
     return succeed(observation.job, view, verdict, observation.nodes, now)
+
+
+def _ask_why(observation: Observation, view: RankView) -> list[AskWhy]:
+    """Ask the Events of the pods that were told to end, and of which nothing else says why; each once."""
+    if rank_complete(view):
+        return []
+    return [AskWhy(pod) for pod in view.pods.values() if pod.is_of(observation.job.name) and unexplained(pod)]
 
 
 def _prepare(observation: Observation, now: Now) -> list[Action]:

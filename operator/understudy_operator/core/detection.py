@@ -15,6 +15,7 @@ from understudy_contract.exits import ExitCode, ReleaseReason, describe_exit
 from understudy_contract.names import AGENT_COMMAND
 from understudy_contract.reports import Cause, Phase, Release
 
+from understudy_operator.core.causes import KILLED, Reason, told
 from understudy_operator.core.model import Lease, Now, Observation, Pod, Running, Terminated
 
 AGENT_START_S: Final = 120.0
@@ -28,6 +29,7 @@ LOOK_AGAIN: Final = 1 / 6
 CAUSES: Final[Mapping[str, Cause]] = {
     ReleaseReason.NOT_INTEGRATED: Cause.NOT_INTEGRATED,
     ReleaseReason.STALLED: Cause.STALLED,
+    ReleaseReason.OOM_KILLED: Cause.OOM_KILLED,
     ReleaseReason.VOLUME_TROUBLE: Cause.VOLUME_TROUBLE,
 }
 """Causes that a release names itself."""
@@ -36,6 +38,7 @@ UNTOLD: Final[Mapping[int, str]] = {
     ExitCode.HANDED_OVER: "it handed over, which its Lease does not say: was etcd restored?",
 }
 """Ends that are the agent's own doing and no fault of the program, of a pod whose Lease has no release that says so."""
+OOM: Final = " (OOMKilled): raise its memory limit"
 LAST_WORDS_CHARS: Final = 300
 """How much of a container's last output goes into a message."""
 
@@ -102,12 +105,14 @@ def judge_primary(
             if due > scene.at:
                 return due
             why = f"has not renewed its Lease for {lease.record.patience_s} s since"
-            message = f"pod {pod.name} was deleted and {why}"
-            return Failure(Cause.POD_DELETED, message, pod.deletion_time, application=False, silent=True)
+            ending = _why_told_to_end(lease, pod)
+            message = f"pod {pod.name} {ending.verb} and {why}{ending.tail}"
+            return Failure(ending.cause, message, pod.deletion_time, application=False, silent=True)
         began = lease.phase in (Phase.TRAINING, Phase.FINISHING)
         why = "took longer than handOverSeconds to hand over" if began else "had not begun to train"
-        cause, gone = _why_deleted(lease)
-        return Failure(cause, f"pod {pod.name} was {gone} and {why}", pod.deletion_time, application=False)
+        ending = _why_told_to_end(lease, pod)
+        message = f"pod {pod.name} {ending.verb} and {why}{ending.tail}"
+        return Failure(ending.cause, message, pod.deletion_time, application=False)
     if relieved and not lease.acknowledged and not isinstance(pod.container, Running):
         return _unstarted(lease, "has not started")
     due = _silence(lease, pod, scene, relieved, math.inf)
@@ -122,7 +127,9 @@ def judge_redundant(lease: Lease, pod: Pod | None, scene: Scene, *, unborn: bool
         gone = Failure(Cause.POD_DELETED, f"pod {lease.record.holder} is gone", "", application=False)
         return math.inf if unborn else gone
     if pod.deleting_since is not None:
-        return Failure(Cause.POD_DELETED, f"pod {pod.name} was deleted", pod.deletion_time, application=False)
+        ending = _why_told_to_end(lease, pod)
+        message = f"pod {pod.name} {ending.verb}{ending.tail}"
+        return Failure(ending.cause, message, pod.deletion_time, application=False)
     release = lease.record.current_release
     if release is not None:
         return _released(lease, release, pod)
@@ -151,13 +158,14 @@ def _released(lease: Lease, release: Release, pod: Pod | None) -> Failure:
     who = f"pod {lease.record.holder}"
     failed_at = lease.record.renew_time or ""
     if release.reason == ReleaseReason.HANDED_OVER:
-        cause, why = _why_deleted(lease)
-        words = f"{why} and handed over after step {beat.step if beat else 0}"
-        return Failure(cause, f"{who} was {words}", failed_at, application=False, exact_step=True)
+        ending = _why_told_to_end(lease, pod)
+        message = f"{who} {ending.verb} and handed over after step {beat.step if beat else 0}{ending.tail}"
+        return Failure(ending.cause, message, failed_at, application=False, exact_step=True)
     words = release.message or describe_exit(release.exit_code)
     if pod is not None and pod.deleting_since is not None:
-        cause, why = _why_deleted(lease)
-        return Failure(cause, f"{who} was {why}: {words}", failed_at, application=False, exact_step=True)
+        ending = _why_told_to_end(lease, pod)
+        message = f"{who} {ending.verb}: {words}{ending.tail}"
+        return Failure(ending.cause, message, failed_at, application=False, exact_step=True)
     # A reason that a later worker knows is at least an end.
     cause = CAUSES.get(release.reason, Cause.PROCESS_EXITED)
     ours = release.exit_code == ExitCode.SUPERSEDED  # a higher term on the volume is no fault of the program
@@ -165,26 +173,36 @@ def _released(lease: Lease, release: Release, pod: Pod | None) -> Failure:
     return Failure(cause, f"the trainer of {who} ended: {words}", failed_at, application=program, exact_step=True)
 
 
-def _why_deleted(lease: Lease) -> tuple[Cause, str]:
-    """Tell a deletion that a switchover asked for from any other."""
+def _why_told_to_end(lease: Lease, pod: Pod | None) -> Reason:
+    """Say who told a worker to end. A kubelet's reason comes only once the container has ended: causes.completed."""
     if lease.record.switches_over:
-        return Cause.SWITCHOVER, "asked to switch over"
-    return Cause.POD_DELETED, "deleted"
+        return Reason(Cause.SWITCHOVER, "was asked to switch over", "", "")
+    if pod is None:
+        return Reason(Cause.POD_DELETED, "was deleted", "", "")
+    if (reason := told(pod)) is not None:
+        return reason
+    if pod.deleting_since is not None:
+        return Reason(Cause.POD_DELETED, "was deleted", "", "")
+    return Reason(Cause.TERMINATED, "was told to end", "", "")
 
 
 def _ended(pod: Pod) -> Failure:
     init = None if isinstance(pod.container, Terminated) else pod.failed_init
     what, end = ("the container", pod.container) if init is None else (f"init container {init[0]}", init[1])
-    if pod.reason or not isinstance(end, Terminated):
-        # status.reason is the kubelet's or a controller's own verdict: Evicted, OutOfcpu, NodeLost, Terminated.
-        return Failure(Cause.POD_DELETED, f"pod {pod.name} was ended: {pod.reason or pod.phase}", "", application=False)
+    reason = told(pod)
+    if reason is not None:
+        finished_at = end.finished_at if isinstance(end, Terminated) else ""
+        message = f"pod {pod.name} {reason.verb}{reason.tail}"
+        return Failure(reason.cause, message, finished_at, application=reason.program)
+    if not isinstance(end, Terminated):
+        return Failure(Cause.POD_DELETED, f"pod {pod.name} was ended: {pod.phase}", "", application=False)
     untold = UNTOLD.get(end.exit_code) if init is None else None
     if AGENT_COMMAND in end.message and ("not found" in end.message or "no such file" in end.message):
         words = f"its image has no {AGENT_COMMAND}: build it FROM understudy-worker"
     elif untold:
         words = untold
     else:
-        words = f"{describe_exit(end.exit_code)}{f' ({end.reason})' if end.reason == 'OOMKilled' else ''}"
+        words = f"{describe_exit(end.exit_code)}{OOM if end.reason == 'OOMKilled' else ''}"
         if end.message:
             words += f"; last words: {_last_lines(end.message)}"
     if pod.deleting_since is not None:
@@ -192,7 +210,8 @@ def _ended(pod: Pod) -> Failure:
     # A node that comes back knows no more of its containers than that they are gone: the kubelet's words, containerd's.
     lost = end.reason == "ContainerStatusUnknown" or (end.reason, end.exit_code) == ("Unknown", 255)
     message = f"{what} of pod {pod.name} ended: {words}"
-    return Failure(Cause.CONTAINER_EXITED, message, end.finished_at, application=not (lost or untold))
+    cause = Cause.OOM_KILLED if end.reason == "OOMKilled" and end.exit_code == KILLED else Cause.CONTAINER_EXITED
+    return Failure(cause, message, end.finished_at, application=not (lost or untold))
 
 
 def _last_lines(text: str) -> str:

@@ -58,6 +58,17 @@ class Terminated:
 Container = Waiting | Running | Terminated | None
 
 
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """What a pod's Events say of the end of its container `trainer`."""
+
+    by: str = ""
+    """`liveness` or `startup`: that probe failed, and the kubelet killed the container. Evicted and the like: what
+    status.reason will say in a moment. Empty: nothing."""
+    words: str = ""
+    """The kubelet's sentence about it."""
+
+
 def incarnation_of(name: str) -> int:
     """Read the incarnation out of a pod's name; -1 if it has none, or one that no job comes to."""
     number = natural(name.rpartition("-")[2], COUNT_MAX)
@@ -93,6 +104,12 @@ class Pod:
     """The init container that failed, by name; of a pod that has ended it tells why the trainer never began."""
     seen_since: float = -math.inf
     """When the operator first saw it."""
+    message: str = ""
+    """status.message: the sentence that goes with `reason`."""
+    disruption: tuple[str, str] | None = None
+    """Reason and message of the condition DisruptionTarget, if that is True."""
+    killed: Killed | None = None
+    """None: its Events were not asked yet."""
     ending_since: float | None = None
     """Its agent has said that it is ending, or its container has; None after a restart of the operator."""
 

@@ -26,8 +26,9 @@ from understudy_operator.core.actions import (
     SetDuration,
     Vacate,
 )
+from understudy_operator.core.causes import unexplained
 from understudy_operator.core.completion import rank_complete
-from understudy_operator.core.detection import judge_redundant, scene
+from understudy_operator.core.detection import Failure, judge_redundant, scene
 from understudy_operator.core.model import Lease, Now, Observation, RankView
 from understudy_operator.core.opening import last_saves, open_rank
 from understudy_operator.core.policy import Policy
@@ -94,25 +95,32 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
     if lease is None:
         return ([] if observation.blocked(OpenSlot, view.rank, now.at) else [OpenSlot(view.rank, slot)]), math.inf
     holder = lease.record.holder
-    failures = budget.slot_standing(lease.record)
+    pod = view.pods.get(holder)
+    losses = budget.slot_losses(lease.record, pod, now.at)
     loss, suspect = "", None
+    failure: Failure | None = None
     if view.serves(holder):
         unborn = holder in observation.unborn
-        verdict = judge_redundant(lease, view.pods.get(holder), scene(observation, now), unborn=unborn)
+        verdict = judge_redundant(lease, pod, scene(observation, now), unborn=unborn)
         if isinstance(verdict, float):
             return _bear(observation, view, slot, lease, now) if unborn and holder not in view.pods else [], verdict
-        failures = budget.slot_failures_after(lease.record, verdict)
-        pod = view.pods.get(holder)
+        if pod is not None and unexplained(pod):
+            return [], math.inf  # its Events are asked, so that its loss is told with its cause
+        failure, losses = verdict, losses + 1
         known = pod is not None or lease.acknowledged or holder in observation.vanished
         loss = verdict.message if known else ""  # else perhaps it never was made, as whoever was to make it has ended
         suspect = pod.node if verdict.silent and pod is not None else None
     if not _may_create(observation, view, slot, now):
         return [], math.inf
     # The first failure of a rank is news; from the second on its program is suspect, and so is a copy of it.
-    due = lease.changed_at + budget.backoff_s(max(failures, budget.standing(view.lease.record) - 1))
+    suspicion = max(
+        budget.standing(view.lease.record) - 1,
+        budget.repeated(observation.job.status.get("failovers", ()), view.rank, now),
+    )
+    due = lease.changed_at + max(budget.slot_pause_s(lease.record, losses, failure), budget.backoff_s(suspicion))
     if now.at < due:
         return [], due
-    return [AssignSlot(view.rank, slot, lease.record, view.lease.record, failures, loss, suspect)], math.inf
+    return [AssignSlot(view.rank, slot, lease.record, view.lease.record, losses, loss, suspect)], math.inf
 
 
 def _bear(observation: Observation, view: RankView, slot: int | None, lease: Lease, now: Now) -> list[Action]:

@@ -15,11 +15,11 @@ from understudy_contract.events import EventReason, notice_reason
 from understudy_contract.lease import LeaseRecord
 from understudy_contract.reports import Heartbeat, Phase, Promotion
 
-from understudy_operator.core import budget, conditions
+from understudy_operator.core import budget, causes, conditions
 from understudy_operator.core.actions import Action, Emit, OpenRank, WriteStatus
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.deadlines import active_since
-from understudy_operator.core.model import Now, Observation, RankView
+from understudy_operator.core.model import Now, Observation, Pod, RankView
 from understudy_operator.core.opening import last_saves
 from understudy_operator.core.pending import Finding
 from understudy_operator.core.suspension import suspended
@@ -194,8 +194,21 @@ def _failovers(observation: Observation) -> list[Json]:
                 entry = known[int(view.rank), promotion.term] = _failover(view, promotion)
             if promotion.term == view.lease.record.term and beat is not None and "firstStepAt" not in entry:
                 entry |= _first_step(promotion, beat)
+    for entry in known.values():
+        pod = _lost_pod(observation, entry)
+        if pod is None:
+            continue
+        found = causes.completed(str(entry.get("cause", "")), str(entry.get("message", "")), pod)
+        if found is not None:
+            entry["cause"], entry["message"] = found
     ordered = sorted(known.values(), key=lambda e: (e["promotedAt"], e["rank"], e["term"]))
     return ordered[-FAILOVERS_KEPT:]
+
+
+def _lost_pod(observation: Observation, entry: Json) -> Pod | None:
+    """Find the pod that a failover is about, as long as it is there: its status may tell the cause later."""
+    views = (view for view in observation.ranks if view.rank == entry["rank"])
+    return next((pod for view in views if (pod := view.pods.get(str(entry.get("from")))) is not None), None)
 
 
 def _failover(view: RankView, promotion: Promotion) -> Json:
@@ -245,6 +258,7 @@ def _events(observation: Observation, status: Json, now: Now) -> list[Action]:
             message = f"Rank {view.rank}: {promotion.message}. {how.format(promotion.target)} (term {promotion.term})."
             reason = EventReason.COLD_START if promotion.cold else EventReason.PROMOTED
             events.append(Emit(f"promotion {view.rank} {promotion.term}", reason, message))
+            events += _cause_found(status, view, promotion)
         if view.lease is not None and rank_complete(view) and _is_news(view.lease.record.renew_time, now):
             completed = True
             message = f"Rank {view.rank} has completed its training"
@@ -262,6 +276,14 @@ def _events(observation: Observation, status: Json, now: Now) -> list[Action]:
     if status["phase"] == "Succeeded" and completed:
         events.append(Emit("complete", EventReason.COMPLETED, "Every rank has completed its training"))
     return events + conditions.events(observation, now)
+
+
+def _cause_found(status: Json, view: RankView, promotion: Promotion) -> Iterator[Emit]:
+    """Tell the cause of a loss that was not known when the rank was passed on."""
+    for entry in status["failovers"]:
+        if (entry["rank"], entry["term"]) == (view.rank, promotion.term) and entry.get("cause") != promotion.cause:
+            message = f"Rank {view.rank}, term {promotion.term}: {entry['cause']}, {entry['message']}."
+            yield Emit(f"cause {view.rank} {promotion.term}", EventReason.CAUSE_FOUND, message)
 
 
 def _is_news(stamp: str | None, now: Now) -> bool:

@@ -103,7 +103,8 @@ def succeed(
     if isinstance(chosen, float):
         return chosen
     if chosen is None:
-        ready_at = lease.changed_at + budget.backoff_s(failures)
+        repeated = budget.repeated(job.status.get("failovers", ()), view.rank, now)
+        ready_at = lease.changed_at + budget.backoff_s(max(failures, repeated))
         if now.at < ready_at:
             return ready_at
     cold = chosen is None

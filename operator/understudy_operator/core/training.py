@@ -7,6 +7,7 @@ from understudy_contract.events import EventReason
 from understudy_contract.reports import Cause, Phase
 
 from understudy_operator.core import budget
+from understudy_operator.core.causes import told
 from understudy_operator.core.completion import rank_complete
 from understudy_operator.core.detection import judge_primary, perhaps_unmade, scene
 from understudy_operator.core.model import Now, Observation, Pod, RankView, Waiting
@@ -60,8 +61,8 @@ def _rank_training(observation: Observation, view: RankView, now: Now) -> Findin
         held_up = stuck(observation, view.primary)
         if held_up is not None:
             return held_up
-        if view.primary.ended and view.primary.reason:
-            ended = f"Pod {record.holder} was ended by its node ({view.primary.reason}): see `kubectl describe pod`"
+        if view.primary.ended and view.primary.reason and (reason := told(view.primary)) is not None:
+            ended = f"Pod {record.holder} {reason.verb}{reason.tail}"
             return Finding(False, "Ended", f"{ended}. A new pod is made, with growing pauses.")
     return _failing(view) or _ended(observation, view, now) or _starting(view)
 

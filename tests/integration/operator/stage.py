@@ -154,11 +154,13 @@ class Stage:
         state = {"running": {"startedAt": now()}}
         return await self.patch("pods", name, {"status": pod_status("Running", state)}, status=True)
 
-    async def end_pod(self, name: str, code: int, message: str = "") -> Json:
-        """Report a pod's container as terminated."""
+    async def end_pod(
+        self, name: str, code: int, message: str = "", *, verdict: Mapping[str, str] | None = None
+    ) -> Json:
+        """Report a pod's container as terminated; `verdict`: the kubelet's `reason` and `message` of the pod."""
         ended = {"exitCode": code, "reason": "Completed" if code == 0 else "Error", "message": message}
         state = {"terminated": {**ended, "startedAt": now(), "finishedAt": now()}}
-        status = pod_status("Succeeded" if code == 0 else "Failed", state)
+        status = pod_status("Succeeded" if code == 0 and not verdict else "Failed", state) | dict(verdict or {})
         return await self.patch("pods", name, {"status": status}, status=True)
 
 

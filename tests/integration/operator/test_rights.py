@@ -27,7 +27,7 @@ OPERATOR: set[Right] = {
     *itertools.product(("get", "create"), ["rbac.authorization.k8s.io"], ["roles", "rolebindings"]),
     *itertools.product(("get", "create", "delete"), ["policy"], ["poddisruptionbudgets"]),
     *itertools.product(("get", "list", "watch"), [""], ["nodes"]),
-    ("create", "", "events"),
+    *itertools.product(("create", "list"), [""], ["events"]),
 }
 """All that the operator is granted."""
 

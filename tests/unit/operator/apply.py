@@ -12,6 +12,7 @@ from understudy_contract.names import Role, Term, pod_name, rank_lease_name, slo
 from understudy_contract.reports import Release
 from understudy_operator.core.actions import (
     Action,
+    AskWhy,
     AssignSlot,
     ClearSwitchover,
     CreatePod,
@@ -33,7 +34,7 @@ from understudy_operator.core.actions import (
     Vacate,
     WriteStatus,
 )
-from understudy_operator.core.model import Claim, Pod
+from understudy_operator.core.model import Claim, Killed, Pod
 
 from tests.unit.operator.world import World, delete, sync
 
@@ -72,6 +73,8 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
         case Prepare():
             claim = world.claim or Claim(job.policy.claim_name, "Pending", ())
             return replace(world, claim=claim).remember(prepared_at=world.at)
+        case AskWhy(pod):
+            return world.remember(killed={**memory.killed, pod.uid: Killed()})
         case OpenRank(rank, term, holder, incarnation, floor, complete, promotion):
             name = rank_lease_name(job.name, rank)
             if name in world.leases:

@@ -92,8 +92,8 @@ LOST: dict[str, tuple[Bend, str, str]] = {
     ),
     "memory exhausted is named": (
         lambda s: s.pod(PRIMARY, container=ended(137, reason="OOMKilled"), phase="Failed"),
-        "ContainerExited",
-        "(OOMKilled)",
+        "OOMKilled",
+        "pod digits-0-0 ran out of memory (OOMKilled); raise resources.limits.memory of container `trainer`",
     ),
     "exit 0 without a Completed release is a failure": (
         lambda s: s.pod(PRIMARY, container=ended(0), phase="Succeeded"),
@@ -121,19 +121,48 @@ LOST: dict[str, tuple[Bend, str, str]] = {
         "the container of pod digits-0-0 ended: exit code 1",
     ),
     "an eviction during the init containers is an eviction": (
-        lambda s: s.pod(PRIMARY, **init_failed(137), reason="Evicted"),
-        "PodDeleted",
-        "was ended: Evicted",
+        lambda s: s.pod(PRIMARY, **init_failed(137), reason="Evicted", message="The node was low on resource: memory."),
+        "Evicted",
+        "pod digits-0-0 was evicted by its node: The node was low on resource: memory; request what",
     ),
     "so is a deletion": (
         lambda s: s.pod(PRIMARY, **init_failed(143), deleting_since=ago(1)),
         "PodDeleted",
         "was deleted: signal 15 (SIGTERM)",
     ),
-    "an eviction is not the script's fault": (
+    "an init container's want of memory is named as well": (
+        lambda s: s.pod(PRIMARY, **init_failed(137, reason="OOMKilled")),
+        "OOMKilled",
+        "init container fetch of pod digits-0-0 ended: signal 9 (SIGKILL) (OOMKilled): raise its memory limit",
+    ),
+    "an eviction is one whatever the exit code": (
         lambda s: s.pod(PRIMARY, container=ended(137), phase="Failed", reason="Evicted"),
-        "PodDeleted",
-        "was ended: Evicted",
+        "Evicted",
+        "pod digits-0-0 was evicted by its node",
+    ),
+    "a trainer that its agent knows to have died for want of memory": (
+        lambda s: s.released(RANK, "OOMKilled", 137, "signal 9 (SIGKILL): out of memory (OOMKilled)"),
+        "OOMKilled",
+        "the trainer of pod digits-0-0 ended: signal 9 (SIGKILL): out of memory (OOMKilled)",
+    ),
+    "a hand-over that nobody is known to have asked for": (
+        lambda s: s.released(RANK, "HandedOver", 82),
+        "Terminated",
+        "pod digits-0-0 was told to end and handed over after step 120",
+    ),
+    "a preempted primary that handed over": (
+        lambda s: s.pod(
+            PRIMARY, deleting_since=ago(1), disruption=("PreemptionByScheduler", "preempting, for pod-7")
+        ).released(RANK, "HandedOver", 82),
+        "Preempted",
+        "was preempted by a pod of a higher priority and handed over after step 120: preempting, for pod-7; give the",
+    ),
+    "a drained primary that takes too long": (
+        lambda s: s.pod(
+            PRIMARY, deleting_since=ago(HAND_OVER_S), disruption=("EvictionByEvictionAPI", "Eviction API: evicting")
+        ),
+        "EvictedByAPI",
+        "was evicted through the API, as by `kubectl drain` and took longer than handOverSeconds to hand over",
     ),
     "a primary silent for a whole lease is lost when a redundant pod is fresh": (
         lambda s: s.lease(RANK, silent_s=LEASE_S),

@@ -103,7 +103,7 @@ BAD = {
     "a pod that its node refuses": (
         starting().pod(PRIMARY, container=None, phase="Failed", reason="OutOfcpu").lease(RANK, failures=5, silent_s=0),
         "Ended",
-        "was ended by its node (OutOfcpu)",
+        "Pod digits-0-0 was refused by its node (OutOfcpu). A new pod is made",
     ),
     "a program that has failed for the first time, before its pause is over": (
         Scene(redundancy=0)

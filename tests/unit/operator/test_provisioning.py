@@ -235,9 +235,9 @@ class TestSlots:
     @pytest.mark.parametrize(
         ("sentence", "scene", "failures"),
         [
-            ("one that was deleted", Scene().pod(UNDERSTUDY, deleting_since=ago(0)), 0),
-            ("one that is gone", Scene().gone(UNDERSTUDY), 0),
-            ("one that is silent for a lease", Scene().lease(SLOT, silent_s=LEASE_S + 1), 0),
+            ("one that was deleted", Scene().pod(UNDERSTUDY, deleting_since=ago(0)), 1),
+            ("one that is gone", Scene().gone(UNDERSTUDY), 1),
+            ("one that is silent for a lease", Scene().lease(SLOT, silent_s=LEASE_S + 1), 1),
             ("one that ended", Scene().pod(UNDERSTUDY, container=ended(1), phase="Failed"), 1),
             ("one that gave up", Scene().released(SLOT, "ProcessExited", 1), 1),
             ("one that was promoted", Scene().promoted(), 0),

@@ -132,7 +132,7 @@ class TestColdStart:
         )
         record = promotion_of(scene).promotion
         assert record is not None
-        assert (record.cause, record.source, record.cold) == ("PodDeleted", PRIMARY, True)
+        assert (record.cause, record.source, record.cold) == ("NodeRefused", PRIMARY, True)
         assert (record.failovers, record.restarts) == (1, 1)
 
     def test_of_a_pod_that_nobody_has_ever_seen_is_no_failover(self) -> None:

@@ -14,7 +14,7 @@ from understudy_contract.names import Rank, rank_lease_name, slot_lease_name
 from understudy_operator.core.actions import (
     Placement,
 )
-from understudy_operator.core.model import LATE, Claim, Job, Lease, Now, Observation, Pod, RankView, Running
+from understudy_operator.core.model import LATE, Claim, Job, Killed, Lease, Now, Observation, Pod, RankView, Running
 from understudy_operator.observe import SUSPICION_S, _news, _renewal
 
 INFINITY = float("inf")
@@ -40,6 +40,7 @@ class Memory:
     unborn: frozenset[str] = frozenset()
     emitted: frozenset[str] = frozenset()
     suspects: Mapping[str, float] = field(default_factory=dict)
+    killed: Mapping[str, Killed] = field(default_factory=dict)
     status_written_at: float = -INFINITY
     woken: bool = True
     wake_at: float = INFINITY
@@ -170,7 +171,7 @@ def observe(world: World) -> Observation:
         if isinstance(container, Running):
             container = Running(memory.running_since[seen.uid])
         since = memory.deleting_since[seen.uid] if seen.deleting_since is not None else None
-        return replace(seen, container=container, deleting_since=since)
+        return replace(seen, container=container, deleting_since=since, killed=memory.killed.get(seen.uid))
 
     return Observation(
         job=job,

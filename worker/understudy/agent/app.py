@@ -52,6 +52,7 @@ class Agent:
         self._failure = launched.failure
         self._listener = launched.listener
         self._counters = launched.counters
+        self._memory = launched.memory
         self._machine = Machine(
             model.Config(
                 pod=settings.pod,
@@ -177,7 +178,7 @@ class Agent:
             if pid == self._pid:
                 self._link.drain()
                 code = os.waitstatus_to_exitcode(status)
-                self.feed(model.TrainerExited(code if code >= 0 else 128 - code))
+                self.feed(model.TrainerExited(code if code >= 0 else 128 - code, self._memory.shortage()))
 
     async def _serve_probes(self, host: str | None, port: int) -> asyncio.Server | None:
         try:

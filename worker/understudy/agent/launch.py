@@ -14,6 +14,7 @@ from typing import Final
 
 from understudy_contract.names import Env
 
+from understudy.agent.memory import MemoryGroup, MemoryWatch
 from understudy.agent.settings import Settings
 from understudy.agent.threads import thread_variables
 from understudy.counters import Counters
@@ -30,6 +31,7 @@ class Launched:
     failure: str
     listener: socket.socket
     counters: Counters
+    memory: MemoryWatch
 
 
 def launch(settings: Settings, environ: Mapping[str, str]) -> Launched:
@@ -46,6 +48,7 @@ def launch(settings: Settings, environ: Mapping[str, str]) -> Launched:
         Env.SOCKET: str(socket_path),
         Env.COUNTERS: str(counters_path),
     }
+    memory = MemoryWatch(MemoryGroup.own())
     pid, failure = 0, ""
     try:
         # A process group of its own, so that a signal reaches the trainer's children; none blocked or ignored in it.
@@ -59,7 +62,7 @@ def launch(settings: Settings, environ: Mapping[str, str]) -> Launched:
         )
     except OSError as error:
         failure = f"{settings.command[0]} cannot be started: {error.strerror}; correct the template's command"
-    return Launched(pid, failure, listener, counters)
+    return Launched(pid, failure, listener, counters, memory)
 
 
 def release_signals() -> None:

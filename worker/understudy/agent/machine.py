@@ -102,8 +102,8 @@ class Machine:
                 self._on_lease(record, watched)
             case model.LeaseUnread() | model.Renewed() | model.RenewalFailed():
                 self._on_answer(event)
-            case model.TrainerExited(code):
-                self._on_exit(code)
+            case model.TrainerExited(code, shortage):
+                self._on_exit(code, shortage)
             case model.TrainerLost(below):
                 self._on_lost(below)
             case model.SecondTrainer():
@@ -270,12 +270,12 @@ class Machine:
         if self.role is Role.REDUNDANT:
             self._renewals.hurry()  # it could not take over now
 
-    def _on_exit(self, code: int) -> None:
+    def _on_exit(self, code: int, shortage: str) -> None:
         self._ending.trainer_ended = True
         if self._ending.has_begun:
             self._log(f"the trainer ended with {describe_exit(code)}")
             return
-        words, end = judge_exit(code, self._config.script, self._trainer), describe_exit(code)
+        words, end = judge_exit(code, self._config.script, self._trainer, shortage), describe_exit(code)
         self._log(f"the trainer ended with {end}" + (f": {words.message}" if words.message != end else ""))
         self._finish(words, grace_s=0.0)
 

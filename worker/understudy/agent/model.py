@@ -99,6 +99,8 @@ class TrainerExited:
     """The trainer's process ended: its code, or 128 + n for signal n."""
 
     code: int
+    shortage: str = ""
+    """What memory.py says of a process that the kernel killed for want of memory; empty: it killed none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Final
 
 from understudy_contract.events import EventReason
 from understudy_contract.exits import ExitCode, ReleaseReason, describe_exit
-from understudy_contract.reports import Notice
+from understudy_contract.reports import LAST_WORDS_MAX_CHARS, Notice
 
 from understudy.agent.progress import Progress
 from understudy.agent.watchdog import Patience
@@ -21,6 +21,7 @@ LAUNCHER_ENDS_WITHIN_S: Final = 1.0
 """From the end of a trainer to that of its container's program, where no other trainer may begin."""
 HELLO_WITHIN_S: Final = 60.0
 """Import of TensorFlow takes 5 s here, 30 s on a slow disk; a script silent for longer is worth a sentence."""
+_KILLED_BEFORE: Final = "; before that the kernel killed a process of the container: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,28 @@ def handed_over(message: str) -> LastWords:
     return LastWords(ReleaseReason.HANDED_OVER, ExitCode.HANDED_OVER, message)
 
 
-def judge_exit(code: int, script: str, trainer: Progress) -> LastWords:
+def judge_exit(code: int, script: str, trainer: Progress, shortage: str = "") -> LastWords:
     """Judge a trainer that ended without having been told to.
 
     A container that exits 0 looks complete, so exit 0 before completion becomes another code: NOT_INTEGRATED if the SDK
     was never called, 1 if it was. A signal is a ProcessExited even before the first call: the script had no say in it.
     An exception that the SDK has told counts whatever the code is: of `python train.py | tee log` it is that of tee.
+
+    `shortage` says that the kernel has killed a process of the container for want of memory. A trainer that died of
+    SIGKILL was the victim, itself or below a shell; any other failure may follow from the death of a child, so the
+    shortage is added to its words and the reason stays.
     """
+    words = _judge_exit(code, script, trainer)
+    if not shortage or words.reason is ReleaseReason.COMPLETED:
+        return words
+    if code == 128 + signal.SIGKILL and words.reason is ReleaseReason.PROCESS_EXITED:
+        return LastWords(ReleaseReason.OOM_KILLED, code, f"{words.message}: {shortage}")
+    # A release is cut at its end: the shortage stays readable behind a long exception.
+    said = words.message[: LAST_WORDS_MAX_CHARS - len(_KILLED_BEFORE) - len(shortage)]
+    return LastWords(words.reason, words.code, f"{said}{_KILLED_BEFORE}{shortage}")
+
+
+def _judge_exit(code: int, script: str, trainer: Progress) -> LastWords:
     said, failed, completed = describe_exit(code), trainer.failed, trainer.completed is not None
     if not trainer.hello and code < 128 and failed is None:
         return LastWords(
