@@ -49,6 +49,7 @@ from understudy_operator.jobs import Memo
 from understudy_operator.observe import World
 from understudy_operator.prepare import keep_budgets, prepare
 from understudy_operator.ranks import Ranks
+from understudy_operator.room import RETRY_ROOM_S, make_room, wants_room
 
 log: Final = logging.getLogger("understudy")
 
@@ -73,14 +74,17 @@ class Actor:
         try:
             await self._dispatch(job, action, memo, now)
         except TroubleError as error:
-            self._trouble(job, action, memo, error.reason, str(error), now)
+            await self._trouble(job, action, memo, error, now)
         except ApiError as error:
             if error.is_transient or not isinstance(action, Creation) or isinstance(error, Conflict | NotFound):
                 raise
             what = f"Pod {action.name} is refused" if isinstance(action, CreatePod) else "A child is refused"
-            self._trouble(job, action, memo, EventReason.REFUSED, f"{what}: {error.message}", now)
+            trouble = TroubleError(EventReason.REFUSED, f"{what}: {error.message}")
+            trouble.__cause__ = error
+            await self._trouble(job, action, memo, trouble, now)
         else:
             memo.problems.pop(aim(action), None)
+            memo.room_made_at.pop(aim(action), None)
 
     async def still_there(self, job: Job) -> bool:
         """Ask whether the job exists: kopf's watch does not tell of a deletion that fell into a gap of it.
@@ -99,13 +103,18 @@ class Actor:
         self._world.jobs.changed(body, instead_of=known)
         return True
 
-    def _trouble(self, job: Job, action: Action, memo: Memo, reason: EventReason, message: str, now: Now) -> None:
+    async def _trouble(self, job: Job, action: Action, memo: Memo, trouble: TroubleError, now: Now) -> None:
+        """Remember what keeps this action from being carried out; make room first where ended pods fill the quota."""
+        reason, message = trouble.reason, str(trouble)
+        room = wants_room(trouble.__cause__) and await make_room(self._world, job, aim(action), now, self._delete)
+        again_at = now.at + (RETRY_ROOM_S if room else RETRY_PROBLEM_S)
         known = memo.problems.get(aim(action))
-        if known is None or known.reason != reason:
-            log.warning("%s/%s: %s", job.namespace, job.name, message)
+        if known is None or known.reason != reason or known.passing:
+            if not room:
+                log.warning("%s/%s: %s", job.namespace, job.name, message)
             known = None
         since = known.since if known is not None else micro_time(now.wall)
-        memo.problems[aim(action)] = Problem(reason, message, since, now.at + RETRY_PROBLEM_S)
+        memo.problems[aim(action)] = Problem(reason, message, since, again_at, passing=room)
         if isinstance(action, CreatePod) and reason == EventReason.NAME_TAKEN:
             memo.unborn.pop(action.name, None)  # it never will be: the next number is taken
 

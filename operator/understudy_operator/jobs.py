@@ -37,6 +37,8 @@ class Memo:
     last_words: dict[str, Emit] = field(default_factory=dict)
     """What former primaries said along with their end, by key, until it is posted: no Lease says it any more."""
     status_written_at: float = -math.inf
+    room_made_at: dict[model.Aim, float] = field(default_factory=dict)
+    """When an ended pod was removed last, so that a quota has room for what it had refused."""
 
 
 class Jobs:

@@ -12,7 +12,8 @@ from typing import Any, Final
 import msgspec
 from understudy_contract import names
 from understudy_contract.events import EventReason
-from understudy_kube.client import Api, ApiError, Conflict, Forbidden, NotFound, ServerError
+from understudy_kube.client import Api, ApiError, Conflict, NotFound
+from understudy_kube.refusals import Refusal
 
 from understudy_operator import children
 from understudy_operator.core.actions import CreatePod, Placement
@@ -96,6 +97,7 @@ async def _try_pod(api: Api, job: Job, slot: int | None) -> None:
     except ApiError as error:
         if error.is_transient or isinstance(error, Conflict):
             raise
-        if isinstance(error, Forbidden | ServerError):  # a quota, a policy, a webhook that is down: right elsewhere
-            raise TroubleError(EventReason.REFUSED, f"Pods of this template are refused: {error.message}") from error
-        raise TroubleError(EventReason.INVALID_TEMPLATE, f"The pod template is refused: {error.message}") from error
+        if error.refusal is Refusal.INVALID:
+            raise TroubleError(EventReason.INVALID_TEMPLATE, f"The pod template is refused: {error.message}") from error
+        # A quota, a policy, a webhook: the template may be right elsewhere.
+        raise TroubleError(EventReason.REFUSED, f"Pods of this template are refused: {error.message}") from error

@@ -116,7 +116,7 @@ def events(observation: Observation, now: Now) -> list[Action]:
     found: list[Action] = []
     told: set[tuple[str, str]] = set()
     for (action, _), refusal in observation.problems.items():
-        if (action, refusal.reason) not in told:  # a quota refuses the pods of all ranks alike
+        if not refusal.passing and (action, refusal.reason) not in told:  # a quota refuses the pods of all ranks alike
             told.add((action, refusal.reason))
             found.append(Emit(f"problem {action} {refusal.reason} {refusal.since}", refusal.reason, refusal.message))
     refused = claim_refused(observation)

@@ -241,6 +241,8 @@ class Problem:
     """Wall clock of the first refusal, RFC 3339: for display, and to tell it from an earlier one."""
     again_at: float
     """When it may be tried again."""
+    passing: bool = False
+    """Room has just been made for it (room.py): it is told only if that does not help."""
 
 
 Aim = tuple[str, Rank | None]
@@ -308,6 +310,7 @@ class Observation:
 
     @property
     def problem(self) -> Problem | None:
-        """One of the problems, the same as long as it lasts."""
-        found = sorted(self.problems.items(), key=lambda item: (item[0][0], -1 if item[0][1] is None else item[0][1]))
+        """One of the problems that are told, the same as long as it lasts."""
+        told = [(aim, problem) for aim, problem in self.problems.items() if not problem.passing]
+        found = sorted(told, key=lambda item: (item[0][0], -1 if item[0][1] is None else item[0][1]))
         return found[0][1] if found else None
