@@ -1,6 +1,6 @@
 """Which part of the API server refused a request, and what a person can do about it.
 
-A request passes authorization, then mutating admission, the validation of the object, and validating admission: plugins,
+A request passes authorization, mutating admission, the validation of the object, and validating admission: plugins,
 policies, webhooks, the quota last. Most of them answer 403 with reason Forbidden, so the code alone does not say who
 refused: only authorization misses a right. The server gives no code for the part, so its words are compared. Each row
 of `TABLE` is one part: the codes that it answers with, words of its message, and the remedy. The first row that fits

@@ -14,6 +14,7 @@ restored after it, and its arrays are compared. Durations are measured on the mo
 display.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -268,7 +269,7 @@ class Session:
             except VolumeTrouble as trouble:
                 if self._link is None or time.monotonic() + pause_s > give_up_at:
                     raise
-                self.notice(EventReason.VOLUME_TROUBLE, f"term {order.term} cannot begin yet, trying on: {trouble}")
+                self.notice(EventReason.VOLUME_TROUBLE, f"term {order.term} cannot begin yet, retrying: {trouble}")
             self._wait(pause_s)
             pause_s = min(2 * pause_s, OPEN_PAUSE_MAX_S)
 
@@ -286,7 +287,9 @@ class Session:
             say(f"resuming from step {base.ref.step} of term {base.ref.term} as primary of term {self._term}")
 
     def _warm_up(self, total: int) -> None:
-        newest = self._store.peek()
+        newest = None
+        with contextlib.suppress(VolumeTrouble):  # the Follower tells of it, or _open_term does
+            newest = self._store.peek()
         index = min(newest.step if newest else 0, max(total - 1, 0))
         before, extra = self._state.tensors(), as_json(self._state.extra())
         with name_failure(f"step_fn({index})"):

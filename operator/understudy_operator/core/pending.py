@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from understudy_contract.events import EventReason
+from understudy_contract.lease import LeaseRecord
 from understudy_contract.names import TRAINER_CONTAINER
 
 from understudy_operator.core.model import Observation, Pod, Running, Waiting
@@ -85,3 +87,11 @@ def problem(observation: Observation) -> Finding | None:
     if observation.problem is None:
         return None
     return Finding(False, str(observation.problem.reason), observation.problem.message)
+
+
+def volume_trouble(record: LeaseRecord, who: str) -> Finding | None:
+    """Say what the present holder of a Lease has told of the volume; a promotion and an assignment clear the notice."""
+    notice = record.notice
+    if notice is None or notice.reason != EventReason.VOLUME_TROUBLE:
+        return None
+    return Finding(False, str(EventReason.VOLUME_TROUBLE), f"{who}: {notice.message}")

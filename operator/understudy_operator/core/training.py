@@ -11,7 +11,7 @@ from understudy_operator.core.completion import rank_complete
 from understudy_operator.core.detection import judge_primary, perhaps_unmade, scene
 from understudy_operator.core.model import Now, Observation, Pod, RankView, Waiting
 from understudy_operator.core.opening import last_saves
-from understudy_operator.core.pending import INITIALIZING, Finding, claim_refused, problem, stuck
+from understudy_operator.core.pending import INITIALIZING, Finding, claim_refused, problem, stuck, volume_trouble
 from understudy_operator.core.succession import candidates
 
 
@@ -48,7 +48,16 @@ def _rank_training(observation: Observation, view: RankView, now: Now) -> Findin
         if view.primary.ended and view.primary.reason:
             ended = f"Pod {record.holder} was ended by its node ({view.primary.reason}): see `kubectl describe pod`"
             return Finding(False, "Ended", f"{ended}. A new pod is made, with growing pauses.")
-    return _failing(view) or _ended(observation, view, now) or _starting(view)
+    return _held_by_volume(view) or _failing(view) or _ended(observation, view, now) or _starting(view)
+
+
+def _held_by_volume(view: RankView) -> Finding | None:
+    """Say why a primary that runs cannot begin on the volume, in its own words: it waits, and begins once it can."""
+    assert view.lease is not None
+    record, pod = view.lease.record, view.primary
+    if pod is None or pod.ended or pod.deleting_since is not None or view.lease.phase is not Phase.STARTING:
+        return None
+    return volume_trouble(record, f"Pod {record.holder} of rank {view.rank} cannot begin")
 
 
 def _ended(observation: Observation, view: RankView, now: Now) -> Finding | None:
