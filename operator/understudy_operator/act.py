@@ -17,9 +17,10 @@ from understudy_contract.lease import annotation_pointer, micro_time
 from understudy_contract.names import Annotation, Label
 from understudy_kube.client import Api, ApiError, Conflict, Invalid, NotFound
 
-from understudy_operator import events
+from understudy_operator import children, events
 from understudy_operator.core.actions import (
     Action,
+    Adopt,
     AssignSlot,
     ClearSwitchover,
     CreatePod,
@@ -161,6 +162,8 @@ class Actor:
                     await self._emit(job, Emit(f"slot {name}", EventReason.REDUNDANT_LOST, message), memo, now)
             case CreatePod():
                 await self._create_pod(job, action, memo)
+            case Adopt():
+                await self._adopt(job, action)
             case Relabel():
                 await self._relabel(job, action)
             case DeletePod():
@@ -198,6 +201,25 @@ class Actor:
         except Conflict:
             await self._refresh_pod(job, pod.name, pod.uid)
             raise
+
+    async def _adopt(self, job: Job, action: Adopt) -> None:
+        owned = {
+            "uid": action.uid,
+            "resourceVersion": action.resource_version,
+            "ownerReferences": [children.owner(job)],
+        }
+        group = "/apis/coordination.k8s.io/v1" if action.kind == "leases" else "/api/v1"
+        path = f"{group}/namespaces/{job.namespace}/{action.kind}/{action.name}"
+        known = self._world.leases if action.kind == "leases" else self._world.pods
+        try:
+            known.upsert(await self._api.merge_patch(path, msgspec.json.encode({"metadata": owned})))
+        except NotFound:
+            known.remove((job.namespace, action.name), action.uid)
+        except Conflict:  # a renewal came between
+            await known.ask(path)
+            raise
+        else:
+            log.info("%s/%s: adopted %s %s", job.namespace, job.name, action.kind, action.name)
 
     async def _refresh_pod(self, job: Job, name: str, uid: str = "") -> None:
         """Read a pod; forget the one of this uid if there is none."""

@@ -24,6 +24,8 @@ GONE_KEPT: Final = 4096
 class Memo:
     """What this process knows of one job beyond the API: lost with it, and nothing is unsafe without."""
 
+    identity: str = ""
+    """The identity (Job.identity) for which children were made."""
     prepared_at: float = -math.inf
     prepared_generation: int = 0
     budgets: bool | None = None

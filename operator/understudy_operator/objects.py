@@ -129,7 +129,9 @@ class NodeObject(msgspec.Struct):
 def claim_record(claim: ClaimObject) -> model.Claim:
     """Interpret a claim."""
     bound = claim.status.phase == "Bound"
-    return model.Claim(claim.metadata.name, claim.status.phase, tuple(claim.status.access_modes) if bound else ())
+    modes = tuple(claim.status.access_modes) if bound else ()
+    job_uid = claim.metadata.labels.get(Label.JOB_UID, "")
+    return model.Claim(claim.metadata.name, claim.status.phase, modes, job_uid)
 
 
 def node_record(node: NodeObject) -> tuple[str, bool]:
@@ -169,6 +171,7 @@ def pod_view(
         waiting=tuple(_others_waiting(pod)),
         failed_init=_failed_init(pod),
         seen_since=seen_since,
+        orphaned=not meta.owner_references,
         ending_since=ending_since,
     )
 

@@ -22,6 +22,7 @@ from understudy_kube.client import Api, ApiError, NotFound
 from understudy_kube.informer import Informer, Key
 
 from understudy_operator.core import model
+from understudy_operator.core.adoption import find_identity, is_child
 from understudy_operator.core.policy import InvalidSpecError, read_policy
 from understudy_operator.hearing import LEASES, Hearing
 from understudy_operator.jobs import Jobs
@@ -70,6 +71,8 @@ class World:
         self._sightings: dict[str, _Sighting] = {}
         self._suspects: dict[str, float] = {}
         self._cut_off_at = -math.inf
+        self._adopters: dict[str, str] = {}
+        """The uid of the job that has adopted an earlier one's children, by the uid in their labels."""
         ours = {"labelSelector": str(Label.JOB_UID)}
         self.pods: Final = Informer[PodObject](
             api, "/api/v1/pods", kind=PodObject, to_record=_same, on_change=self._pod_changed, params=ours, clock=clock
@@ -171,6 +174,10 @@ class World:
         if job is None:
             return None
         memo = self.jobs.memo(job.uid)
+        if memo.identity != job.identity:  # what was made for another one is looked at again
+            memo.identity, memo.prepared_at, memo.budgets = job.identity, -math.inf, None
+        if job.adopted_uid:
+            self._adopters[job.adopted_uid] = job.uid
         pods = self._pods(job)
         ranks = tuple(self._rank(job, Rank(rank), pods.get(str(rank), {})) for rank in range(job.policy.ranks))
         memo.vanished &= {lease.record.holder for view in ranks for lease in view.slots if lease is not None}
@@ -188,6 +195,7 @@ class World:
             budgets=memo.budgets,
             problems=dict(memo.problems),
             namesakes=self._namesakes(job) if any(view.lease is None for view in ranks) else {},
+            leftovers=self._leftovers(job) if any(view.lease is None for view in ranks) else (),
             unborn=frozenset(memo.unborn),
             vanished=frozenset(memo.vanished),
             status_written_at=memo.status_written_at,
@@ -230,8 +238,29 @@ class World:
             for (namespace, name), pod in self.pods.records.items()
             if namespace == job.namespace
             and pod.metadata.labels.get(Label.JOB) == job.name
-            and pod.metadata.labels.get(Label.JOB_UID) != job.uid
+            and pod.metadata.labels.get(Label.JOB_UID) != job.identity
         }
+
+    def _leftovers(self, job: model.Job) -> tuple[model.Leftover, ...]:
+        """Find the Leases that an earlier job of this name has left, and that this one does not adopt."""
+        return tuple(
+            model.Leftover(record.name, (record.labels or {}).get(Label.JOB_UID, ""), going=bool(record.owner_uid))
+            for (namespace, _), record in self.leases.records.items()
+            if namespace == job.namespace
+            and (record.labels or {}).get(Label.JOB) == job.name
+            and not is_child(record, job.name, job.uid, job.identity)
+        )
+
+    def _identity(self, meta: Mapping[str, Any], status: Mapping[str, Any], ranks: int) -> str:
+        namespace, uid = meta["namespace"], meta["uid"]
+
+        def lease(name: str) -> LeaseRecord | None:
+            return self.leases.records.get((namespace, name))
+
+        def taken(other: str) -> bool:
+            return any(body["metadata"]["uid"] == other for body in self.jobs.all().values())
+
+        return find_identity(meta["name"], uid, status.get("adoptedUid"), ranks, lease, taken)
 
     def _job(self, body: Mapping[str, Any]) -> model.Job | None:
         meta = body["metadata"]
@@ -250,12 +279,13 @@ class World:
             status=body.get("status") or {},
             switchover=(meta.get("annotations") or {}).get(Annotation.SWITCHOVER),
             resource_version=meta.get("resourceVersion", ""),
+            adopted_uid=self._identity(meta, body.get("status") or {}, policy.ranks),
         )
 
     def _pods(self, job: model.Job) -> Mapping[str, Mapping[str, model.Pod]]:
         """Give the pods of a job by the label of their rank, then by name, in the order in which they were seen."""
         found: defaultdict[str, dict[str, model.Pod]] = defaultdict(dict)
-        for key in self._pods_of.get((job.namespace, job.uid), ()):
+        for key in self._pods_of.get((job.namespace, job.identity), ()):
             pod = self.pods.records[key]
             seen = self._sightings[pod.metadata.uid]
             found[pod.metadata.labels.get(Label.RANK, "")][pod.metadata.name] = pod_view(
@@ -282,7 +312,7 @@ class World:
     def _lease(self, job: model.Job, name: str) -> model.Lease | None:
         key = (job.namespace, name)
         record = self.leases.records.get(key)
-        if record is None or record.owner_uid != job.uid:
+        if record is None or not is_child(record, job.name, job.uid, job.identity):
             return None
         return self._hearing.lease(key, record)
 
@@ -299,7 +329,7 @@ class World:
                 del self._pods_of[before]
             if before != index:
                 self._wake((meta.namespace, old.metadata.labels.get(Label.JOB, "")))
-        memo = self.jobs.find_memo(index[1])
+        memo = self.jobs.find_memo(self._adopters.get(index[1], index[1]))
         if new is None:
             self._sightings.pop(uid, None)
             if memo is not None:

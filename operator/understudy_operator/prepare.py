@@ -1,8 +1,9 @@
 """The children that never change, and a trial of the template.
 
 Guarantees that a job which was prepared has its claim, Service, ServiceAccount, Role and RoleBinding, and, if asked
-for, that the API server accepted its pod in a dry run, as strictly as it can. All of it is idempotent. Does not put
-right what somebody changed in one of them: that would take the right to change any Role of the cluster.
+for, that the API server accepted its pod in a dry run, as strictly as it can. All of it is idempotent. What an earlier
+job of the name left without an owner is adopted, and made to say what this job would have made; beyond that nothing is
+put right that somebody changed in one of them.
 """
 
 import asyncio
@@ -18,7 +19,16 @@ from understudy_kube.refusals import Refusal
 from understudy_operator import children
 from understudy_operator.core.actions import CreatePod, Placement
 from understudy_operator.core.model import Job
-from understudy_operator.creation import TroubleError, build_pod, ensure, made_for, owned_by
+from understudy_operator.creation import (
+    NameTakenError,
+    TroubleError,
+    build_pod,
+    ensure,
+    is_orphan,
+    made_for,
+    owned_by,
+)
+from understudy_operator.objects import ClaimObject
 
 ABREAST: Final = 16
 """Budgets of one job that are seen to at once, at most. One after the other, those of 64 ranks would take minutes where
@@ -33,11 +43,19 @@ async def prepare(api: Api, job: Job, *, trial: bool) -> bytes:
         claim = await _find_claim(api, job)
     else:
         claim = await ensure(api, job, f"{core}/persistentvolumeclaims", children.claim(job), ours=made_for)
-    await ensure(api, job, f"{core}/services", children.service(job))
+    wanted = [(f"{core}/services", children.service(job))]
     if job.policy.account_name is None:
-        await ensure(api, job, f"{core}/serviceaccounts", children.account(job))
-    await ensure(api, job, f"{rbac}/roles", children.worker_role(job))
-    await ensure(api, job, f"{rbac}/rolebindings", children.worker_binding(job))
+        wanted.append((f"{core}/serviceaccounts", children.account(job)))
+    wanted.append((f"{rbac}/roles", children.worker_role(job)))
+    wanted.append((f"{rbac}/rolebindings", children.worker_binding(job)))
+    taken: list[tuple[str, str]] = []
+    for path, body in wanted:
+        try:
+            await ensure(api, job, path, body)
+        except NameTakenError as error:
+            taken += error.objects
+    if taken:  # all of them in one message
+        raise NameTakenError(job.namespace, *taken)
     if trial:
         await _try_template(api, job)
     return claim
@@ -64,7 +82,8 @@ async def keep_budgets(api: Api, job: Job, *, wanted: bool) -> None:
 
 async def _remove(api: Api, job: Job, path: str) -> None:
     with suppress(NotFound):
-        if owned_by(job, await api.get(path)):
+        found = await api.get(path)
+        if owned_by(job, found) or is_orphan(job, msgspec.json.decode(found, type=ClaimObject).metadata):
             await api.delete(path)
 
 

@@ -7,7 +7,7 @@ from understudy_contract.events import EventReason
 from understudy_contract.lease import micro_time
 from understudy_contract.reports import Phase
 
-from understudy_operator.core import budget
+from understudy_operator.core import adoption, budget
 from understudy_operator.core.actions import Action, Emit
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.deadlines import DEADLINE_EXCEEDED
@@ -113,7 +113,7 @@ def events(observation: Observation, now: Now) -> list[Action]:
     """List the Events about pods and claims that do not come up."""
     if job_over(observation) or observation.job.policy.suspend:
         return []
-    found: list[Action] = []
+    found = adoption.events(observation)
     told: set[tuple[str, str]] = set()
     for (action, _), refusal in observation.problems.items():
         if not refusal.passing and (action, refusal.reason) not in told:  # a quota refuses the pods of all ranks alike

@@ -13,6 +13,7 @@ from understudy_contract.names import Role
 
 from understudy_operator.core import status as status_clause
 from understudy_operator.core.actions import Action, GiveUp, KeepBudgets, Prepare, Promote
+from understudy_operator.core.adoption import adopt
 from understudy_operator.core.completion import job_over, rank_complete
 from understudy_operator.core.deadlines import expired, overdue
 from understudy_operator.core.detection import judge_primary, scene
@@ -85,7 +86,7 @@ def decide(observation: Observation, now: Now) -> Decision:
             wake_at = min(wake_at, verdict, again_at)
         rest += preparation if observation.prepared else []
         rest += _keep_budgets(observation, now)
-    rest += refuse(observation)
+    rest += [*refuse(observation), *adopt(observation)]
     report, again_at = status_clause.report(observation, now)
     rest += report
     return Decision(tuple(promotions), tuple(rest), min(wake_at, again_at))

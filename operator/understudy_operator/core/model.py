@@ -92,6 +92,8 @@ class Pod:
     """The init container that failed, by name; of a pod that has ended it tells why the trainer never began."""
     seen_since: float = -math.inf
     """When the operator first saw it."""
+    orphaned: bool = False
+    """It has no owner: its job was deleted without it, or it was restored from a backup."""
     ending_since: float | None = None
     """Its agent has said that it is ending, or its container has; None after a restart of the operator."""
 
@@ -196,6 +198,8 @@ class Claim:
     phase: str
     access_modes: tuple[str, ...]
     """Of the bound volume, not what the claim asked for; empty until bound."""
+    job_uid: str = ""
+    """uid of the job that it was made for, from its label; empty for a claim of the user's own."""
 
     @property
     def bound(self) -> bool:
@@ -229,6 +233,23 @@ class Job:
     """The rank that is to change its primary, as the annotation has it."""
     resource_version: str = ""
     """Of the object that `switchover` was read from."""
+    adopted_uid: str = ""
+    """uid of the earlier job of this name whose children this one has adopted (adoption.py); empty: none."""
+
+    @property
+    def identity(self) -> str:
+        """The uid that labels the children and names the checkpoints' folder; their owner is `uid`."""
+        return self.adopted_uid or self.uid
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A Lease of an earlier job of this name, which this one cannot adopt."""
+
+    name: str
+    job_uid: str
+    going: bool
+    """It has an owner that is gone: the garbage collector removes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +298,8 @@ class Observation:
     """What the API refuses to make; each is tried again, and over when that succeeds."""
     namesakes: Mapping[str, bool]
     """Pods that an earlier job of this name has left, and whether each may still save; told before a rank is opened."""
+    leftovers: tuple[Leftover, ...]
+    """Leases of an earlier job of this name that are in the way; told before a rank is opened."""
     unborn: frozenset[str]
     """Pods that this process has decided to create and has not seen yet."""
     vanished: frozenset[str]

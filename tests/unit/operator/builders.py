@@ -160,6 +160,7 @@ class Scene:
             uid=f"uid-{name}",
             resource_version="7",
             duration_s=LEASE_S,
+            owner_uid="job-uid",
             renew_time="2026-01-01T11:59:58.000000Z",
             **fields,
         )
@@ -244,6 +245,7 @@ class Scene:
             "budgets": self.claim is not None and self.claim.shared and self.job.policy.redundancy > 0,
             "problems": {},
             "namesakes": {},
+            "leftovers": (),
             "unborn": frozenset(),
             "vanished": frozenset(),
             "status_written_at": ago(1),
