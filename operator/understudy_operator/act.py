@@ -88,7 +88,7 @@ class Actor:
             memo.room_made_at.pop(aim(action), None)
 
     async def still_there(self, job: Job) -> bool:
-        """Ask whether the job exists: kopf's watch does not tell of a deletion that fell into a gap of it.
+        """Ask whether the job exists and stays: kopf's watch does not tell of a deletion that fell into a gap of it.
 
         To be asked before something is made for the job; what is made for one that has gone would have to be collected.
         """
@@ -102,7 +102,7 @@ class Actor:
             self._world.jobs.forget((job.namespace, job.name), job.uid)
             return False
         self._world.jobs.changed(body, instead_of=known)
-        return True
+        return "deletionTimestamp" not in body["metadata"]
 
     async def _trouble(self, job: Job, action: Action, memo: Memo, trouble: TroubleError, now: Now) -> None:
         """Remember what keeps this action from being carried out; make room first where ended pods fill the quota."""

@@ -334,6 +334,11 @@ class Observation:
     @property
     def problem(self) -> Problem | None:
         """One of the problems that are told, the same as long as it lasts."""
+        return next(iter(self.told_problems), None)
+
+    @property
+    def told_problems(self) -> tuple[Problem, ...]:
+        """The problems that are told, always in the same order."""
         told = [(aim, problem) for aim, problem in self.problems.items() if not problem.passing]
         found = sorted(told, key=lambda item: (item[0][0], -1 if item[0][1] is None else item[0][1]))
-        return found[0][1] if found else None
+        return tuple(problem for _, problem in found)

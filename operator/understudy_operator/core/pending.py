@@ -23,6 +23,8 @@ STUCK_REASONS: Final = frozenset(
 )
 """Reasons of a waiting container that do not pass by themselves (the kubelet's names). The trainer, which is started
 once, waits for none of the last."""
+ALIKE_MAX: Final = 10
+"""Objects in the way that one message names, where each was found by itself."""
 INITIALIZING: Final = "PodInitializing"
 """Reason of a trainer that waits for the pod's init containers."""
 
@@ -83,10 +85,13 @@ def claim_refused(observation: Observation) -> str:
 
 
 def problem(observation: Observation) -> Finding | None:
-    """Say what keeps pods from being made; those that exist go on."""
-    if observation.problem is None:
+    """Say what keeps pods from being made; those that exist go on. All that is in the way is said at once."""
+    found = observation.problem
+    if found is None:
         return None
-    return Finding(False, str(observation.problem.reason), observation.problem.message)
+    alike = [p.message for p in observation.told_problems if p.reason == found.reason == EventReason.NAME_TAKEN]
+    message = " ".join(list(dict.fromkeys(alike))[:ALIKE_MAX]) or found.message
+    return Finding(False, str(found.reason), message)
 
 
 def volume_trouble(record: LeaseRecord, who: str) -> Finding | None:

@@ -69,9 +69,9 @@ def ago(seconds: float) -> float:
     return NOW.at - seconds
 
 
-def a_problem(reason: str, message: str, *, again_at: float = NOW.at + 3) -> Problem:
+def a_problem(reason: str, message: str, *, again_at: float = NOW.at + 3, passing: bool = False) -> Problem:
     """Something that the API refused a moment ago."""
-    return Problem(reason, message, "2026-01-01T11:59:58.000000Z", again_at)
+    return Problem(reason, message, "2026-01-01T11:59:58.000000Z", again_at, passing)
 
 
 def ended(code: int = 1, *, reason: str = "Error", message: str = "") -> Terminated:

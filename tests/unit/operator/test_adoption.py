@@ -11,7 +11,7 @@ from understudy_operator.core.actions import Adopt, OpenRank
 from understudy_operator.core.adoption import find_identity
 from understudy_operator.core.model import Claim, Leftover
 
-from tests.unit.operator.builders import PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, of
+from tests.unit.operator.builders import PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, a_problem, of
 from tests.unit.operator.stage import JOB, LEASES, MINUTE, PODS, Stage, stage_test
 
 OLD, NEW = "job", "another"
@@ -139,8 +139,8 @@ async def at_work(stage: Stage) -> None:
     await stage.run(1)
 
 
-def orphan(stage: Stage, *, uid: str = NEW, **spec: Any) -> None:
-    """Let the job be deleted without its children, the watches hear of it, and a new one of its name be made."""
+def strip(stage: Stage) -> None:
+    """Let the garbage collector take the children's owner away, and the watches hear of it."""
     for path, body in list(stage.server.objects.items()):
         if body["metadata"].pop("ownerReferences", None) is None:
             continue
@@ -149,6 +149,11 @@ def orphan(stage: Stage, *, uid: str = NEW, **spec: Any) -> None:
             stage.world.pods.upsert(answer)
         elif path.startswith(LEASES):
             stage.world.leases.upsert(answer)
+
+
+def orphan(stage: Stage, *, uid: str = NEW, **spec: Any) -> None:
+    """Let the job be deleted without its children, and a new one of its name be made."""
+    strip(stage)
     old = stage.server.objects[JOB]
     stage.world.jobs.deleted(old)
     meta = {"namespace": "default", "name": "digits", "uid": uid}
@@ -191,6 +196,17 @@ async def test_a_job_that_was_deleted_without_its_children_trains_on_under_the_n
     assert stage.status["adoptedUid"] == OLD
     assert stage.condition("Training")["status"] == stage.condition("Redundant")["status"] == "True"
     assert [event["reason"] for event in stage.events()] == ["Adopted"]
+
+
+@stage_test
+async def test_an_owner_that_is_taken_away_while_the_job_is_deleted_is_not_given_back(stage: Stage) -> None:
+    await at_work(stage)
+    strip(stage)
+    meta = stage.server.objects[JOB]["metadata"]
+    meta |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["orphan"]}  # nobody has told the operator yet
+    await stage.run(10)
+    assert {owner_of(stage, f"{PODS}/digits-0-{n}") for n in range(2)} == {None}
+    assert owner_of(stage, f"{LEASES}/digits-0") is None
 
 
 @stage_test
@@ -253,6 +269,33 @@ async def test_strangers_in_the_way_are_named_at_once_with_one_command(stage: St
     message = stage.condition("Training")["message"]
     assert "Service digits, Role digits-worker in namespace default exist already" in message
     assert "`kubectl delete service/digits role/digits-worker -n default`" in message
+
+
+def test_leases_of_strangers_and_other_objects_are_named_in_one_message() -> None:
+    problems = {
+        ("OpenRank", 0): a_problem("NameTaken", "Lease digits-0 is not this job's."),
+        ("OpenRank", 1): a_problem("NameTaken", "Lease digits-1 is not this job's."),
+        ("Prepare", None): a_problem("NameTaken", "Service digits is not this job's."),
+        ("CreatePod", 0): a_problem("NameTaken", "hidden", passing=True),
+    }
+    message = new_job(leftovers=(), problems=problems).condition("Training")["message"]
+    assert message == (
+        "Lease digits-0 is not this job's. Lease digits-1 is not this job's. Service digits is not this job's."
+    )
+
+
+@stage_test
+async def test_leases_that_come_from_a_backup_without_their_pods_go_on_with_a_new_pod(stage: Stage) -> None:
+    await at_work(stage)
+    orphan(stage)
+    for name in ("digits-0-0", "digits-0-1"):
+        gone = stage.server.objects.pop(f"{PODS}/{name}")
+        stage.world.pods.remove(("default", name), gone["metadata"]["uid"])
+    await stage.run(MINUTE)
+    lease = stage.server.objects[f"{LEASES}/digits-0"]
+    assert (lease["spec"]["holderIdentity"], lease["spec"]["leaseTransitions"]) == ("digits-0-2", 2)
+    (trainer,) = stage.pods()["digits-0-2"]["spec"]["containers"]
+    assert {"name": "UNDERSTUDY_JOB_UID", "value": OLD} in trainer["env"]
 
 
 @stage_test
