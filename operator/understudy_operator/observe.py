@@ -8,6 +8,7 @@ a renewal that says nothing new wakes nobody.
 import asyncio
 import logging
 import math
+import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,16 @@ from typing import Any, Final
 
 import msgspec
 from understudy_contract.lease import LeaseObject, LeaseRecord
-from understudy_contract.names import API_VERSION, PLURAL, Annotation, Label, Rank, rank_lease_name, slot_lease_name
+from understudy_contract.names import (
+    API_VERSION,
+    PLURAL,
+    Annotation,
+    Label,
+    Rank,
+    lease_names,
+    rank_lease_name,
+    slot_lease_name,
+)
 from understudy_contract.reports import Heartbeat
 from understudy_kube.client import Api, ApiError, NotFound
 from understudy_kube.informer import Informer, Key
@@ -242,14 +252,21 @@ class World:
         }
 
     def _leftovers(self, job: model.Job) -> tuple[model.Leftover, ...]:
-        """Find the Leases that an earlier job of this name has left, and that this one does not adopt."""
-        return tuple(
+        """Find the Leases that an earlier job of this name has left, if one stands where this job needs one.
+
+        Then those of ranks that this job has not are named as well.
+        """
+        shape = re.compile(rf"{re.escape(job.name)}-\d+(-s\d+)?")
+        left = [
             model.Leftover(record.name, (record.labels or {}).get(Label.JOB_UID, ""), going=bool(record.owner_uid))
             for (namespace, _), record in self.leases.records.items()
             if namespace == job.namespace
             and (record.labels or {}).get(Label.JOB) == job.name
+            and shape.fullmatch(record.name)
             and not is_child(record, job.name, job.uid, job.identity)
-        )
+        ]
+        needed = set(lease_names(job.name, job.policy.ranks))
+        return tuple(left) if any(lease.name in needed for lease in left) else ()
 
     def _identity(self, meta: Mapping[str, Any], status: Mapping[str, Any], ranks: int) -> str:
         namespace, uid = meta["namespace"], meta["uid"]

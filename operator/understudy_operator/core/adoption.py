@@ -15,8 +15,8 @@ An identity is adopted only whole, and only where nobody else has it (`find_iden
 Once adopted, the status remembers it, so that a Lease which is deleted later does not start the job anew.
 
 Where a rule fails, the Leases are leftovers, and nothing is opened beside them. The message names all of them, and who
-still runs under them; no Lease is advised to be deleted while a pod of that job may run. Does not compare templates:
-pods that were adopted keep theirs. Pure; looks at no clock.
+still runs under them; no Lease is advised to be deleted while a pod of that job is known to run. Does not compare
+templates: pods that were adopted keep theirs. Pure; looks at no clock.
 """
 
 import re
@@ -96,7 +96,7 @@ def in_the_way(observation: Observation) -> Finding | None:
         )
     else:
         todo = (
-            "none of its pods runs any more: remove them with "
+            "none of its pods is known to run any more: remove them with "
             f"`kubectl delete lease {' '.join(sorted(lease.name for lease in left))} {where}`. To go on from its "
             "checkpoints, apply this job with spec.checkpoint.resume: Latest"
         )

@@ -262,6 +262,16 @@ async def test_a_job_of_another_shape_waits_and_trains_once_the_leases_are_gone(
 
 
 @stage_test
+async def test_a_lease_of_another_name_blocks_nothing_whatever_its_labels_say(stage: Stage) -> None:
+    for name in ("other", "digits-7", "digits-x-0"):
+        labels = {Label.JOB: "digits", Label.JOB_UID: "x"}
+        meta = {"name": name, "namespace": "default", "uid": name, "labels": labels}
+        stage.world.leases.upsert(stage.server._put(f"{LEASES}/{name}", {"metadata": meta, "spec": {}}))
+    await stage.run(2)
+    assert sorted(stage.pods()) == ["digits-0-0", "digits-0-1"]
+
+
+@stage_test
 async def test_strangers_in_the_way_are_named_at_once_with_one_command(stage: Stage) -> None:
     for path in (f"{CORE}/services/digits", f"{RBAC}/roles/digits-worker"):
         stage.server._put(path, {"metadata": {"name": path.rpartition("/")[2], "namespace": "default", "uid": path}})
