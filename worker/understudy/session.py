@@ -57,7 +57,7 @@ ENVELOPE: Final = 1
 """Version of the layout of a manifest's extra."""
 OPEN_WITHIN_S: Final = 120.0
 OPEN_PAUSE_S: Final = 1.0
-OPEN_PAUSE_MAX_S: Final = 10.0
+OPEN_PAUSE_MAX_S: Final = 3.0
 """Tries to begin a term on a volume that is full, read-only or failing."""
 
 
@@ -263,13 +263,16 @@ class Session:
     def _open_term(self, order: Promote, restorer: Restorer) -> tuple[TermWriter, str]:
         """Open the term; while the volume is in trouble, try for two minutes: its trouble is not the program's."""
         give_up_at, pause_s = time.monotonic() + OPEN_WITHIN_S, OPEN_PAUSE_S
+        told = ""
         while True:
             try:
                 return restorer.begin(order)
             except VolumeTrouble as trouble:
                 if self._link is None or time.monotonic() + pause_s > give_up_at:
                     raise
-                self.notice(EventReason.VOLUME_TROUBLE, f"term {order.term} cannot begin yet, retrying: {trouble}")
+                if str(trouble) != told:
+                    told = str(trouble)
+                    self.notice(EventReason.VOLUME_TROUBLE, f"term {order.term} cannot begin yet, retrying: {told}")
             self._wait(pause_s)
             pause_s = min(2 * pause_s, OPEN_PAUSE_MAX_S)
 

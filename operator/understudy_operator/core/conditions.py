@@ -173,7 +173,7 @@ def _slot_held_up(observation: Observation, view: RankView, slot: int, now: Now)
             f"see the log of {lease.record.holder}",
         )
     if pod is not None and not pod.ended and lease.phase is Phase.STARTING:
-        return volume_trouble(lease.record, f"Redundant pod {pod.name} cannot read the checkpoints")
+        return volume_trouble(lease.record, f"Redundant pod {pod.name} waits for its volume")
     return None
 
 

@@ -69,7 +69,7 @@ def _held_by_volume(view: RankView) -> Finding | None:
     record, pod = view.lease.record, view.primary
     if pod is None or pod.ended or pod.deleting_since is not None or view.lease.phase is not Phase.STARTING:
         return None
-    return volume_trouble(record, f"Pod {record.holder} of rank {view.rank} cannot begin")
+    return volume_trouble(record, f"Pod {record.holder} of rank {view.rank} waits for its volume")
 
 
 def _ended(observation: Observation, view: RankView, now: Now) -> Finding | None:

@@ -204,7 +204,7 @@ def test_a_primary_that_waits_for_the_volume_says_so_at_once() -> None:
     scene = Scene().beat(RANK, phase=Phase.STARTING, checkpoint=None).lease(RANK, notice=DENIED)
     condition = scene.condition("Training")
     assert (condition["status"], condition["reason"]) == ("False", "VolumeTrouble")
-    assert condition["message"] == f"Pod {PRIMARY} of rank 0 cannot begin: {DENIED.message}"
+    assert condition["message"] == f"Pod {PRIMARY} of rank 0 waits for its volume: {DENIED.message}"
 
 
 def test_a_primary_that_trains_is_not_held_up_by_what_it_said_before() -> None:
