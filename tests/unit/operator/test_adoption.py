@@ -108,6 +108,12 @@ class TestLeftovers:
         condition = new_job(leftovers=(Leftover(RANK, OLD, going=True),)).condition("Training")
         assert (condition["reason"], "are being removed: digits-0" in condition["message"]) == ("Starting", True)
 
+    def test_the_condition_is_written_although_the_status_knows_more_of_the_rank(self) -> None:
+        scene = new_job(leftovers=()).status({"ranks": [{"rank": 0, "primary": PRIMARY}], "phase": "Running"})
+        assert scene.written() == scene.job.status, "its Lease is made anew: for that moment nothing is written"
+        scene.given(leftovers=(Leftover(RANK, OLD, going=False),))
+        assert scene.condition("Training")["reason"] == "NameTaken"
+
 
 class TestBeside:
     """A training that starts at 0 beside an earlier one's checkpoints."""
@@ -139,21 +145,27 @@ async def at_work(stage: Stage) -> None:
     await stage.run(1)
 
 
-def strip(stage: Stage) -> None:
-    """Let the garbage collector take the children's owner away, and the watches hear of it."""
+def strip(stage: Stage, *, seen: bool = True) -> None:
+    """Let the garbage collector take the children's owner away, and the watches hear of it, or not yet."""
     for path, body in list(stage.server.objects.items()):
         if body["metadata"].pop("ownerReferences", None) is None:
             continue
-        answer = stage.server._put(path, body)
-        if path.startswith(PODS):
-            stage.world.pods.upsert(answer)
-        elif path.startswith(LEASES):
-            stage.world.leases.upsert(answer)
+        stage.server._put(path, body)
+    if seen:
+        hear(stage)
 
 
-def orphan(stage: Stage, *, uid: str = NEW, **spec: Any) -> None:
+def hear(stage: Stage) -> None:
+    """Let the watches of pods and Leases tell how these are."""
+    for path, body in stage.server.objects.items():
+        if path.startswith((PODS, LEASES)):
+            informer: Any = stage.world.pods if path.startswith(PODS) else stage.world.leases
+            informer.upsert(json.dumps(body).encode())
+
+
+def orphan(stage: Stage, *, uid: str = NEW, seen: bool = True, **spec: Any) -> None:
     """Let the job be deleted without its children, and a new one of its name be made."""
-    strip(stage)
+    strip(stage, seen=seen)
     old = stage.server.objects[JOB]
     stage.world.jobs.deleted(old)
     meta = {"namespace": "default", "name": "digits", "uid": uid}
@@ -210,6 +222,19 @@ async def test_an_owner_that_is_taken_away_while_the_job_is_deleted_is_not_given
 
 
 @stage_test
+async def test_what_was_adopted_before_the_watches_told_of_the_leases_says_the_same_as_they(stage: Stage) -> None:
+    await at_work(stage)
+    orphan(stage, seen=False)
+    await stage.run(2)
+    assert sorted(stage.pods()) == ["digits-0-0", "digits-0-1"], "nothing is opened beside Leases that seem to go"
+    hear(stage)
+    await stage.run(2)
+    service = stage.server.objects[f"{CORE}/services/digits"]
+    assert service["metadata"]["labels"][Label.JOB_UID] == service["spec"]["selector"][Label.JOB_UID] == OLD
+    assert stage.status["adoptedUid"] == OLD and owner_of(stage, f"{LEASES}/digits-0") == NEW
+
+
+@stage_test
 async def test_what_is_made_later_stays_in_the_old_folder_and_terms_go_on(stage: Stage) -> None:
     await at_work(stage)
     orphan(stage)
@@ -244,11 +269,15 @@ async def test_a_lease_that_is_deleted_after_the_adoption_does_not_start_the_job
 @stage_test
 async def test_a_job_of_another_shape_waits_and_trains_once_the_leases_are_gone(stage: Stage) -> None:
     await at_work(stage)
+    labels = {Label.JOB: "digits", Label.JOB_UID: OLD}
+    meta = {"name": "of-somebody", "namespace": "default", "uid": "x", "labels": labels}
+    stage.world.leases.upsert(stage.server._put(f"{LEASES}/of-somebody", {"metadata": meta, "spec": {}}))
     orphan(stage, ranks=2)
     await stage.run(MINUTE)
     assert sorted(stage.pods()) == ["digits-0-0", "digits-0-1"]
     message = stage.condition("Training")["message"]
     assert "`kubectl delete pod digits-0-0 digits-0-1 -n default`" in message
+    assert "Leases digits-0, digits-0-s0 in namespace default are left" in message
     assert "adoptedUid" not in stage.status
     for collection, kind in ((stage.world.pods, PODS), (stage.world.leases, LEASES)):
         for path in [path for path in stage.server.objects if path.startswith(f"{kind}/")]:
@@ -273,8 +302,9 @@ async def test_a_lease_of_another_name_blocks_nothing_whatever_its_labels_say(st
 
 @stage_test
 async def test_strangers_in_the_way_are_named_at_once_with_one_command(stage: Stage) -> None:
-    for path in (f"{CORE}/services/digits", f"{RBAC}/roles/digits-worker"):
-        stage.server._put(path, {"metadata": {"name": path.rpartition("/")[2], "namespace": "default", "uid": path}})
+    for path, owners in ((f"{CORE}/services/digits", []), (f"{RBAC}/roles/digits-worker", [{"uid": "x"}])):
+        meta = {"name": path.rpartition("/")[2], "namespace": "default", "uid": path, "ownerReferences": owners}
+        stage.server._put(path, {"metadata": {**meta, "labels": {Label.JOB: "digits"} if owners else {}}})
     await stage.run(MINUTE)
     message = stage.condition("Training")["message"]
     assert "Service digits, Role digits-worker in namespace default exist already" in message

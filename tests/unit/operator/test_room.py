@@ -126,6 +126,17 @@ async def test_where_no_ended_pod_is_left_the_quota_is_named_with_what_to_raise(
 
 
 @stage_test
+async def test_a_quota_that_counts_no_ended_pod_costs_no_log(stage: Stage) -> None:
+    words = "exceeded quota: running, requested: pods=1, used: pods=3, limited: pods=3"
+    full = Forbidden(403, "Forbidden", f"POST pods was answered 403: {words}")
+    await both_at_work(stage)
+    with refusing(stage, lambda verb, path: full if verb == "POST pods" else None):
+        await fail_over(stage, "digits-0-0", "digits-0-1", "digits-0-2")
+        assert sorted(stage.pods()) == ["digits-0-0", "digits-0-1"]
+        assert words in stage.condition("Redundant")["message"]
+
+
+@stage_test
 async def test_a_trial_of_the_template_finds_room_too(stage: Stage) -> None:
     await both_at_work(stage)
     ends(stage, "digits-0-1", "digits-0-s0")
