@@ -14,9 +14,9 @@ An identity is adopted only whole, and only where nobody else has it (`find_iden
 3. No other TrainingJob has that uid.
 Once adopted, the status remembers it, so that a Lease which is deleted later does not start the job anew.
 
-Where a rule fails, the Leases are leftovers, and nothing is opened beside them. The message names all of them, and who
-still runs under them; no Lease is advised to be deleted while a pod of that job is known to run. Does not compare
-templates: pods that were adopted keep theirs. Pure; looks at no clock.
+Where a rule fails, the Leases are leftovers, and nothing is opened, made or adopted beside them. The message names all
+of them, and who still runs under them; no Lease is advised to be deleted while a pod of that job is known to run. Does
+not compare templates: pods that were adopted keep theirs. Pure; looks at no clock.
 """
 
 import re

@@ -112,8 +112,12 @@ def _promotion(observation: Observation, view: RankView, now: Now) -> Promote | 
 
 
 def _prepare(observation: Observation, now: Now) -> list[Action]:
-    """Make sure of the children: at first, from time to time, and when missing rights would explain a silence."""
-    if observation.blocked(Prepare, None, now.at):
+    """Make sure of the children: at first, from time to time, and when missing rights would explain a silence.
+
+    Not beside what an earlier job has left and this one does not adopt: the pods of that one may need the others. Made
+    this job's, they would go with it, and a pod whose ServiceAccount has gone is never heard again.
+    """
+    if observation.leftovers or observation.blocked(Prepare, None, now.at):
         return []
     uid = observation.job.uid.encode()
     every_s = PREPARE_EVERY_S * (1 + zlib.crc32(uid) / 2**32)

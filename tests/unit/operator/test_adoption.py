@@ -225,8 +225,11 @@ async def test_an_owner_that_is_taken_away_while_the_job_is_deleted_is_not_given
 async def test_what_was_adopted_before_the_watches_told_of_the_leases_says_the_same_as_they(stage: Stage) -> None:
     await at_work(stage)
     orphan(stage, seen=False)
+    known = dict(stage.world.leases.records)
+    for key, record in known.items():
+        stage.world.leases.remove(key, record.uid)
+    stage.world.leases._deleted.clear()  # they were never told of, rather than deleted
     await stage.run(2)
-    assert sorted(stage.pods()) == ["digits-0-0", "digits-0-1"], "nothing is opened beside Leases that seem to go"
     hear(stage)
     await stage.run(2)
     service = stage.server.objects[f"{CORE}/services/digits"]
@@ -267,6 +270,17 @@ async def test_a_lease_that_is_deleted_after_the_adoption_does_not_start_the_job
 
 
 @stage_test
+async def test_leases_that_seem_to_go_are_waited_for(stage: Stage) -> None:
+    await at_work(stage)
+    orphan(stage, seen=False)
+    asked = await stage.run(10)
+    assert (asked["POST pods"], asked["POST leases"], asked["PATCH"]) == (0, 0, 0)
+    hear(stage)
+    await stage.run(2)
+    assert stage.status["adoptedUid"] == OLD and owner_of(stage, f"{LEASES}/digits-0") == NEW
+
+
+@stage_test
 async def test_a_job_of_another_shape_waits_and_trains_once_the_leases_are_gone(stage: Stage) -> None:
     await at_work(stage)
     labels = {Label.JOB: "digits", Label.JOB_UID: OLD}
@@ -279,6 +293,10 @@ async def test_a_job_of_another_shape_waits_and_trains_once_the_leases_are_gone(
     assert "`kubectl delete pod digits-0-0 digits-0-1 -n default`" in message
     assert "Leases digits-0, digits-0-s0 in namespace default are left" in message
     assert "adoptedUid" not in stage.status
+    others = [f"{CORE}/serviceaccounts/digits-worker", f"{RBAC}/roles/digits-worker", f"{CORE}/services/digits"]
+    assert {owner_of(stage, path) for path in others} == {None}, (
+        "they would go with this job, and are those pods' rights"
+    )
     for collection, kind in ((stage.world.pods, PODS), (stage.world.leases, LEASES)):
         for path in [path for path in stage.server.objects if path.startswith(f"{kind}/")]:
             gone = stage.server.objects.pop(path)
