@@ -7,7 +7,7 @@ from understudy_kube.client import ApiError, Forbidden
 from understudy_operator.core.room import expendable
 
 from tests.unit.operator.builders import PRIMARY, UNDERSTUDY, Scene, ended
-from tests.unit.operator.stage import LEASES, MINUTE, PODS, Stage, refusing, stage_test
+from tests.unit.operator.stage import JOB, LEASES, MINUTE, PODS, Stage, refusing, stage_test
 
 OVER = {"phase": "Failed", "container": ended(1), "role": None}
 
@@ -37,10 +37,14 @@ class TestWhichGo:
     def test_no_copy_that_somebody_made(self) -> None:
         assert names(Scene().pod("copy-0-5", **OVER)) == []
 
-    def test_one_that_completed_its_rank_goes_last(self) -> None:
+    def test_one_that_completed_its_rank_goes_last_and_not_at_all_for_another_job(self) -> None:
         scene = Scene(ranks=2).released("digits-1", "Completed")
         scene.pod("digits-1-0", phase="Succeeded", container=ended(0), role=Role.PRIMARY).pod("digits-0-9", **OVER)
         assert names(scene, 1) == ["digits-0-9", "digits-1-0"]
+        assert [pod.name for pod in expendable(scene.observe(), None, results=False)] == ["digits-0-9"]
+
+    def test_none_that_a_lost_lease_is_made_anew_from(self) -> None:
+        assert names(Scene().gone("digits-0").pod("digits-0-5", **OVER)) == []
 
 
 def count_quota(stage: Stage, hard: int, *, lag_s: float = 0.0) -> Any:
@@ -109,6 +113,27 @@ async def test_a_quota_that_counts_a_removal_seconds_later_costs_one_log_and_no_
         await fail_over(stage, "digits-0-0", "digits-0-1", "digits-0-2")
         await fail_over(stage, "digits-0-1", "digits-0-2", "digits-0-3")
     assert sorted(stage.pods()) == ["digits-0-1", "digits-0-2", "digits-0-3"]
+
+
+@stage_test
+async def test_where_the_job_has_none_the_ended_pods_of_another_make_room(stage: Stage) -> None:
+    await both_at_work(stage)
+    meta = {"namespace": "default", "name": "other", "uid": "o", "resourceVersion": "1"}
+    other = {"metadata": meta, "spec": stage.server.objects[JOB]["spec"], "status": {"phase": "Failed"}}
+    stage.server.objects[JOB.replace("digits", "other")] = other
+    stage.world.jobs.changed(other)
+    labels = {"understudy.dev/job": "other", "understudy.dev/job-uid": "o", "understudy.dev/rank": "0"}
+    owned = {"namespace": "default", "labels": labels, "ownerReferences": [{"uid": "o"}]}
+    lease = {"metadata": {**owned, "name": "other-0", "uid": "other-0"}, "spec": {"holderIdentity": "other-0-1"}}
+    stage.world.leases.upsert(stage.server._put(f"{LEASES}/other-0", lease))
+    for name in ("other-0-0", "other-0-1"):
+        pod = {"metadata": {**owned, "name": name, "uid": name}, "spec": {}, "status": {"phase": "Failed"}}
+        stage.world.pods.upsert(stage.server._put(f"{PODS}/{name}", pod))
+    lost = stage.server.objects.pop(f"{PODS}/digits-0-1")
+    with refusing(stage, count_quota(stage, 3)):
+        stage.world.pods.remove(("default", "digits-0-1"), lost["metadata"]["uid"])
+        await stage.run(10)
+    assert sorted(stage.pods()) == ["digits-0-0", "digits-0-2", "other-0-1"]
 
 
 @stage_test
