@@ -33,6 +33,7 @@ class EventReason(StrEnum):
     SWITCHOVER_WAITS = "SwitchoverWaits"
     SWITCHOVER_REFUSED = "SwitchoverRefused"
     CONTROL_PLANE_DEGRADED = "ControlPlaneDegraded"
+    ADOPTED = "Adopted"
     # What cannot be made
     INVALID_TEMPLATE = "InvalidTemplate"
     REFUSED = "Refused"
@@ -79,6 +80,7 @@ _NORMAL: Final = frozenset(
     {
         EventReason.COMPLETED,
         EventReason.RANK_COMPLETED,
+        EventReason.ADOPTED,
         EventReason.SUSPENDED,
         EventReason.RESUMED,
         EventReason.SWITCHOVER_WAITS,

@@ -125,6 +125,15 @@ def slot_lease_name(job: str, rank: int, slot: int) -> str:
     return f"{job}-{rank}-s{slot}"
 
 
+def lease_names(job: str, ranks: int) -> tuple[str, ...]:
+    """List every Lease that a job may ever have, whatever its redundancy."""
+    return tuple(
+        name
+        for rank in range(ranks)
+        for name in (rank_lease_name(job, rank), *(slot_lease_name(job, rank, slot) for slot in range(MAX_REDUNDANCY)))
+    )
+
+
 def budget_name(job: str, rank: int) -> str:
     """Name a rank's PodDisruptionBudget."""
     return f"{job}-{rank}"

@@ -3,7 +3,7 @@
 
     ApiError                  the server refused, or could not be asked
     ├── Unauthorized   401    the token or certificate is not accepted (yet): tokens rotate, so this passes
-    ├── Forbidden      403    the account lacks a right, or an admission policy refused
+    ├── Forbidden      403    a right is lacking, or admission refused: a quota, a policy, … (refusals.py)
     ├── NotFound       404
     ├── Conflict       409    stale resourceVersion, or the name is taken
     ├── Gone           410    the resourceVersion is too old to watch from
@@ -19,6 +19,8 @@ from typing import Final
 
 import msgspec
 
+from understudy_kube.refusals import Refusal, classify
+
 
 class ApiError(Exception):
     """One failed request. `message` names the request, what was answered and what to do."""
@@ -30,12 +32,18 @@ class ApiError(Exception):
         self.message: Final = message
 
     @property
+    def refusal(self) -> Refusal | None:
+        """Which part of the API server refused; None if none did."""
+        found = classify(self.status, self.message)
+        return found[0] if found is not None else None
+
+    @property
     def is_transient(self) -> bool:
         """Say whether the same request may succeed later without anyone changing it.
 
         A 500 because an admission webhook cannot be called is the webhook's, and somebody has to mend that.
         """
-        if isinstance(self, ServerError) and "failed calling webhook" in self.message:
+        if self.refusal is Refusal.WEBHOOK_DOWN:
             return False
         return isinstance(self, Unreachable | TooManyRequests | ServerError | Unauthorized)
 
@@ -98,17 +106,12 @@ _KINDS: Final[dict[int, type[ApiError]]] = {
 }
 _ADVICE: Final = {
     401: "check that the token or certificate is of this cluster and has not expired",
-    403: "grant the account this verb on this resource",
     404: "check that the object, its namespace and its API (CRD) exist",
     409: "read the object again and decide anew",
     410: "list again",
     422: "read the object again, then correct the request",
     429: "the API server is overloaded: try again later",
 }
-_TERMINATING: Final = "because it is being terminated"
-"""The API server's words for a namespace that is going, answered as 403."""
-_POLICY: Final = "ValidatingAdmissionPolicy"
-"""In the API server's words for a refusal by an admission policy, answered as 403: no right is lacking then."""
 _TEXT_MAX_CHARS: Final = 400
 """An answer that is no Status (a proxy's page) is cut here."""
 
@@ -128,10 +131,8 @@ def error_of(verb: str, path: str, code: int, body: bytes) -> ApiError:
     advice = _ADVICE.get(
         code, "the API server is in trouble: try again later" if code >= 500 else "correct the request"
     )
-    if _TERMINATING in said:
-        advice = "nothing can be made there any more"
-    if _POLICY in said:
-        advice = "it lacks no right: an admission policy of the cluster refused"
+    if (refused := classify(code, said)) is not None and not (refused[0] is Refusal.INVALID and code in _ADVICE):
+        advice = refused[1]
     return kind(code, status.reason, f"{verb} {path} was answered {code}: {said}; {advice}")
 
 

@@ -18,9 +18,10 @@ from understudy_contract.names import Annotation, Label
 from understudy_contract.text import clean
 from understudy_kube.client import Api, ApiError, Conflict, Invalid, NotFound
 
-from understudy_operator import events
+from understudy_operator import children, events
 from understudy_operator.core.actions import (
     Action,
+    Adopt,
     AskWhy,
     AssignSlot,
     ClearSwitchover,
@@ -53,6 +54,7 @@ from understudy_operator.jobs import Memo
 from understudy_operator.observe import World
 from understudy_operator.prepare import grant_rights, keep_budgets, prepare
 from understudy_operator.ranks import Ranks
+from understudy_operator.room import RETRY_ROOM_S, make_room, wants_room
 
 log: Final = logging.getLogger("understudy")
 
@@ -82,17 +84,20 @@ class Actor:
         try:
             await self._dispatch(job, action, memo, now)
         except TroubleError as error:
-            self._trouble(job, action, memo, error.reason, str(error), now)
+            await self._trouble(job, action, memo, error, now)
         except ApiError as error:
             if error.is_transient or not isinstance(action, Creation) or isinstance(error, Conflict | NotFound):
                 raise
             what = f"Pod {action.name} is refused" if isinstance(action, CreatePod) else "A child is refused"
-            self._trouble(job, action, memo, EventReason.REFUSED, f"{what}: {error.message}", now)
+            trouble = TroubleError(EventReason.REFUSED, f"{what}: {error.message}")
+            trouble.__cause__ = error
+            await self._trouble(job, action, memo, trouble, now)
         else:
             memo.problems.pop(aim(action), None)
+            memo.room_made_at.pop(aim(action), None)
 
     async def still_there(self, job: Job) -> bool:
-        """Ask whether the job exists: kopf's watch does not tell of a deletion that fell into a gap of it.
+        """Ask whether the job exists and stays: kopf's watch does not tell of a deletion that fell into a gap of it.
 
         To be asked before something is made for the job; what is made for one that has gone would have to be collected.
         """
@@ -106,16 +111,20 @@ class Actor:
             self._world.jobs.forget((job.namespace, job.name), job.uid)
             return False
         self._world.jobs.changed(body, instead_of=known)
-        return True
+        return "deletionTimestamp" not in body["metadata"]
 
-    def _trouble(self, job: Job, action: Action, memo: Memo, reason: EventReason, message: str, now: Now) -> None:
-        message = clean(message, PROBLEM_MAX_BYTES)
+    async def _trouble(self, job: Job, action: Action, memo: Memo, trouble: TroubleError, now: Now) -> None:
+        """Remember what keeps this action from being carried out; make room first where ended pods fill the quota."""
+        reason, message = trouble.reason, clean(str(trouble), PROBLEM_MAX_BYTES)
+        room = wants_room(trouble.__cause__) and await make_room(self._world, job, aim(action), now, self._delete)
+        again_at = now.at + (RETRY_ROOM_S if room else RETRY_PROBLEM_S)
         known = memo.problems.get(aim(action))
-        if known is None or known.reason != reason:
-            log.warning("%s/%s: %s", job.namespace, job.name, message)
+        if known is None or known.reason != reason or known.passing:
+            if not room:
+                log.warning("%s/%s: %s", job.namespace, job.name, message)
             known = None
         since = known.since if known is not None else micro_time(now.wall)
-        memo.problems[aim(action)] = Problem(reason, message, since, now.at + RETRY_PROBLEM_S)
+        memo.problems[aim(action)] = Problem(reason, message, since, again_at, passing=room)
         if isinstance(action, CreatePod) and reason == EventReason.NAME_TAKEN:
             memo.unborn.pop(action.name, None)  # it never will be: the next number is taken
 
@@ -170,6 +179,8 @@ class Actor:
                     await self._emit(job, Emit(f"slot {name}", EventReason.REDUNDANT_LOST, message), memo, now)
             case CreatePod():
                 await self._create_pod(job, action, memo)
+            case Adopt():
+                await self._adopt(job, action)
             case Relabel():
                 await self._relabel(job, action)
             case DeletePod():
@@ -207,6 +218,25 @@ class Actor:
         except Conflict:
             await self._refresh_pod(job, pod.name, pod.uid)
             raise
+
+    async def _adopt(self, job: Job, action: Adopt) -> None:
+        owned = {
+            "uid": action.uid,
+            "resourceVersion": action.resource_version,
+            "ownerReferences": [children.owner(job)],
+        }
+        group = "/apis/coordination.k8s.io/v1" if action.kind == "leases" else "/api/v1"
+        path = f"{group}/namespaces/{job.namespace}/{action.kind}/{action.name}"
+        known = self._world.leases if action.kind == "leases" else self._world.pods
+        try:
+            known.upsert(await self._api.merge_patch(path, msgspec.json.encode({"metadata": owned})))
+        except NotFound:
+            known.remove((job.namespace, action.name), action.uid)
+        except Conflict:  # a renewal came between
+            await known.ask(path)
+            raise
+        else:
+            log.info("%s/%s: adopted %s %s", job.namespace, job.name, action.kind, action.name)
 
     async def _refresh_pod(self, job: Job, name: str, uid: str = "") -> None:
         """Read a pod; forget the one of this uid if there is none."""

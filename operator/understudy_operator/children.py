@@ -35,7 +35,7 @@ def _meta(job: Job, name: str, *, labels: Mapping[Any, str] | None = None, owned
     meta: Json = {
         "name": name,
         "namespace": job.namespace,
-        "labels": {Label.JOB: job.name, Label.JOB_UID: job.uid, **(labels or {})},
+        "labels": {Label.JOB: job.name, Label.JOB_UID: job.identity, **(labels or {})},
     }
     if owned:
         meta["ownerReferences"] = [owner(job)]
@@ -60,7 +60,7 @@ def service(job: Job) -> Json:
         "metadata": _meta(job, names.service_name(job.name)),
         "spec": {
             "clusterIP": "None",
-            "selector": {Label.JOB_UID: job.uid, Label.ROLE: Role.PRIMARY},
+            "selector": {Label.JOB_UID: job.identity, Label.ROLE: Role.PRIMARY},
         },
     }
 
@@ -117,7 +117,7 @@ def disruption_budget(job: Job, rank: Rank) -> Json:
         "metadata": _meta(job, names.budget_name(job.name, rank), labels={Label.RANK: str(rank)}),
         "spec": {
             "minAvailable": 1,
-            "selector": {"matchLabels": {Label.JOB_UID: job.uid, Label.RANK: str(rank)}},
+            "selector": {"matchLabels": {Label.JOB_UID: job.identity, Label.RANK: str(rank)}},
             # A pod that does not step yet, or is not warm yet, has nothing to lose.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },
@@ -241,7 +241,7 @@ def _equip(job: Job, order: CreatePod, container: Json) -> None:
 def _environment(job: Job, order: CreatePod, container: Json) -> list[Json]:
     values: dict[str, str] = {
         Env.JOB: job.name,
-        Env.JOB_UID: job.uid,
+        Env.JOB_UID: job.identity,
         Env.JOB_CREATED: job.created,
         Env.NAMESPACE: job.namespace,
         Env.POD_NAME: order.name,
@@ -268,7 +268,7 @@ def _environment(job: Job, order: CreatePod, container: Json) -> list[Json]:
 
 def _affinity(job: Job, rank: int, placement: Placement, own: Json) -> Json:
     affinity = copy.deepcopy(own)
-    in_job = {"matchLabels": {Label.JOB_UID: job.uid}}
+    in_job = {"matchLabels": {Label.JOB_UID: job.identity}}
     if placement.together:
         term = {"labelSelector": in_job, "topologyKey": "kubernetes.io/hostname"}
         _extend(affinity, "podAffinity", "requiredDuringSchedulingIgnoredDuringExecution", [term])
@@ -284,7 +284,7 @@ def _affinity(job: Job, rank: int, placement: Placement, own: Json) -> Json:
     else:
         # Only pods that have a role: a lost pod must not repel its replacement.
         peers = {
-            "matchLabels": {Label.JOB_UID: job.uid, Label.RANK: str(rank)},
+            "matchLabels": {Label.JOB_UID: job.identity, Label.RANK: str(rank)},
             "matchExpressions": [{"key": str(Label.ROLE), "operator": "Exists"}],
         }
         apart = {"weight": 100, "podAffinityTerm": {"labelSelector": peers, "topologyKey": "kubernetes.io/hostname"}}

@@ -25,6 +25,8 @@ GONE_KEPT: Final = 4096
 class Memo:
     """What this process knows of one job beyond the API: lost with it, and nothing is unsafe without."""
 
+    identity: str = ""
+    """The identity (Job.identity) for which children were made."""
     prepared_at: float = -math.inf
     prepared_generation: int = 0
     granted: frozenset[tuple[str | None, str]] = frozenset()
@@ -43,6 +45,8 @@ class Memo:
     killed: dict[str, model.Killed] = field(default_factory=dict)
     """What the Events of pods said that were told to end, by uid, as long as the pods are there."""
     status_written_at: float = -math.inf
+    room_made_at: dict[model.Aim, float] = field(default_factory=dict)
+    """When an ended pod was removed last, so that a quota has room for what it had refused."""
 
 
 class Jobs:

@@ -157,7 +157,9 @@ class NodeObject(msgspec.Struct):
 def claim_record(claim: ClaimObject) -> model.Claim:
     """Interpret a claim."""
     bound = claim.status.phase == "Bound"
-    return model.Claim(claim.metadata.name, claim.status.phase, tuple(claim.status.access_modes) if bound else ())
+    modes = tuple(claim.status.access_modes) if bound else ()
+    job_uid = claim.metadata.labels.get(Label.JOB_UID, "")
+    return model.Claim(claim.metadata.name, claim.status.phase, modes, job_uid)
 
 
 def node_record(node: NodeObject) -> tuple[str, bool]:
@@ -202,6 +204,7 @@ def pod_view(
         message=pod.status.message,
         disruption=(disrupted.reason, disrupted.message) if disrupted else None,
         killed=killed,
+        orphaned=not meta.owner_references,
         ending_since=ending_since,
     )
 

@@ -8,6 +8,7 @@ a renewal that says nothing new wakes nobody.
 import asyncio
 import logging
 import math
+import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ from understudy_contract.names import (
     Annotation,
     Label,
     Rank,
+    lease_names,
     rank_lease_name,
     slot_lease_name,
 )
@@ -31,6 +33,7 @@ from understudy_kube.client import Api, ApiError, NotFound
 from understudy_kube.informer import Informer, Key
 
 from understudy_operator.core import model
+from understudy_operator.core.adoption import find_identity, is_child
 from understudy_operator.core.policy import InvalidSpecError, read_policy
 from understudy_operator.hearing import LEASES, Hearing
 from understudy_operator.jobs import Jobs
@@ -81,6 +84,8 @@ class World:
         self._suspects: dict[str, float] = {}
         self._cut_off_at: dict[int, float] = {}
         """When the control plane was found degraded last, as jobs with leases of this many seconds see it."""
+        self._adopters: dict[str, str] = {}
+        """The uid of the job that has adopted an earlier one's children, by the uid in their labels."""
         ours = {"labelSelector": str(Label.JOB_UID)}
         self.pods: Final = Informer[PodObject](
             api, "/api/v1/pods", kind=PodObject, to_record=_same, on_change=self._pod_changed, params=ours, clock=clock
@@ -183,6 +188,10 @@ class World:
             return None
         memo = self.jobs.memo(job.uid)
         lease_s = job.policy.lease_duration_s
+        if memo.identity != job.identity:  # what was made for another one is looked at again
+            memo.identity, memo.prepared_at, memo.budgets = job.identity, -math.inf, None
+        if job.adopted_uid:
+            self._adopters[job.adopted_uid] = job.uid
         pods = self._pods(job, memo.killed)
         ranks = tuple(self._rank(job, Rank(rank), pods.get(str(rank), {})) for rank in range(job.policy.ranks))
         memo.killed = {pod.uid: pod.killed for some in pods.values() for pod in some.values() if pod.killed is not None}
@@ -202,6 +211,7 @@ class World:
             budgets=memo.budgets,
             problems=dict(memo.problems),
             namesakes=self._namesakes(job) if any(view.lease is None for view in ranks) else {},
+            leftovers=self._leftovers(job) if any(view.lease is None for view in ranks) else (),
             unborn=frozenset(memo.unborn),
             vanished=frozenset(memo.vanished),
             status_written_at=memo.status_written_at,
@@ -255,8 +265,36 @@ class World:
             for (namespace, name), pod in self.pods.records.items()
             if namespace == job.namespace
             and pod.metadata.labels.get(Label.JOB) == job.name
-            and pod.metadata.labels.get(Label.JOB_UID) != job.uid
+            and pod.metadata.labels.get(Label.JOB_UID) != job.identity
         }
+
+    def _leftovers(self, job: model.Job) -> tuple[model.Leftover, ...]:
+        """Find the Leases that an earlier job of this name has left, if one stands where this job needs one.
+
+        Then those of ranks that this job has not are named as well.
+        """
+        shape = re.compile(rf"{re.escape(job.name)}-\d+(-s\d+)?")
+        left = [
+            model.Leftover(record.name, (record.labels or {}).get(Label.JOB_UID, ""), going=bool(record.owner_uid))
+            for (namespace, _), record in self.leases.records.items()
+            if namespace == job.namespace
+            and (record.labels or {}).get(Label.JOB) == job.name
+            and shape.fullmatch(record.name)
+            and not is_child(record, job.name, job.uid, job.identity)
+        ]
+        needed = set(lease_names(job.name, job.policy.ranks))
+        return tuple(left) if any(lease.name in needed for lease in left) else ()
+
+    def _identity(self, meta: Mapping[str, Any], status: Mapping[str, Any], ranks: int) -> str:
+        namespace, uid = meta["namespace"], meta["uid"]
+
+        def lease(name: str) -> LeaseRecord | None:
+            return self.leases.records.get((namespace, name))
+
+        def taken(other: str) -> bool:
+            return any(body["metadata"]["uid"] == other for body in self.jobs.all().values())
+
+        return find_identity(meta["name"], uid, status.get("adoptedUid"), ranks, lease, taken)
 
     def _job(self, body: Mapping[str, Any]) -> model.Job | None:
         meta = body["metadata"]
@@ -275,12 +313,13 @@ class World:
             status=body.get("status") or {},
             switchover=(meta.get("annotations") or {}).get(Annotation.SWITCHOVER),
             resource_version=meta.get("resourceVersion", ""),
+            adopted_uid=self._identity(meta, body.get("status") or {}, policy.ranks),
         )
 
     def _pods(self, job: model.Job, killed: Mapping[str, model.Killed]) -> Mapping[str, Mapping[str, model.Pod]]:
         """Give the pods of a job by the label of their rank, then by name, in the order in which they were seen."""
         found: defaultdict[str, dict[str, model.Pod]] = defaultdict(dict)
-        for key in self._pods_of.get((job.namespace, job.uid), ()):
+        for key in self._pods_of.get((job.namespace, job.identity), ()):
             pod = self.pods.records[key]
             seen = self._sightings[pod.metadata.uid]
             found[pod.metadata.labels.get(Label.RANK, "")][pod.metadata.name] = pod_view(
@@ -308,7 +347,7 @@ class World:
     def _lease(self, job: model.Job, name: str) -> model.Lease | None:
         key = (job.namespace, name)
         record = self.leases.records.get(key)
-        if record is None or record.owner_uid != job.uid:
+        if record is None or not is_child(record, job.name, job.uid, job.identity):
             return None
         return self._hearing.lease(key, record)
 
@@ -325,7 +364,7 @@ class World:
                 del self._pods_of[before]
             if before != index:
                 self._wake((meta.namespace, old.metadata.labels.get(Label.JOB, "")))
-        memo = self.jobs.find_memo(index[1])
+        memo = self.jobs.find_memo(self._adopters.get(index[1], index[1]))
         if new is None:
             self._sightings.pop(uid, None)
             if memo is not None:

@@ -1,8 +1,9 @@
 """The children that never change, and a trial of the template.
 
 Guarantees that a job which was prepared has its claim, Service and ServiceAccount, and, if asked for, that the API
-server accepted its pod in a dry run, as strictly as it can. All of it is idempotent. Does not put right what somebody
-changed in one of them: that would take the right to change any Role of the cluster.
+server accepted its pod in a dry run, as strictly as it can. All of it is idempotent. What an earlier job of the name
+left without an owner is adopted, and made to say what this job would have made; beyond that nothing is put right that
+somebody changed in one of them.
 
 Guarantees that a job's pods are given rights to those Leases only that exist and are the job's own. A Lease of the name
 of one of its ranks may be anybody's, such as that by which another program elects its leader. Hence a Role is made
@@ -19,12 +20,22 @@ from typing import Any, Final
 import msgspec
 from understudy_contract import names
 from understudy_contract.events import EventReason
-from understudy_kube.client import Api, ApiError, Conflict, Forbidden, NotFound, ServerError
+from understudy_kube.client import Api, ApiError, Conflict, NotFound
+from understudy_kube.refusals import Refusal
 
 from understudy_operator import children
 from understudy_operator.core.actions import CreatePod, Placement
 from understudy_operator.core.model import Job
-from understudy_operator.creation import TroubleError, build_pod, ensure, made_for, owned_by
+from understudy_operator.creation import (
+    NameTakenError,
+    TroubleError,
+    build_pod,
+    ensure,
+    is_orphan,
+    made_for,
+    owned_by,
+)
+from understudy_operator.objects import ClaimObject
 
 ABREAST: Final = 16
 """Budgets of one job that are seen to at once, at most. One after the other, those of 64 ranks would take minutes where
@@ -38,9 +49,10 @@ async def prepare(api: Api, job: Job, *, trial: bool) -> bytes:
         claim = await _find_claim(api, job)
     else:
         claim = await ensure(api, job, f"{core}/persistentvolumeclaims", children.claim(job), ours=made_for)
-    await ensure(api, job, f"{core}/services", children.service(job))
+    wanted = [(f"{core}/services", children.service(job))]
     if job.policy.account_name is None:
-        await ensure(api, job, f"{core}/serviceaccounts", children.account(job))
+        wanted.append((f"{core}/serviceaccounts", children.account(job)))
+    await _ensure_all(api, job, wanted)
     if trial:
         await _try_template(api, job)
     return claim
@@ -49,8 +61,23 @@ async def prepare(api: Api, job: Job, *, trial: bool) -> bytes:
 async def grant_rights(api: Api, job: Job, leases: Sequence[str]) -> None:
     """Let the job's pods get, watch and patch these Leases."""
     rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{job.namespace}"
-    await ensure(api, job, f"{rbac}/roles", children.worker_role(job, leases))
-    await ensure(api, job, f"{rbac}/rolebindings", children.worker_binding(job, leases))
+    wanted = [
+        (f"{rbac}/roles", children.worker_role(job, leases)),
+        (f"{rbac}/rolebindings", children.worker_binding(job, leases)),
+    ]
+    await _ensure_all(api, job, wanted)
+
+
+async def _ensure_all(api: Api, job: Job, wanted: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Make or adopt these objects; raise one NameTakenError that names all which are in the way."""
+    taken: list[tuple[str, str]] = []
+    for path, body in wanted:
+        try:
+            await ensure(api, job, path, body)
+        except NameTakenError as error:
+            taken += error.objects
+    if taken:
+        raise NameTakenError(job.namespace, *taken)
 
 
 async def keep_budgets(api: Api, job: Job, *, wanted: bool) -> None:
@@ -74,7 +101,8 @@ async def keep_budgets(api: Api, job: Job, *, wanted: bool) -> None:
 
 async def _remove(api: Api, job: Job, path: str) -> None:
     with suppress(NotFound):
-        if owned_by(job, await api.get(path)):
+        found = await api.get(path)
+        if owned_by(job, found) or is_orphan(job, msgspec.json.decode(found, type=ClaimObject).metadata):
             await api.delete(path)
 
 
@@ -107,6 +135,7 @@ async def _try_pod(api: Api, job: Job, slot: int | None) -> None:
     except ApiError as error:
         if error.is_transient or isinstance(error, Conflict):
             raise
-        if isinstance(error, Forbidden | ServerError):  # a quota, a policy, a webhook that is down: right elsewhere
-            raise TroubleError(EventReason.REFUSED, f"Pods of this template are refused: {error.message}") from error
-        raise TroubleError(EventReason.INVALID_TEMPLATE, f"The pod template is refused: {error.message}") from error
+        if error.refusal is Refusal.INVALID:
+            raise TroubleError(EventReason.INVALID_TEMPLATE, f"The pod template is refused: {error.message}") from error
+        # A quota, a policy, a webhook: the template may be right elsewhere.
+        raise TroubleError(EventReason.REFUSED, f"Pods of this template are refused: {error.message}") from error

@@ -23,6 +23,7 @@ from understudy_kube.workqueue import WorkQueue
 from understudy_operator.act import Actor
 from understudy_operator.core.actions import (
     Action,
+    Adopt,
     Creation,
     DeleteJob,
     DeletePod,
@@ -48,9 +49,10 @@ PROMOTION_PAUSE_MAX_S: Final = 5.0
 far; or the API server would not answer, and may at once."""
 LANES: Final = 16
 """Requests of one job's other actions at once, at most: a server that is slow for many is not to be asked by all."""
-ASKED: Final = (*get_args(Creation), GiveUp, DeleteJob)
-"""Actions before which the API is asked, in any state, whether the job is still there and wants what was decided."""
-APART: Final = (Relabel, DeletePod, Prepare, GrantRights, KeepBudgets)
+ASKED: Final = (*get_args(Creation), GiveUp, Adopt, DeleteJob)
+"""Actions before which the API is asked, in any state, whether the job is still there and wants what was decided. The
+owner of a child is taken away while its job is being deleted: given back, the child would be deleted with it."""
+APART: Final = (Relabel, DeletePod, Adopt, Prepare, GrantRights, KeepBudgets)
 """Actions that go apart from the others of their rank, or of the job: they neither wait for those nor hold them up."""
 WORKERS: Final = 8
 """Jobs decided about at once; each cycle is short."""

@@ -101,7 +101,8 @@ class Restorer:
                 self._notice(
                     EventReason.NOT_INHERITED,
                     f"an earlier job of this name left step {ref.step} in {left.path}; this one starts from step 0 "
-                    "beside it, since spec.checkpoint.resume is Never: remove that folder when nobody needs it",
+                    "beside it, since spec.checkpoint.resume is Never. To go on from that step, delete this job and "
+                    "apply it with spec.checkpoint.resume: Latest; remove that folder when nobody needs it",
                 )
                 return
 

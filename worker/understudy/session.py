@@ -14,6 +14,7 @@ restored after it, and its arrays are compared. Durations are measured on the mo
 display.
 """
 
+import contextlib
 import os
 import threading
 import time
@@ -59,7 +60,7 @@ ENVELOPE: Final = 1
 """Version of the layout of a manifest's extra."""
 OPEN_WITHIN_S: Final = 120.0
 OPEN_PAUSE_S: Final = 1.0
-OPEN_PAUSE_MAX_S: Final = 10.0
+OPEN_PAUSE_MAX_S: Final = 3.0
 """Tries to begin a term on a volume that is full, read-only or failing."""
 
 
@@ -287,13 +288,16 @@ class Session:
     def _open_term(self, order: Promote, restorer: Restorer) -> tuple[TermWriter, str]:
         """Open the term; while the volume is in trouble, try for two minutes: its trouble is not the program's."""
         give_up_at, pause_s = time.monotonic() + OPEN_WITHIN_S, OPEN_PAUSE_S
+        told = ""
         while True:
             try:
                 return restorer.begin(order)
             except VolumeTrouble as trouble:
                 if self._link is None or time.monotonic() + pause_s > give_up_at:
                     raise
-                self.notice(EventReason.VOLUME_TROUBLE, f"term {order.term} cannot begin yet, trying on: {trouble}")
+                if str(trouble) != told:
+                    told = str(trouble)
+                    self.notice(EventReason.VOLUME_TROUBLE, f"term {order.term} cannot begin yet, retrying: {told}")
             self._wait(pause_s)
             pause_s = min(2 * pause_s, OPEN_PAUSE_MAX_S)
 
@@ -311,7 +315,9 @@ class Session:
             say(f"resuming from step {base.ref.step} of term {base.ref.term} as primary of term {self._term}")
 
     def _warm_up(self, total: int) -> None:
-        newest = self._store.peek()
+        newest = None
+        with contextlib.suppress(VolumeTrouble):  # the Follower tells of it, or _open_term does
+            newest = self._store.peek()
         index = min(newest.step if newest else 0, max(total - 1, 0))
         before, extra, drawn = self._state.tensors(), as_json(self._state.extra()), global_random.read()
         with name_failure(f"step_fn({index})"):

@@ -19,7 +19,7 @@ from understudy_contract.reports import CheckpointRef
 from understudy.checkpoint import Checkpoint, RankStore
 from understudy.checkpoint.store import FLOOR_WAIT_S
 from understudy.counters import Counters
-from understudy.errors import CheckpointDamaged, CheckpointMissing, Retryable, VolumeMismatch
+from understudy.errors import CheckpointDamaged, CheckpointMissing, Retryable, VolumeMismatch, VolumeReadOnly
 from understudy.exits import HandedOverExit, SupersededExit
 from understudy.link import Closed, Link
 from understudy.log import say
@@ -88,6 +88,8 @@ class Follower:
             try:
                 self._catch_up()
                 self._announce()
+            except VolumeReadOnly as trouble:  # it stays so until somebody mends it
+                self._notice(EventReason.VOLUME_TROUBLE, str(trouble))
             except Retryable as trouble:
                 self._once(str(trouble))
 

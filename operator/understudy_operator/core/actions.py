@@ -3,7 +3,7 @@ resourceVersion)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from understudy_contract.events import EventReason
 from understudy_contract.lease import LeaseRecord
@@ -186,6 +186,17 @@ class CreatePod:
 
 
 @dataclass(frozen=True, slots=True)
+class Adopt:
+    """Make the job the owner of a Lease or a pod that has none, by CAS."""
+
+    rank: Rank
+    kind: Literal["leases", "pods"]
+    name: str
+    uid: str
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Relabel:
     """Make a pod's role label and term annotation say what the Leases say."""
 
@@ -241,6 +252,7 @@ Action = (
     | SetDuration
     | Vacate
     | AssignSlot
+    | Adopt
     | Relabel
     | DeletePod
     | DeleteJob
@@ -271,6 +283,7 @@ def rank_of(action: Action) -> Rank | None:
             | AssignSlot()
             | CreatePod()
             | FindPod()
+            | Adopt()
         ):
             return action.rank
         case _:

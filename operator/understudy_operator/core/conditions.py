@@ -8,13 +8,13 @@ from understudy_contract.lease import micro_time
 from understudy_contract.reports import Cause, Phase
 from understudy_contract.text import clean
 
-from understudy_operator.core import budget
+from understudy_operator.core import adoption, budget
 from understudy_operator.core.actions import Action, Emit
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.deadlines import DEADLINE_EXCEEDED
 from understudy_operator.core.detection import judge_redundant, scene
 from understudy_operator.core.model import Now, Observation, Pod, RankView
-from understudy_operator.core.pending import Finding, claim_refused, problem, stuck
+from understudy_operator.core.pending import Finding, claim_refused, problem, stuck, volume_trouble
 from understudy_operator.core.suspension import living, suspended
 from understudy_operator.core.training import training
 
@@ -124,10 +124,10 @@ def events(observation: Observation, now: Now) -> list[Action]:
     """List the Events about pods and claims that do not come up."""
     if job_over(observation) or observation.job.policy.suspend:
         return []
-    found: list[Action] = []
+    found = adoption.events(observation)
     told: set[tuple[str, str]] = set()
     for (action, _), refusal in observation.problems.items():
-        if (action, refusal.reason) not in told:  # a quota refuses the pods of all ranks alike
+        if not refusal.passing and (action, refusal.reason) not in told:  # a quota refuses the pods of all ranks alike
             told.add((action, refusal.reason))
             found.append(Emit(f"problem {action} {refusal.reason} {refusal.since}", refusal.reason, refusal.message))
     refused = claim_refused(observation)
@@ -160,20 +160,27 @@ def _redundant(observation: Observation, ready: int, desired: int, complete: boo
         return Finding(True, "Ready", f"All {desired} redundant pods are warm")
     if refusal := problem(observation):
         return refusal
-    for view in observation.ranks:
-        for slot in range(len(view.slots)):
-            pod = view.slot_pod(slot)
-            # A sidecar that cannot start keeps no pod from being warm.
-            held_up = stuck(observation, pod) if pod is not None and not view.warm(slot, now.at) else None
-            if held_up is not None:
-                return held_up
-            lease = view.slots[slot]
-            if lease is not None and pod is not None and lease.phase is Phase.READY and lease.silent(now.at):
-                silent = f"Redundant pod {pod.name} has not renewed its Lease for {lease.record.patience_s} s"
-                return Finding(False, "Silent", silent)
-            if lease is not None and (losses := budget.slot_losses(lease.record, pod, now.at)) > 1:
-                return Finding(False, "Failing", _lost_again(observation, view, slot, losses, now))
-    return Finding(False, "Starting", f"{ready} of {desired} redundant pods are warm")
+    slots = ((view, slot) for view in observation.ranks for slot in range(len(view.slots)))
+    found = (_slot_held_up(observation, view, slot, now) for view, slot in slots)
+    starting = Finding(False, "Starting", f"{ready} of {desired} redundant pods are warm")
+    return next((finding for finding in found if finding is not None), starting)
+
+
+def _slot_held_up(observation: Observation, view: RankView, slot: int, now: Now) -> Finding | None:
+    """Say why a redundant slot has no warm pod, if it gets none by itself."""
+    pod, lease = view.slot_pod(slot), view.slots[slot]
+    # A sidecar that cannot start keeps no pod from being warm.
+    held_up = stuck(observation, pod) if pod is not None and not view.warm(slot, now.at) else None
+    if held_up is not None or lease is None:
+        return held_up
+    if pod is not None and lease.phase is Phase.READY and lease.silent(now.at):
+        silent = f"Redundant pod {pod.name} has not renewed its Lease for {lease.record.patience_s} s"
+        return Finding(False, "Silent", silent)
+    if (losses := budget.slot_losses(lease.record, pod, now.at)) > 1:
+        return Finding(False, "Failing", _lost_again(observation, view, slot, losses, now))
+    if pod is not None and not pod.ended and lease.phase is Phase.STARTING:
+        return volume_trouble(lease.record, f"Redundant pod {pod.name} waits for its volume")
+    return None
 
 
 def _lost_again(observation: Observation, view: RankView, slot: int, losses: int, now: Now) -> str:

@@ -23,6 +23,7 @@ from understudy_operator.core.actions import (
     Prepare,
     Promote,
 )
+from understudy_operator.core.adoption import adopt
 from understudy_operator.core.causes import unexplained
 from understudy_operator.core.completion import job_over, rank_complete
 from understudy_operator.core.deadlines import expired, overdue
@@ -98,7 +99,7 @@ def decide(observation: Observation, now: Now) -> Decision:
         rest += preparation if observation.prepared else []
         rest += _grant_rights(observation, rest, now)
         rest += _keep_budgets(observation, now)
-    rest += refuse(observation)
+    rest += [*refuse(observation), *adopt(observation)]
     report, again_at = status_clause.report(observation, now)
     rest += report
     return Decision(tuple(promotions), tuple(rest), min(wake_at, again_at))
@@ -133,8 +134,12 @@ def _ask_why(observation: Observation, view: RankView) -> list[AskWhy]:
 
 
 def _prepare(observation: Observation, now: Now) -> list[Action]:
-    """Make sure of the children: at first, from time to time, and when missing rights would explain a silence."""
-    if observation.blocked(Prepare, None, now.at):
+    """Make sure of the children: at first, from time to time, and when missing rights would explain a silence.
+
+    Not beside what an earlier job has left and this one does not adopt: the pods of that one may need the others. Made
+    this job's, they would go with it, and a pod whose ServiceAccount has gone is never heard again.
+    """
+    if observation.leftovers or observation.blocked(Prepare, None, now.at):
         return []
     uid = observation.job.uid.encode()
     every_s = PREPARE_EVERY_S * (1 + zlib.crc32(uid) / 2**32)

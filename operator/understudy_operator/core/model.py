@@ -110,6 +110,8 @@ class Pod:
     """Reason and message of the condition DisruptionTarget, if that is True."""
     killed: Killed | None = None
     """None: its Events were not asked yet."""
+    orphaned: bool = False
+    """It has no owner: its job was deleted without it, or it was restored from a backup."""
     ending_since: float | None = None
     """Its agent has said that it is ending, or its container has; None after a restart of the operator."""
 
@@ -214,6 +216,8 @@ class Claim:
     phase: str
     access_modes: tuple[str, ...]
     """Of the bound volume, not what the claim asked for; empty until bound."""
+    job_uid: str = ""
+    """uid of the job that it was made for, from its label; empty for a claim of the user's own."""
 
     @property
     def bound(self) -> bool:
@@ -247,6 +251,23 @@ class Job:
     """The rank that is to change its primary, as the annotation has it."""
     resource_version: str = ""
     """Of the object that `switchover` was read from."""
+    adopted_uid: str = ""
+    """uid of the earlier job of this name whose children this one has adopted (adoption.py); empty: none."""
+
+    @property
+    def identity(self) -> str:
+        """The uid that labels the children and names the checkpoints' folder; their owner is `uid`."""
+        return self.adopted_uid or self.uid
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A Lease of an earlier job of this name, which this one cannot adopt."""
+
+    name: str
+    job_uid: str
+    going: bool
+    """It has an owner that is gone: the garbage collector removes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +280,8 @@ class Problem:
     """Wall clock of the first refusal, RFC 3339: for display, and to tell it from an earlier one."""
     again_at: float
     """When it may be tried again."""
+    passing: bool = False
+    """Room has just been made for it (room.py): it is told only if that does not help."""
 
 
 Aim = tuple[str, Rank | None]
@@ -295,6 +318,8 @@ class Observation:
     """What the API refuses to make; each is tried again, and over when that succeeds."""
     namesakes: Mapping[str, bool]
     """Pods that an earlier job of this name has left, and whether each may still save; told before a rank is opened."""
+    leftovers: tuple[Leftover, ...]
+    """Leases of an earlier job of this name that are in the way; told before a rank is opened."""
     unborn: frozenset[str]
     """Pods that this process has decided to create and has not seen yet."""
     vanished: frozenset[str]
@@ -328,6 +353,12 @@ class Observation:
 
     @property
     def problem(self) -> Problem | None:
-        """One of the problems, the same as long as it lasts."""
-        found = sorted(self.problems.items(), key=lambda item: (item[0][0], -1 if item[0][1] is None else item[0][1]))
-        return found[0][1] if found else None
+        """One of the problems that are told, the same as long as it lasts."""
+        return next(iter(self.told_problems), None)
+
+    @property
+    def told_problems(self) -> tuple[Problem, ...]:
+        """The problems that are told, always in the same order."""
+        told = [(aim, problem) for aim, problem in self.problems.items() if not problem.passing]
+        found = sorted(told, key=lambda item: (item[0][0], -1 if item[0][1] is None else item[0][1]))
+        return tuple(problem for _, problem in found)

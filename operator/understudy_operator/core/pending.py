@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from understudy_contract.events import EventReason
+from understudy_contract.lease import LeaseRecord
 from understudy_contract.names import TRAINER_CONTAINER
 
 from understudy_operator.core.model import Observation, Pod, Running, Waiting
@@ -21,6 +23,8 @@ STUCK_REASONS: Final = frozenset(
 )
 """Reasons of a waiting container that do not pass by themselves (the kubelet's names). The trainer, which is started
 once, waits for none of the last."""
+ALIKE_MAX: Final = 10
+"""Objects in the way that one message names, where each was found by itself."""
 INITIALIZING: Final = "PodInitializing"
 """Reason of a trainer that waits for the pod's init containers."""
 
@@ -81,7 +85,18 @@ def claim_refused(observation: Observation) -> str:
 
 
 def problem(observation: Observation) -> Finding | None:
-    """Say what keeps pods from being made; those that exist go on."""
-    if observation.problem is None:
+    """Say what keeps pods from being made; those that exist go on. All that is in the way is said at once."""
+    found = observation.problem
+    if found is None:
         return None
-    return Finding(False, str(observation.problem.reason), observation.problem.message)
+    alike = [p.message for p in observation.told_problems if p.reason == found.reason == EventReason.NAME_TAKEN]
+    message = " ".join(list(dict.fromkeys(alike))[:ALIKE_MAX]) or found.message
+    return Finding(False, str(found.reason), message)
+
+
+def volume_trouble(record: LeaseRecord, who: str) -> Finding | None:
+    """Say what the present holder of a Lease has told of the volume; a promotion and an assignment clear the notice."""
+    notice = record.notice
+    if notice is None or notice.reason != EventReason.VOLUME_TROUBLE:
+        return None
+    return Finding(False, str(EventReason.VOLUME_TROUBLE), f"{who}: {notice.message}")

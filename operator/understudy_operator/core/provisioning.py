@@ -46,7 +46,7 @@ AVOID_PRIMARY: Final = 10
 def provide_rank(observation: Observation, view: RankView, now: Now) -> tuple[list[Action], float]:
     """List what one rank lacks, and when to look again."""
     if view.lease is None:
-        waits = last_saves(observation) or observation.blocked(OpenRank, view.rank, now.at)
+        waits = last_saves(observation) or observation.leftovers or observation.blocked(OpenRank, view.rank, now.at)
         return ([] if waits else [open_rank(observation, view)]), math.inf
     actions: list[Action] = []
     wake_at = math.inf

@@ -54,7 +54,7 @@ def report(observation: Observation, now: Now) -> tuple[list[Action], float]:
 
 def _reopens(observation: Observation) -> bool:
     """Tell whether a Lease that somebody deleted is being made anew: for that moment little is known of its rank."""
-    if job_over(observation) or observation.job.policy.suspend or last_saves(observation):
+    if job_over(observation) or observation.job.policy.suspend or last_saves(observation) or observation.leftovers:
         return False
     told = {entry.get("rank") for entry in observation.job.status.get("ranks", ()) if entry.get("primary")}
     lost = [view.rank for view in observation.ranks if view.lease is None and view.rank in told]
@@ -86,6 +86,7 @@ def _status(observation: Observation, now: Now) -> Json:
     return {
         "observedGeneration": job.generation,
         **({"startTime": since} if since else {}),
+        **({"adoptedUid": job.adopted_uid} if job.adopted_uid else {}),
         "phase": _phase(observation, complete, found),
         "conditions": conditions.render(found, job.status.get("conditions", ()), job.generation, now),
         "step": min((entry["step"] for entry in ranks), default=0),

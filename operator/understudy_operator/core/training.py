@@ -4,15 +4,18 @@ Trusts the monotonic clock of the operator for a silence.
 """
 
 from understudy_contract.events import EventReason
+from understudy_contract.lease import LeaseRecord
+from understudy_contract.names import Resume
 from understudy_contract.reports import Cause, Phase
 
 from understudy_operator.core import budget
+from understudy_operator.core.adoption import in_the_way
 from understudy_operator.core.causes import told
 from understudy_operator.core.completion import rank_complete
 from understudy_operator.core.detection import judge_primary, perhaps_unmade, scene
 from understudy_operator.core.model import Now, Observation, Pod, RankView, Waiting
 from understudy_operator.core.opening import last_saves
-from understudy_operator.core.pending import INITIALIZING, Finding, claim_refused, problem, stuck
+from understudy_operator.core.pending import INITIALIZING, Finding, claim_refused, problem, stuck, volume_trouble
 from understudy_operator.core.succession import candidates
 
 
@@ -26,7 +29,7 @@ def training(observation: Observation, complete: bool, now: Now) -> Finding:
         finding = _rank_training(observation, view, now)
         if finding is not None:
             return problem(observation) or finding
-    return Finding(True, "Training", f"Every rank trains{_restarted(observation)}")
+    return Finding(True, "Training", f"Every rank trains{_restarted(observation)}{_beside(observation)}")
 
 
 def _restarted(observation: Observation) -> str:
@@ -44,8 +47,17 @@ def _times(number: int) -> str:
     return "once" if number == 1 else f"{number} times"
 
 
+def _beside(observation: Observation) -> str:
+    """Repeat what the primaries said of an earlier job's checkpoints that this job does not go on from."""
+    records = [view.lease.record for view in observation.ranks if view.lease is not None]
+    told = [r.notice.message for r in records if r.notice is not None and r.notice.reason == EventReason.NOT_INHERITED]
+    return f"; {told[0]}" if told else ""
+
+
 def _rank_training(observation: Observation, view: RankView, now: Now) -> Finding | None:
     if view.lease is None:
+        if (left := in_the_way(observation)) is not None:
+            return left
         if saving := last_saves(observation):
             who = ", ".join(saving)
             return Finding(False, "Starting", f"Waiting for the last saves of an earlier job of this name: {who}")
@@ -64,7 +76,16 @@ def _rank_training(observation: Observation, view: RankView, now: Now) -> Findin
         if view.primary.ended and view.primary.reason and (reason := told(view.primary)) is not None:
             ended = f"Pod {record.holder} {reason.verb}{reason.tail}"
             return Finding(False, "Ended", f"{ended}. A new pod is made, with growing pauses.")
-    return _failing(view) or _ended(observation, view, now) or _starting(view)
+    return _held_by_volume(view) or _failing(view) or _ended(observation, view, now) or _starting(observation, view)
+
+
+def _held_by_volume(view: RankView) -> Finding | None:
+    """Say why a primary that runs cannot begin on the volume, in its own words: it waits, and begins once it can."""
+    assert view.lease is not None
+    record, pod = view.lease.record, view.primary
+    if pod is None or pod.ended or pod.deleting_since is not None or view.lease.phase is not Phase.STARTING:
+        return None
+    return volume_trouble(record, f"Pod {record.holder} of rank {view.rank} waits for its volume")
 
 
 def _ended(observation: Observation, view: RankView, now: Now) -> Finding | None:
@@ -88,7 +109,7 @@ def _ended(observation: Observation, view: RankView, now: Now) -> Finding | None
     return Finding(False, "Ended", f"Rank {view.rank} has lost its primary: {lost.message}. {awaited}.")
 
 
-def _starting(view: RankView) -> Finding:
+def _starting(observation: Observation, view: RankView) -> Finding:
     """Say which pod is awaited, and what became of the one before if that was replaced by it."""
     assert view.lease is not None
     record = view.lease.record
@@ -100,7 +121,18 @@ def _starting(view: RankView) -> Finding:
         message += " (its init containers have not ended)"
     if last is not None and last.term == record.term and last.cold:
         message += f" in place of another: {last.message}"
-    return Finding(False, "Starting", message)
+    return Finding(False, "Starting", message + _anew(observation, record))
+
+
+def _anew(observation: Observation, record: LeaseRecord) -> str:
+    """Warn before a training begins at step 0 on a claim that an earlier job of this name has used."""
+    claim, job = observation.claim, observation.job
+    if claim is None or claim.job_uid in ("", job.identity) or job.policy.resume != Resume.NEVER or record.floor:
+        return ""
+    return (
+        f". It starts from step 0, beside what an earlier job of this name may have left on claim {claim.name}: to go "
+        "on from that, delete this job and apply it with spec.checkpoint.resume: Latest"
+    )
 
 
 def _failing(view: RankView) -> Finding | None:

@@ -45,6 +45,8 @@ class Stage:
             return LEASES.format(self.namespace)
         if kind in ("roles", "rolebindings"):
             return f"/apis/rbac.authorization.k8s.io/v1/namespaces/{self.namespace}/{kind}"
+        if kind == "poddisruptionbudgets":
+            return f"/apis/policy/v1/namespaces/{self.namespace}/{kind}"
         return CORE.format(self.namespace, kind)
 
     async def create_job(self, name: str, **spec: Any) -> Json:

@@ -23,9 +23,9 @@ OPERATOR: set[Right] = {
     *itertools.product(("get", "list", "watch", "create", "patch", "delete"), [""], ["pods"]),
     *itertools.product(("get", "list", "watch", "create", "patch"), ["coordination.k8s.io"], ["leases"]),
     *itertools.product(("get", "list", "watch", "create"), [""], ["persistentvolumeclaims"]),
-    *itertools.product(("get", "create"), [""], ["services", "serviceaccounts"]),
-    *itertools.product(("get", "create"), ["rbac.authorization.k8s.io"], ["roles", "rolebindings"]),
-    *itertools.product(("get", "create", "delete"), ["policy"], ["poddisruptionbudgets"]),
+    *itertools.product(("get", "create", "patch"), [""], ["services", "serviceaccounts"]),
+    *itertools.product(("get", "create", "patch"), ["rbac.authorization.k8s.io"], ["roles", "rolebindings"]),
+    *itertools.product(("get", "create", "patch", "delete"), ["policy"], ["poddisruptionbudgets"]),
     *itertools.product(("get", "list", "watch"), [""], ["nodes"]),
     *itertools.product(("create", "list"), [""], ["events"]),
 }

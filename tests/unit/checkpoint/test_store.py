@@ -415,7 +415,7 @@ def test_a_read_only_volume_is_said(store: RankStore, disk: MemoryFileSystem, st
     writer = store.begin(1, "a", None)
     ref = writer.commit(0, state(0), {})
     disk.read_only = True
-    with pytest.raises(VolumeReadOnly, match="cannot save step 10 of term 1: the volume is not writable"):
+    with pytest.raises(VolumeReadOnly, match="cannot save step 10 of term 1: the volume is mounted read-only"):
         writer.commit(10, state(10), {})
     assert store.load(ref).ref == ref
 

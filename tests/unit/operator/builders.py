@@ -68,9 +68,9 @@ def ago(seconds: float) -> float:
     return NOW.at - seconds
 
 
-def a_problem(reason: str, message: str, *, again_at: float = NOW.at + 3) -> Problem:
+def a_problem(reason: str, message: str, *, again_at: float = NOW.at + 3, passing: bool = False) -> Problem:
     """Something that the API refused a moment ago."""
-    return Problem(reason, message, "2026-01-01T11:59:58.000000Z", again_at)
+    return Problem(reason, message, "2026-01-01T11:59:58.000000Z", again_at, passing)
 
 
 def ended(code: int = 1, *, reason: str = "Error", message: str = "") -> Terminated:
@@ -159,6 +159,7 @@ class Scene:
             uid=f"uid-{name}",
             resource_version="7",
             duration_s=LEASE_S,
+            owner_uid="job-uid",
             renew_time="2026-01-01T11:59:58.000000Z",
             **fields,
         )
@@ -244,6 +245,7 @@ class Scene:
             "budgets": self.claim is not None and self.claim.shared and self.job.policy.redundancy > 0,
             "problems": {},
             "namesakes": {},
+            "leftovers": (),
             "unborn": frozenset(),
             "vanished": frozenset(),
             "status_written_at": ago(1),

@@ -2,7 +2,7 @@
 
 import pytest
 from understudy_contract.events import EventReason
-from understudy_contract.reports import Notice
+from understudy_contract.reports import Notice, Phase
 from understudy_operator.core.model import Claim, Terminated, Waiting
 
 from tests.unit.operator.builders import (
@@ -195,6 +195,28 @@ def test_a_redundant_pod_that_a_quota_refuses_does_not_stop_the_training() -> No
     )
     assert scene.condition("Training")["status"] == "True"
     assert scene.condition("Redundant")["message"] == "Pod digits-0-1 is refused: exceeded quota"
+
+
+DENIED = Notice("VolumeTrouble", "term 1 cannot begin yet, retrying: Permission denied at /v: uid 10001, owner 0")
+
+
+def test_a_primary_that_waits_for_the_volume_says_so_at_once() -> None:
+    scene = Scene().beat(RANK, phase=Phase.STARTING, checkpoint=None).lease(RANK, notice=DENIED)
+    condition = scene.condition("Training")
+    assert (condition["status"], condition["reason"]) == ("False", "VolumeTrouble")
+    assert condition["message"] == f"Pod {PRIMARY} of rank 0 waits for its volume: {DENIED.message}"
+
+
+def test_a_primary_that_trains_is_not_held_up_by_what_it_said_before() -> None:
+    assert Scene().lease(RANK, notice=DENIED).condition("Training")["status"] == "True"
+
+
+def test_a_redundant_pod_that_may_not_read_the_volume_says_so() -> None:
+    scene = Scene().beat(SLOT, phase=Phase.STARTING, loaded=None).lease(SLOT, notice=DENIED)
+    condition = scene.condition("Redundant")
+    assert (condition["reason"], UNDERSTUDY in condition["message"]) == ("VolumeTrouble", True)
+    assert scene.condition("Training")["status"] == "True"
+    assert Scene().lease(SLOT, notice=DENIED).condition("Redundant")["status"] == "True"
 
 
 def test_an_image_without_the_agent_is_named_and_backed_off_from() -> None:

@@ -196,6 +196,7 @@ def observe(world: World) -> Observation:
         budgets=memory.budgets,
         problems={},
         namesakes={},
+        leftovers=(),
         unborn=memory.unborn,
         vanished=frozenset(),
         status_written_at=memory.status_written_at,

@@ -248,7 +248,7 @@ def test_a_volume_in_trouble_is_waited_for_before_a_term_begins(start: Callable[
     primary = start(pod="a")
     primary.send(Promote(1))
     notice = primary.until(Notice)
-    assert notice.reason == "VolumeTrouble" and "term 1 cannot begin yet, trying on: " in notice.message
+    assert notice.reason == "VolumeTrouble" and "term 1 cannot begin yet, retrying: " in notice.message
     (volume / "uid-of-job").unlink()
     primary.until(Started)
     assert primary.end()[0] == 0

@@ -1,5 +1,6 @@
 """A redundant trainer that follows its primary, without the process around it."""
 
+import errno
 import math
 import queue
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from understudy import standby
 from understudy.checkpoint import Checkpoint, RankStore
+from understudy.checkpoint.filesystem import Disk
 from understudy.counters import Counters
 from understudy.link import Link
 from understudy.protocol import Follow, Promote, Ready, Standby
@@ -64,3 +66,20 @@ def test_a_checkpoint_is_read_as_busy_so_that_a_promotion_meanwhile_finds_no_han
     assert sent == [Ready(ref)]
     assert busy == [1]
     assert counters.read().busy == 0
+
+
+class Denying(Disk):
+    """A volume that this user may not read."""
+
+    def names(self, folder: Path) -> list[str]:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+
+def test_a_volume_that_may_not_be_read_is_told_once(tmp_path: Path) -> None:
+    store = RankStore(tmp_path, "job", 0, keep=3, fs=Denying())
+    link, _, sent = a_link()
+    follower = Follower(link, store, Standby(None), lambda _: None, Counters(None))
+    follower._follow()
+    follower._follow()
+    (notice,) = sent
+    assert notice.reason == EventReason.VOLUME_TROUBLE and "this process has uid" in notice.message

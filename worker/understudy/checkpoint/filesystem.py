@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from understudy.checkpoint.access import explain_denial
 from understudy.errors import VolumeFailed, VolumeFull, VolumeReadOnly, VolumeTrouble
 
 TEMPORARY: Final = ".tmp-"
@@ -25,7 +26,7 @@ GONE: Final = TEMPORARY + "gone-"
 """Prefix of what is being removed."""
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+_DENIED: Final = frozenset({errno.EACCES, errno.EPERM})
 NO_LINKS: Final = frozenset(
     {errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 )
@@ -227,12 +228,15 @@ def _trouble(error: OSError, action: str, path: Path) -> VolumeTrouble:
             "enlarge the claim, remove what other jobs have left there, or make another job with a lower keep",
             error.errno,
         )
-    if error.errno in _READ_ONLY:
+    if error.errno == errno.EROFS:
         return VolumeReadOnly(
-            f"cannot {action}: the volume is not writable ({reason}) at {where}; remount it, or correct its "
-            "access mode and the pod's fsGroup",
+            f"cannot {action}: the volume is mounted read-only ({reason}) at {where}; mount it for writing (readOnly "
+            "of the volume and its mount, accessModes of the claim), or look why the node has remounted it",
             error.errno,
         )
+    if error.errno in _DENIED:
+        denial = explain_denial(Path(os.fsdecode(where)))
+        return VolumeReadOnly(f"cannot {action}: {reason} at {where}: {denial}", error.errno)
     if error.errno == errno.ENOENT:
         return VolumeFailed(
             f"cannot {action}: {where} has vanished from the volume; bring it back, or let the pod be replaced",

@@ -1,0 +1,56 @@
+"""Room in a quota: when one refuses a pod because of the number of pods, an ended pod is removed for it.
+
+Guarantees at most one removal for each refused action within ROOM_COUNTED_S: the API server counts the removal a moment
+later, and until then refuses the same request again. So a log is lost only where its pod was in the way. The job's own
+pods go first, then those of other jobs of the namespace, but for the ones that completed a rank of those. All that is
+no TrainingJob's is left alone, also where it fills the quota. Trusts the monotonic clock.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
+
+from understudy_kube.client import ApiError
+from understudy_kube.refusals import exceeded
+
+from understudy_operator.core.actions import DeletePod
+from understudy_operator.core.model import Aim, Job, Now, Pod
+from understudy_operator.core.room import expendable
+from understudy_operator.observe import World
+
+COUNTED: Final = "count/pods"
+"""The one resource of a quota that counts pods which have ended."""
+RETRY_ROOM_S: Final = 0.5
+"""How soon a pod is tried again for which room was made."""
+ROOM_COUNTED_S: Final = 5.0
+"""How long the quota controller may take to count a removal; mostly it takes some ten milliseconds."""
+
+
+def wants_room(error: BaseException | None) -> bool:
+    """Tell whether a quota refused because of the number of pods, ended ones included."""
+    return isinstance(error, ApiError) and COUNTED in exceeded(error.message)
+
+
+async def make_room(
+    world: World, job: Job, aim: Aim, now: Now, delete: Callable[[Job, DeletePod], Awaitable[None]]
+) -> bool:
+    """Remove an ended pod for what was refused; False if there is none, and none was removed a moment ago."""
+    made_at = world.jobs.memo(job.uid).room_made_at
+    if aim in made_at and now.at < made_at[aim] + ROOM_COUNTED_S:
+        return True
+    found = next(_expendable(world, job, aim, now), None)
+    if found is None:
+        return False
+    made_at[aim] = now.at
+    await delete(found[0], DeletePod(found[1], f"a quota has no room for another pod of {job.name}"))
+    return True
+
+
+def _expendable(world: World, job: Job, aim: Aim, now: Now) -> Iterator[tuple[Job, Pod]]:
+    """Give the pods that may go, with their jobs, in the order in which they should."""
+    own = world.observe((job.namespace, job.name), now.at)
+    if own is not None:
+        yield from ((job, pod) for pod in expendable(own, aim[1]))
+    keys = [key for key in world.jobs if key[0] == job.namespace and key[1] != job.name]
+    others = [other for key in keys if (other := world.observe(key, now.at)) is not None]
+    pods = [(other.job, pod) for other in others for pod in expendable(other, None, results=False)]
+    yield from sorted(pods, key=lambda found: (found[1].created, found[1].name))
