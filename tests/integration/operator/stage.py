@@ -92,13 +92,15 @@ class Stage:
 
         return (await self._watch(kind, name, matching, what, lambda: last))["object"]
 
-    async def rights(self, account: str) -> None:
-        """Wait until an account has been given rights to the Leases of its job."""
+    async def rights(self, job: str, account: str = "") -> None:
+        """Wait until an account, by default the one made for the job, has been given rights to the job's Leases."""
+        own = f"{job}-worker"
 
         def binds(binding: Json) -> bool:
-            return bool(binding["subjects"][0]["name"] == account)
+            named = binding["metadata"]["name"].startswith(f"{own}-")
+            return bool(named and binding["subjects"][0]["name"] == (account or own))
 
-        await self.until("rolebindings", None, binds, f"a binding of {account}")
+        await self.until("rolebindings", None, binds, f"a binding of {account or own}")
 
     async def gone(self, kind: str, name: str) -> None:
         """Wait until an object is no more."""

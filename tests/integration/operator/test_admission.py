@@ -61,7 +61,7 @@ async def begin(stage: Stage, tokens: Tokens, name: str, account: str = "") -> J
     failover = {"leaseDurationSeconds": 3600}  # nobody renews here
     await stage.create_job(name, template={"spec": pod}, failover=failover)
     of_pods = account or f"{name}-worker"
-    await stage.rights(of_pods)
+    await stage.rights(name, account)
     await stage.run_pod(f"{name}-0-0", "node-a")
     api = await tokens.api(stage.namespace, of_pods, f"{name}-0-0")
     primary = Worker(stage, api, f"{name}-0-0", f"{name}-0", 1)
@@ -328,10 +328,13 @@ async def test_a_worker_can_neither_create_nor_delete_nor_list_leases(job: Job) 
 
 
 async def test_a_worker_cannot_make_a_missing_lease_of_its_job_by_applying_it(job: Job) -> None:
-    """A patch that applies can create, and a new Lease has no holder to compare with: the right to create decides."""
+    """A patch that applies can create, and a new Lease has no holder to compare with: RBAC decides.
+
+    A worker has no right to create; nor to patch a Lease that is not there.
+    """
     body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "job-0-s4"}}
     path = f"{job.stage.path('leases')}/job-0-s4"
-    with pytest.raises(Forbidden, match="cannot create resource"):
+    with pytest.raises(Forbidden, match="cannot patch resource"):
         await job.primary.api.request(
             "PATCH",
             path,

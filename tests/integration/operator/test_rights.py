@@ -111,7 +111,7 @@ async def test_a_worker_may_get_watch_and_patch_its_jobs_leases_and_nothing_else
     await stage.create_job("theirs")
     own = [f"mine-{rank}{slot}" for rank in (0, 1) for slot in ("", "-s0", "-s1")]
     foreign = ["theirs-0", "theirs-0-s0", "mine-2", "mine-0-s2", ""]
-    await stage.rights("mine-worker")
+    await stage.rights("mine")
     token = control_plane.token_of(stage.namespace, "mine-worker")
     async with Api(control_plane.credentials(token)) as api:
 
@@ -131,13 +131,13 @@ async def test_an_account_that_a_suspended_jobs_template_is_given_gets_the_worke
     stage: Stage, operator: Operator
 ) -> None:
     await stage.create_job("mine")
-    await stage.rights("mine-worker")
+    await stage.rights("mine")
     for account in ("own", "other"):
         await stage.patch("trainingjobs", "mine", {"spec": {"suspend": True}})
         template = {"spec": {"containers": [TRAINER], "serviceAccountName": account}}
         await stage.patch("trainingjobs", "mine", {"spec": {"template": template}})
         await stage.patch("trainingjobs", "mine", {"spec": {"suspend": False}})
-        await stage.rights(account)
+        await stage.rights("mine", account)
 
 
 async def _granted(api: Api, stage: Stage, lease: str) -> None:
@@ -156,7 +156,7 @@ async def test_a_lease_of_others_that_stands_in_the_way_is_named_and_not_given_t
     await stage.create_job("vote", ranks=2)
     found = await stage.until("trainingjobs", "vote", lambda job: _training(job) == "NameTaken", "NameTaken")
     assert "Lease vote-0 in namespace" in json.dumps(found["status"]["conditions"])
-    await stage.rights("vote-worker")
+    await stage.rights("vote")
     async with Api(control_plane.credentials(control_plane.token_of(stage.namespace, "vote-worker"))) as api:
         await _granted(api, stage, "vote-1")
         for verb in VERBS:
@@ -179,7 +179,7 @@ async def test_a_workers_own_token_renews_its_lease_and_is_refused_elsewhere(
     await stage.create_job("mine")
     await stage.create_job("theirs")
     for name in ("mine", "theirs"):
-        await stage.rights(f"{name}-worker")
+        await stage.rights(name)
     await stage.until("pods", "mine-0-0", lambda _: True, "the primary")
     token = control_plane.token_of(stage.namespace, "mine-worker", "mine-0-0")
     async with Api(control_plane.credentials(token)) as api:
