@@ -111,6 +111,7 @@ class _PodStatus(msgspec.Struct, rename="camel"):
 
     def __post_init__(self) -> None:
         self.reason = clean(self.reason, REASON_MAX_BYTES)
+        self.message = clean(self.message, TEXT_MAX_BYTES)
 
 
 class PodObject(msgspec.Struct):
