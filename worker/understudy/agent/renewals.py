@@ -50,6 +50,8 @@ def _bare(renewal: Renew) -> Renew:
         checkpoint=beat.checkpoint,
         duration_s=beat.duration_s,
         term_floor=beat.term_floor,
+        failures=beat.failures,
+        restarts=beat.restarts,
     )
     silent = msgspec.structs.replace(release, message="") if release is not None else None
     return replace(renewal, beat=plain, release=silent, notice=None)
