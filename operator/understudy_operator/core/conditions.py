@@ -176,6 +176,13 @@ def _slot_held_up(observation: Observation, view: RankView, slot: int, now: Now)
     if pod is not None and lease.phase is Phase.READY and lease.silent(now.at):
         silent = f"Redundant pod {pod.name} has not renewed its Lease for {lease.record.patience_s} s"
         return Finding(False, "Silent", silent)
+    if (failed := budget.survived(lease.record)) > 0:
+        return Finding(
+            False,
+            "Failing",
+            f"The trainer of redundant pod {lease.record.holder} has failed {failed} times in a row, and was started "
+            f"again in its pod: see its log; last: {budget.last_survived(lease.record)}",
+        )
     if (losses := budget.slot_losses(lease.record, pod, now.at)) > 1:
         return Finding(False, "Failing", _lost_again(observation, view, slot, losses, now))
     if pod is not None and not pod.ended and lease.phase is Phase.STARTING:
@@ -190,8 +197,6 @@ def _lost_again(observation: Observation, view: RankView, slot: int, losses: int
     if lease is not None and pod is not None:
         lost = judge_redundant(lease, pod, scene(observation, now), unborn=False)
         said += f"; now {lost.message}" if not isinstance(lost, float) else ""
-    if lease is not None and (survived := budget.last_survived(lease.record)):
-        said += f"; its trainer was started again, which failed: {survived}"
     return f"{said}. A new one is started with growing pauses: see the job's Events RedundantLost, and the pods' logs."
 
 

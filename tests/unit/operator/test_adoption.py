@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from understudy_contract.lease import LeaseRecord
-from understudy_contract.names import Label, Term
+from understudy_contract.names import Label, Term, worker_role_name
 from understudy_operator.core.actions import Adopt, OpenRank
 from understudy_operator.core.adoption import find_identity
 from understudy_operator.core.model import Claim, Leftover
@@ -17,6 +17,7 @@ from tests.unit.operator.stage import JOB, LEASES, MINUTE, PODS, Stage, stage_te
 OLD, NEW = "job", "another"
 CORE = "/api/v1/namespaces/default"
 RBAC = "/apis/rbac.authorization.k8s.io/v1/namespaces/default"
+ROLE = worker_role_name("digits", ("digits-0", "digits-0-s0"))
 BUDGETS = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
 
 
@@ -195,8 +196,8 @@ async def test_a_job_that_was_deleted_without_its_children_trains_on_under_the_n
         *(f"{LEASES}/{name}" for name in ("digits-0", "digits-0-s0")),
         f"{CORE}/services/digits",
         f"{CORE}/serviceaccounts/digits-worker",
-        f"{RBAC}/roles/digits-worker",
-        f"{RBAC}/rolebindings/digits-worker",
+        f"{RBAC}/roles/{ROLE}",
+        f"{RBAC}/rolebindings/{ROLE}",
         f"{BUDGETS}/digits-0",
     ]
     assert {path: owner_of(stage, path) for path in children} == dict.fromkeys(children, NEW)
@@ -293,7 +294,7 @@ async def test_a_job_of_another_shape_waits_and_trains_once_the_leases_are_gone(
     assert "`kubectl delete pod digits-0-0 digits-0-1 -n default`" in message
     assert "Leases digits-0, digits-0-s0 in namespace default are left" in message
     assert "adoptedUid" not in stage.status
-    others = [f"{CORE}/serviceaccounts/digits-worker", f"{RBAC}/roles/digits-worker", f"{CORE}/services/digits"]
+    others = [f"{CORE}/serviceaccounts/digits-worker", f"{RBAC}/roles/{ROLE}", f"{CORE}/services/digits"]
     assert {owner_of(stage, path) for path in others} == {None}, (
         "they would go with this job, and are those pods' rights"
     )
@@ -320,13 +321,14 @@ async def test_a_lease_of_another_name_blocks_nothing_whatever_its_labels_say(st
 
 @stage_test
 async def test_strangers_in_the_way_are_named_at_once_with_one_command(stage: Stage) -> None:
-    for path, owners in ((f"{CORE}/services/digits", []), (f"{RBAC}/roles/digits-worker", [{"uid": "x"}])):
+    account = f"{CORE}/serviceaccounts/digits-worker"
+    for path, owners in ((f"{CORE}/services/digits", []), (account, [{"uid": "x"}])):
         meta = {"name": path.rpartition("/")[2], "namespace": "default", "uid": path, "ownerReferences": owners}
         stage.server._put(path, {"metadata": {**meta, "labels": {Label.JOB: "digits"} if owners else {}}})
     await stage.run(MINUTE)
     message = stage.condition("Training")["message"]
-    assert "Service digits, Role digits-worker in namespace default exist already" in message
-    assert "`kubectl delete service/digits role/digits-worker -n default`" in message
+    assert "Service digits, ServiceAccount digits-worker in namespace default exist already" in message
+    assert "`kubectl delete service/digits serviceaccount/digits-worker -n default`" in message
 
 
 def test_leases_of_strangers_and_other_objects_are_named_in_one_message() -> None:

@@ -367,7 +367,7 @@ def test_status_and_conditions_of_a_pod_are_read() -> None:
     view = pod_view(
         msgspec.convert(body, PodObject), seen_since=0, running_since=0, deleting_since=None, killed=LIVENESS
     )
-    assert (view.reason, view.message, view.disruption) == ("Evicted", VOLUME, ("TerminationByKubelet", "m"))
+    assert (view.reason, view.message, view.disruption) == ("Evicted", VOLUME.strip(), ("TerminationByKubelet", "m"))
     assert view.killed is LIVENESS
 
 

@@ -83,7 +83,8 @@ def test_a_trainer_that_is_awaited_again_is_named_with_what_it_failed_of() -> No
 def test_a_redundant_trainer_that_is_started_again_says_why_and_ends_no_job() -> None:
     scene = Scene().beat(SLOT, phase=Phase.STARTING, failures=7, restarts=7, last_failure=WHY)
     assert scene.condition("Redundant")["message"] == (
-        f"Redundant slot 0 of rank 0 has failed 7 times in a row: see the log of digits-0-1; last: {WHY}"
+        "The trainer of redundant pod digits-0-1 has failed 7 times in a row, and was started again in its pod: "
+        f"see its log; last: {WHY}"
     )
     decision = scene.decide()
     assert (decision.promotions, of(decision.rest, GiveUp)) == ((), [])
