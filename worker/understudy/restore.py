@@ -96,6 +96,12 @@ class Restorer:
         """
         for waits in itertools.count(1):
             if (higher := next_order(link, taken.term, bump)) is not None:
+                self._notice(
+                    EventReason.FOREIGN_ON_VOLUME,
+                    f"term {higher.term} begins instead of {order.term}: {self._store.path} has a folder of term "
+                    f"{taken.term}, of which the Lease knew nothing. If etcd was not restored from a backup, "
+                    f"somebody else writes there: look at term-{taken.term}-...",
+                )
                 return higher
             if waits % LOOK_EVERY == 0:
                 with contextlib.suppress(VolumeTrouble):

@@ -78,10 +78,13 @@ def test_a_folder_in_the_way_is_told_and_once_it_is_gone_the_term_begins(waiting
     assert waiting.bumps == waiting.inbox.waits, "it shows that it lives"
 
 
-def test_an_answer_of_the_operator_ends_the_wait_before_anything_is_told(waiting: Waiting) -> None:
+def test_a_higher_term_ends_the_wait_and_the_term_that_the_lease_did_not_know_is_told(waiting: Waiting) -> None:
     waiting.inbox.events = {2: Promote(4), 3: Promote(6)}
     assert waiting.wait() == Promote(6), "4 is not above what lies there"
-    assert waiting.told == []
+    [(reason, text)] = waiting.told
+    assert reason == "ForeignOnVolume"
+    assert "term 6 begins instead of 3" in text
+    assert "somebody else writes there: look at term-5-..." in text
 
 
 def test_a_superseded_pod_learns_so_while_it_waits(waiting: Waiting) -> None:
