@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from understudy.checkpoint import RankStore
-from understudy.checkpoint.filesystem import Disk
+from understudy.checkpoint.disk import Disk
 from understudy.checkpoint.folder import RankFolder
 from understudy.checkpoint.format import STATE, read, read_manifest
 from understudy.checkpoint.lineage import Line, TermFolder, candidates
@@ -97,7 +97,7 @@ class Audit:
 
     def look(self, target: Target, rank: Path, damaged: AbstractSet[FileId] = frozenset()) -> None:
         """Take in what lies below a rank's folder now."""
-        self._follow(target, RankFolder(rank.parents[1], rank.parent.name, target.rank, Disk()), damaged)
+        self._follow(target, RankFolder(rank.parents[1], rank.parent.name, target.rank, Disk(rank)), damaged)
         for term in counting_terms(rank):
             for path in term.glob("step-*/manifest.json"):
                 with suppress(FileNotFoundError):
@@ -108,7 +108,7 @@ class Audit:
         if state_id(checkpoint) in damaged:
             return
         try:
-            read(Disk(), checkpoint)
+            read(Disk(checkpoint), checkpoint)
         except CheckpointDamaged as error:
             self._tell(f"{target}, which nobody has damaged: {error}")
 
@@ -164,7 +164,7 @@ class Audit:
 def _taken_in(checkpoint: Path) -> int:
     """Return the term that committed a checkpoint: a base lies in a later one's folder as well. 0: it is gone."""
     with suppress(FileNotFoundError, CheckpointDamaged):
-        return read_manifest(Disk(), checkpoint)[0].term
+        return read_manifest(Disk(checkpoint), checkpoint)[0].term
     return 0
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from understudy.checkpoint.filesystem import FileSystem, Space
+from understudy.checkpoint.filesystem import FileSystem, NotAFile, Space
 
 
 class PowerCut(BaseException):
@@ -77,9 +77,12 @@ class MemoryFileSystem:
         """See FileSystem."""
         return list(self._folder(folder).entries)
 
-    def read(self, path: Path) -> memoryview:
+    def read(self, path: Path, limit_bytes: int) -> memoryview:
         """See FileSystem."""
-        return memoryview(bytearray(self._file(path).data))
+        data = self._file(path).data
+        if len(data) > limit_bytes:
+            raise NotAFile(path, f"it is {len(data)} bytes long, where at most {limit_bytes} are expected")
+        return memoryview(bytearray(data))
 
     def write(self, path: Path, chunks: Iterable[bytes | memoryview]) -> None:
         """See FileSystem."""
@@ -168,7 +171,7 @@ class MemoryFileSystem:
     def _file(self, path: Path) -> _File:
         node = self._find(path)
         if isinstance(node, _Folder):
-            raise _error(errno.EISDIR, path)
+            raise NotAFile(path, "it is a folder, and no file")
         return node
 
     def _require_writable(self, path: Path) -> None:
@@ -218,10 +221,10 @@ class InterruptedFileSystem:
         self._pass("names", folder)
         return self.inner.names(folder)
 
-    def read(self, path: Path) -> memoryview:
+    def read(self, path: Path, limit_bytes: int) -> memoryview:
         """See FileSystem."""
         self._pass("read", path)
-        return self.inner.read(path)
+        return self.inner.read(path, limit_bytes)
 
     def write(self, path: Path, chunks: Iterable[bytes | memoryview]) -> None:
         """See FileSystem."""

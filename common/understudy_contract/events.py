@@ -52,6 +52,7 @@ class EventReason(StrEnum):
     CHECKPOINT_DAMAGED = "CheckpointDamaged"
     VOLUME_TROUBLE = "VolumeTrouble"
     VOLUME_MISMATCH = "VolumeMismatch"
+    FOREIGN_ON_VOLUME = "ForeignOnVolume"
     NOT_EXACT = "NotExact"
     BATCH_SHAPE_CHANGED = "BatchShapeChanged"
     MODEL_NOT_EXPORTED = "ModelNotExported"
@@ -67,6 +68,7 @@ NOTICES: Final = frozenset(
         EventReason.CHECKPOINT_DAMAGED,
         EventReason.VOLUME_TROUBLE,
         EventReason.VOLUME_MISMATCH,
+        EventReason.FOREIGN_ON_VOLUME,
         EventReason.NOT_EXACT,
         EventReason.BATCH_SHAPE_CHANGED,
         EventReason.MODEL_NOT_EXPORTED,

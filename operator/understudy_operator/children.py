@@ -229,7 +229,9 @@ def _equip(job: Job, order: CreatePod, container: Json) -> None:
     mounts = container.get("volumeMounts") or []
     taken = {mount.get("mountPath", "").rstrip("/") for mount in mounts}
     volumes = [(CHECKPOINT_VOLUME, names.CHECKPOINT_DIR), (RUN_VOLUME, names.RUN_DIR), (TMP_VOLUME, "/tmp")]  # noqa: S108 - an emptyDir
-    container["volumeMounts"] = [*mounts, *({"name": n, "mountPath": p} for n, p in volumes if p not in taken)]
+    below = {CHECKPOINT_VOLUME: {"subPath": job.policy.sub_path}} if job.policy.sub_path else {}
+    added = ({"name": n, "mountPath": p, **below.get(n, {})} for n, p in volumes if p not in taken)
+    container["volumeMounts"] = [*mounts, *added]
     given = container.get("env") or []
     named = {entry.get("name") for entry in given}
     ours = _environment(job, order, container)

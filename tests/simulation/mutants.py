@@ -230,7 +230,10 @@ MUTANTS: tuple[Mutant, ...] = (
         "the path has no term",
         2,
         0,
-        (Edit(RankFolder.term_path, 'f"term-{term}-{pod_uid}"', 'f"term-1-{pod_uid}"'),),
+        (
+            Edit(RankFolder.term_path, 'f"term-{term}-{pod_uid}"', 'f"term-1-{pod_uid}"'),
+            Edit(checkpoint_format._require_in_place, "manifest.term > term[0]", "False"),
+        ),
     ),
     Mutant(
         "every term counts, with a BASE or without",

@@ -96,7 +96,7 @@ def installed(random: Random, hear: Callable[[logging.LogRecord], None]) -> Iter
         (understudy_operator.ranks, "datetime", wall),
         (understudy.checkpoint.store, "secrets", _Secrets(random)),
         (understudy.checkpoint.marks, "secrets", _Secrets(random)),
-        (understudy.checkpoint.marks, "Disk", lambda: _container().fs),
+        (understudy.checkpoint.marks, "Disk", lambda _root: _container().fs),
         (understudy.checkpoint.saver, "threading", Threading),
         (understudy.checkpoint.writer, "threading", Threading),
         (understudy.saves, "time", Clock),

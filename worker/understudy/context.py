@@ -51,6 +51,7 @@ class Context:
     created: str = ""
     """When the job was made, RFC 3339; empty: not known."""
     resume: str = Resume.NEVER
+    namespace: str = ""
 
     @property
     def standalone(self) -> bool:
@@ -77,6 +78,7 @@ def read_context(
             counters=Path(environ[Env.COUNTERS]) if Env.COUNTERS in environ else None,
             created=environ.get(Env.JOB_CREATED, ""),
             resume=environ.get(Env.RESUME, Resume.NEVER),
+            namespace=environ.get(Env.NAMESPACE, ""),
         )
     except KeyError as error:
         raise NotStarted(

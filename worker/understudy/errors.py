@@ -17,11 +17,23 @@ UnderstudyError
     └── NotStarted             a call of the SDK out of its order
 """
 
+from typing import Final
+
 from understudy_contract.reports import CheckpointRef
+from understudy_contract.text import clean
+
+MESSAGE_MAX_BYTES: Final = 2000
+"""Of an error's message: names and values from a volume are in it, which others can write."""
 
 
 class UnderstudyError(Exception):
-    """Root of all errors that this package raises on purpose."""
+    """Root of all errors that this package raises on purpose.
+
+    Its message is one clean line.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(clean(message, MESSAGE_MAX_BYTES))
 
 
 class Retryable(UnderstudyError):  # noqa: N818 - an adjective, for `except`
@@ -82,7 +94,7 @@ class CheckpointDamaged(Terminal):
 
     def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
         super().__init__(message)
-        self.problems = problems or (message,)
+        self.problems = tuple(clean(problem, MESSAGE_MAX_BYTES) for problem in problems or (message,))
 
 
 class VolumeMismatch(Terminal):

@@ -10,9 +10,12 @@ import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+from understudy_contract.text import clean
+
+_VALUE_MAX_BYTES: Final = 80
 
 
 def collect(more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -38,10 +41,15 @@ def visible_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def differences(recorded: Mapping[str, Any], here: Mapping[str, str]) -> list[str]:
-    """List what differs, in words; what only one side knows is no difference."""
+def differences(recorded: Any, here: Mapping[str, str]) -> list[str]:
+    """List what differs, in words; what only one side knows is no difference.
+
+    `recorded` comes from a volume, and may be anything.
+    """
+    if not isinstance(recorded, Mapping):
+        return []
     return [
-        f"{name} {recorded[name]} then, {here[name]} now"
+        f"{name} {clean(str(recorded[name]), _VALUE_MAX_BYTES)} then, {here[name]} now"
         for name in sorted(recorded.keys() & here.keys())
         if recorded[name] != here[name]
     ]

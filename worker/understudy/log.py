@@ -20,8 +20,13 @@ The wall clock is for display; durations are measured by the caller on the monot
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Final
 
 from understudy_contract.lease import micro_time
+from understudy_contract.text import clean
+
+LINE_MAX_BYTES: Final = 4096
+"""Of a line's text: a traceback goes another way."""
 
 
 def wall_clock() -> str:
@@ -30,8 +35,8 @@ def wall_clock() -> str:
 
 
 def say(text: str, at: str | None = None) -> None:
-    """Print one line, stamped `at` or now, and flush it."""
-    print(f"{at or wall_clock()} {text}", flush=True)
+    """Print one line, stamped `at` or now, and flush it; control characters in it are removed."""
+    print(f"{at or wall_clock()} {clean(text, LINE_MAX_BYTES)}", flush=True)
 
 
 def step_line(step: int, total: int, metrics: Mapping[str, float], ms_per_step: float, term: int) -> str:

@@ -5,6 +5,8 @@ from nothing only when the rank never committed anything, nor the earlier job th
 roles. Trusts no clock.
 """
 
+import contextlib
+import itertools
 import queue
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,13 +20,17 @@ from understudy.checkpoint import Checkpoint, RankStore, TermWriter
 from understudy.checkpoint.marks import Mark, earlier_jobs, leave_mark
 from understudy.checkpoint.store import FLOOR_WAIT_S
 from understudy.context import Context
-from understudy.errors import CheckpointsExist, VolumeMismatch
+from understudy.errors import CheckpointsExist, Superseded, VolumeMismatch, VolumeTrouble
 from understudy.exits import HandedOverExit, SupersededExit
 from understudy.link import Closed, Link
 from understudy.protocol import Follow, HandOver, Promote, Standby, Supersede
 
 WAIT_S: Final = 1.0
 """How often a trainer that waits for its order shows that it lives."""
+LOOK_EVERY: Final = 10
+"""Waits after which a trainer that waits for a higher term looks whether its own is free by now."""
+TELL_AFTER: Final = 30
+"""Waits after which it tells what is in its way: the operator answers within one or two."""
 
 
 class Restorer:
@@ -44,6 +50,7 @@ class Restorer:
         self._notice = notice
         self.loaded: Checkpoint | None = None
         """Without its tensors: they are in the state."""
+        self._foreign: str | None = None
         self.inherited: Checkpoint | None = None
         """The same of an earlier job: a fresh start of this one begins with it."""
 
@@ -57,6 +64,7 @@ class Restorer:
 
         Raises VolumeMismatch, FloorMissing, CheckpointDamaged, Superseded, or the volume's trouble.
         """
+        self._store.know_term(order.term)
         # The id may be as late to be seen on this node as any other name; another id is another volume.
         volume = self._store.volume_id(wait_s=FLOOR_WAIT_S if order.volume is not None else 0.0)
         if order.volume is not None and volume != order.volume:
@@ -72,12 +80,49 @@ class Restorer:
             self._catch_up(order.floor)  # a slow volume showed its first checkpoint only now
             return self._open(order.term), volume
 
+    def report_foreign(self) -> None:
+        """Tell, once, what lies in the rank's folder and is passed over."""
+        with contextlib.suppress(VolumeTrouble):
+            if (sentence := self._store.foreign()) is not None and sentence != self._foreign:
+                self._foreign = sentence
+                self._notice(EventReason.FOREIGN_ON_VOLUME, sentence)
+
+    def await_term(self, link: Link, order: Promote, taken: Superseded, bump: Callable[[], None]) -> Promote:
+        """Wait until this order's term can begin, or for a higher one; `taken` says which term is on the volume.
+
+        Usually the operator answers at once: this pod is superseded, or gets a higher term. It raises no term for one
+        that the rank cannot have had (terms.py), nor does anybody when a stranger's folder lies there: so what is in
+        the way is told, and once it is removed this pod goes on.
+        """
+        for waits in itertools.count(1):
+            if (higher := next_order(link, taken.term, bump)) is not None:
+                self._notice(
+                    EventReason.FOREIGN_ON_VOLUME,
+                    f"term {higher.term} begins instead of {order.term}: {self._store.path} has a folder of term "
+                    f"{taken.term}, of which the Lease knew nothing. If etcd was not restored from a backup, "
+                    f"somebody else writes there: look at term-{taken.term}-...",
+                )
+                return higher
+            if waits % LOOK_EVERY == 0:
+                with contextlib.suppress(VolumeTrouble):
+                    if self._store.is_free(order.term, self._context.pod_uid):
+                        return order
+            if waits == TELL_AFTER:
+                self._notice(
+                    EventReason.FOREIGN_ON_VOLUME,
+                    f"term {order.term} waits: {self._store.path} has a folder of term {taken.term}, and nobody has "
+                    f"given this pod a higher one. If no pod of this job trains in term {taken.term}, remove that "
+                    f"folder, term-{taken.term}-...: this pod then goes on",
+                )
+        raise AssertionError("unreachable")
+
     def _mark(self) -> None:
         if self._context.created:
             leave_mark(self._context.root, self._context.job_uid, self._own_mark())
 
     def _own_mark(self) -> Mark:
-        return Mark(self._context.created, self._context.job, self._context.ranks)
+        context = self._context
+        return Mark(context.created, context.job, context.ranks, context.namespace)
 
     def _inherit(self) -> None:
         """Load what an earlier job of this name left, or say that it stays where it is."""
@@ -143,22 +188,21 @@ def first_order(link: Link) -> Standby | Promote:
                 continue  # nothing to follow before the role is known: the volume is read at the start of Standby
 
 
-def higher_order(link: Link, term: int, bump: Callable[[], None]) -> Promote:
-    """Wait for a Promote above this term, calling `bump` meanwhile. Raises SystemExit when this pod is to end."""
-    while True:
-        try:
-            message = link.inbox.get(timeout=WAIT_S)
-        except queue.Empty:
-            bump()
-            continue
-        match message:
-            case Promote() if message.term > term:
-                return message
-            case HandOver():
-                raise HandedOverExit
-            case Supersede(term=other):
-                raise SupersededExit(other)
-            case Closed():
-                raise SystemExit("understudy: the agent closed its socket before this trainer's term could begin")
-            case _:
-                continue
+def next_order(link: Link, term: int, bump: Callable[[], None]) -> Promote | None:
+    """Wait a moment for a Promote above this term, calling `bump`. Raises SystemExit when this pod is to end."""
+    try:
+        message = link.inbox.get(timeout=WAIT_S)
+    except queue.Empty:
+        bump()
+        return None
+    match message:
+        case Promote() if message.term > term:
+            return message
+        case HandOver():
+            raise HandedOverExit
+        case Supersede(term=other):
+            raise SupersededExit(other)
+        case Closed():
+            raise SystemExit("understudy: the agent closed its socket before this trainer's term could begin")
+        case _:
+            return None

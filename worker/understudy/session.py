@@ -51,7 +51,7 @@ from understudy.protocol import (
     TermTaken,
 )
 from understudy.protocol import Superseded as SupersededMessage
-from understudy.restore import Restorer, first_order, higher_order
+from understudy.restore import Restorer, first_order
 from understudy.saves import Saves
 from understudy.standby import Follower
 from understudy.state import State, require_equal
@@ -265,7 +265,7 @@ class Session:
                     raise
                 say(f"term {order.term} cannot begin: term {taken.term} is on the volume; waiting for a higher one")
                 self._tell(TermTaken(taken.term))
-                order = higher_order(self._link, taken.term, self._counters.bump)
+                order = restorer.await_term(self._link, order, taken, self._counters.bump)
         self._term = order.term
         base, inherited = restorer.loaded, restorer.inherited
         source = base or inherited
@@ -284,6 +284,7 @@ class Session:
         self._prepare(self._completed)
         self._tell(Started(order.term, start, volume))
         self._say_start(base)
+        restorer.report_foreign()
 
     def _open_term(self, order: Promote, restorer: Restorer) -> tuple[TermWriter, str]:
         """Open the term; while the volume is in trouble, try for two minutes: its trouble is not the program's."""

@@ -69,6 +69,7 @@ class Follower:
                     return message
                 case Follow(checkpoint=ref, volume=volume):
                     self._wanted = ref
+                    self._store.know_term(ref.term)
                     self._volume = volume or self._volume
                 case Standby(volume=volume):
                     self._volume = volume or self._volume

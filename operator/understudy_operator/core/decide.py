@@ -91,7 +91,7 @@ def decide(observation: Observation, now: Now) -> Decision:
             if isinstance(verdict, GiveUp):
                 rest.append(verdict)
                 continue
-            rest += [*raise_term(view), *switch_over(observation, view, now)]
+            rest += [*raise_term(observation, view), *switch_over(observation, view, now)]
             rest += _ask_why(observation, view)
             actions, again_at = provide_rank(observation, view, now)
             rest += actions

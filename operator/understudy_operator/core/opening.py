@@ -3,17 +3,20 @@
 A Lease may be deleted by hand at any moment, and etcd may be restored from a backup. Guarantees that a rank is opened
 above every term and incarnation that status, pods or other Leases still remember, with all else that they remember of
 it: that it was complete, its durable floor (of which the status may be ten seconds behind), its failovers and failures.
-What only the volume remembers, a primary reports before it begins (`term_floor`). Looks at no clock.
+What only the volume remembers, a primary reports before it begins (`term_floor`). Others may write on a volume, so a
+term that the rank cannot have had (terms.py) raises nothing, and is told. Looks at no clock.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from understudy_contract.bounds import TERM_MAX, clamp
+from understudy_contract.events import EventReason
 from understudy_contract.names import Resume, Role, Term, pod_name
-from understudy_contract.reports import CheckpointRef, Promotion
+from understudy_contract.reports import CheckpointRef, Heartbeat, Promotion
+from understudy_contract.terms import TERM_CEILING, highest_plausible
 
-from understudy_operator.core.actions import OpenRank, RaiseTerm
+from understudy_operator.core.actions import Emit, OpenRank, RaiseTerm
 from understudy_operator.core.model import Observation, RankView, incarnation_of
 
 
@@ -61,7 +64,7 @@ def open_rank(observation: Observation, view: RankView) -> OpenRank:
     return OpenRank(view.rank, Term(max(known, default=0) + 1), holder, incarnation, floor, complete, promotion)
 
 
-def raise_term(view: RankView) -> list[RaiseTerm]:
+def raise_term(observation: Observation, view: RankView) -> list[RaiseTerm | Emit]:
     """Raise the term of a primary that cannot begin, since the volume has seen its term; it failed in nothing.
 
     What it has released is left as it is: a release counts in its own term only, and this one may say complete.
@@ -69,7 +72,18 @@ def raise_term(view: RankView) -> list[RaiseTerm]:
     beat = view.lease.record.current_heartbeat if view.lease is not None else None
     if view.lease is None or beat is None or beat.term_floor < beat.term or view.lease.record.current_release:
         return []
+    if beat.term_floor >= min(highest_plausible(beat.term) + 1, TERM_CEILING):
+        key = f"term floor {view.rank} {beat.term_floor}"
+        return [Emit(key, EventReason.FOREIGN_ON_VOLUME, _implausible(observation, view.rank, beat))]
     return [RaiseTerm(view.rank, view.lease.record, Term(beat.term_floor + 1))]
+
+
+def _implausible(observation: Observation, rank: int, beat: Heartbeat) -> str:
+    folder = f"{observation.job.uid}/rank-{rank}/term-{beat.term_floor}-..."
+    return (
+        f"{beat.pod} cannot begin term {beat.term}: it reports term {beat.term_floor}, which rank {rank} cannot have "
+        f"had. Remove {folder} from claim {observation.job.policy.claim_name}, then delete the pod"
+    )
 
 
 def _place(checkpoint: CheckpointRef | None) -> tuple[int, int]:

@@ -39,6 +39,8 @@ class Policy:
     startup_deadline_s: int
     max_failures: int
     """Consecutive failures of the application without a new checkpoint, at which the job has failed."""
+    sub_path: str | None = None
+    """The folder of the claim that the pods see, alone; None: all of it."""
     redundant_template: Mapping[str, Any] = field(default_factory=dict)
     """What differs for pods that are made as redundant ones."""
     suspend: bool = False
@@ -83,6 +85,7 @@ def read_policy(job: str, spec: Mapping[str, Any]) -> Policy:
         progress_deadline_s=int(failover.get("progressDeadlineSeconds", DEFAULT_PROGRESS_DEADLINE_S)),
         max_failures=int(failover.get("maxFailuresWithoutProgress", DEFAULT_MAX_FAILURES)),
         startup_deadline_s=int(failover.get("startupDeadlineSeconds", DEFAULT_STARTUP_DEADLINE_S)),
+        sub_path=checkpoint.get("subPath"),
         redundant_template=spec.get("redundantTemplate") or {},
         suspend=bool(spec.get("suspend", False)),
         active_deadline_s=spec.get("activeDeadlineSeconds"),

@@ -58,6 +58,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "restartPolicy Never": job(pod(restartPolicy="Never")),
     "a grace period above the hand-over": job(pod(terminationGracePeriodSeconds=21)),
     "an existing claim": job({"checkpoint": {"claimName": "data", "keep": 5}}),
+    "a folder of a claim": job({"checkpoint": {"claimName": "data", "subPath": "team-a/digits.2"}}),
     "a claim template that names a class only": job(
         {"checkpoint": {"volumeClaimTemplate": {"spec": {"storageClassName": "pinned"}}}}
     ),
@@ -106,6 +107,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "another strategy": (job({"strategy": "Synchronous"}), 'supported values: "Independent"'),
     "no checkpoint kept": (job({"checkpoint": {"keep": 0}}), "spec.checkpoint.keep in body should be greater"),
     "101 checkpoints kept": (job({"checkpoint": {"keep": 101}}), "spec.checkpoint.keep in body should be less"),
+    **{
+        f"the folder {folder!r} of a claim": (
+            job({"checkpoint": {"claimName": "data", "subPath": folder}}),
+            "spec.checkpoint.subPath in body should",
+        )
+        for folder in ("", "/etc", "..", "a/../../b", "a//b", "a/", ".hidden", "a b", "a\n", "$(HOME)")
+    },
     "another way to resume": (job({"checkpoint": {"resume": "Always"}}), 'supported values: "Never", "Latest"'),
     "a claim without a name": (
         job({"checkpoint": {"claimName": ""}}),
@@ -149,6 +157,7 @@ IMMUTABLE: dict[str, tuple[dict[str, Any], str]] = {
     "the command": (pod({**TRAINER, "command": ["sh"]}), RUNS),
     "a field of the pod that the definition does not list": (pod(hostNetwork=True), RUNS),
     "the pod's labels": ({"template": {"metadata": {"labels": {"team": "ml"}}}}, RUNS),
+    "the folder of the claim": ({"checkpoint": {"subPath": "other"}}, "checkpoint is immutable"),
     "how many checkpoints are kept": ({"checkpoint": {"keep": 9}}, "checkpoint is immutable"),
     "the claim": ({"checkpoint": {"claimName": "data"}}, "checkpoint is immutable"),
     "the claim template's size": (

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from understudy.checkpoint import Checkpoint, RankStore
-from understudy.checkpoint.filesystem import Disk
+from understudy.checkpoint.disk import Disk
 from understudy.errors import CheckpointDamaged, VolumeFailed
 
 State = Callable[[int], Any]
@@ -23,8 +23,11 @@ class DiskWithoutLinks(Disk):
         raise PermissionError(1, "Operation not permitted", str(target))
 
 
-@pytest.mark.parametrize("disk", [Disk(), DiskWithoutLinks()], ids=["hard links", "copies"])
-def test_terms_follow_each_other(tmp_path: Path, open_store: Open, state: State, check: Check, disk: Disk) -> None:
+@pytest.mark.parametrize("kind", [Disk, DiskWithoutLinks], ids=["hard links", "copies"])
+def test_terms_follow_each_other(
+    tmp_path: Path, open_store: Open, state: State, check: Check, kind: type[Disk]
+) -> None:
+    disk = kind(tmp_path / "deep" / "root")
     store = open_store(disk, tmp_path / "deep" / "root")
     assert store.create_volume_id() == store.volume_id()
     first = store.begin(1, "a", None)
@@ -35,7 +38,7 @@ def test_terms_follow_each_other(tmp_path: Path, open_store: Open, state: State,
     assert check(store.newest(floor)).extra == {"seed": 3}
     source, copy = (writer.path / "step-10" / "state.safetensors" for writer in (first, second))
     assert copy.read_bytes() == source.read_bytes()
-    assert copy.samefile(source) == (type(disk) is Disk)
+    assert copy.samefile(source) == (kind is Disk)
     last = second.commit(30, state(30), {})
     assert sorted(disk.names(store.path)) == ["VOLUME", "term-2-b"]
     assert sorted(disk.names(second.path)) == ["BASE", "step-20", "step-30"]
@@ -45,7 +48,7 @@ def test_terms_follow_each_other(tmp_path: Path, open_store: Open, state: State,
 def test_a_base_that_is_gone_by_the_first_commit_is_done_without(
     tmp_path: Path, open_store: Open, state: State, check: Check
 ) -> None:
-    store = open_store(DiskWithoutLinks(), tmp_path)
+    store = open_store(DiskWithoutLinks(tmp_path), tmp_path)
     first = store.begin(1, "a", None)
     base = check(store.newest(first.commit(10, state(10), {})))
     second = store.begin(2, "b", base)
@@ -82,7 +85,7 @@ def test_the_trained_model_appears_whole(tmp_path: Path, open_store: Open, state
         path = writer.publish_final("model.keras", lambda path, content=content: path.write_bytes(content) and None)  # type: ignore[misc]
         assert path == writer.path / "final" / "model.keras"
         assert path.read_bytes() == content
-    assert Disk().names(path.parent) == ["model.keras"]
+    assert Disk(tmp_path).names(path.parent) == ["model.keras"]
 
 
 TENSORS = {

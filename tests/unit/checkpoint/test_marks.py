@@ -21,6 +21,14 @@ def test_the_newest_earlier_job_of_the_name_comes_first(tmp_path: Path) -> None:
     assert earlier_jobs(root, "own", NOW) == [("a", SECOND), ("b", FIRST)]
 
 
+def test_a_job_of_another_namespace_is_another_job(tmp_path: Path) -> None:
+    """Two claims of two namespaces may lead to one folder of a file server."""
+    mine, theirs = (Mark("2026-01-01T00:00:00Z", "digits", 1, namespace) for namespace in ("team-a", "team-b"))
+    root = marked(tmp_path, mine=mine, theirs=theirs, older=FIRST)
+    now = Mark("2026-01-03T00:00:00Z", "digits", 1, "team-a")
+    assert earlier_jobs(root, "own", now) == [("mine", mine), ("older", FIRST)]
+
+
 def test_a_mark_is_left_once_and_any_rank_may_leave_it(tmp_path: Path) -> None:
     root = marked(marked(tmp_path, own=NOW), own=NOW)
     assert [path.name for path in (root / "own").iterdir()] == [MARK]

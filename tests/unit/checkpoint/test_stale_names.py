@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from understudy.checkpoint import Checkpoint, RankStore
-from understudy.checkpoint.filesystem import FileSystem
+from understudy.checkpoint.filesystem import FileSystem, NotAFile
 from understudy.errors import Superseded, VolumeFailed
 
 from tests.simulation.volume import ROOT, Mount, Volume
@@ -168,7 +168,7 @@ def contents(fs: FileSystem, folder: Path) -> dict[str, bytes]:
     found = {}
     for name in fs.names(folder):
         try:
-            found[name] = bytes(fs.read(folder / name))
-        except IsADirectoryError:
+            found[name] = bytes(fs.read(folder / name, 1 << 20))
+        except NotAFile:
             found |= {f"{name}/{path}": data for path, data in contents(fs, folder / name).items()}
     return found

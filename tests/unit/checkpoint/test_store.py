@@ -144,7 +144,7 @@ def test_every_flipped_bit_is_found(store: RankStore, disk: MemoryFileSystem, st
     writer = store.begin(1, "a", None)
     ref = writer.commit(10, state(10), {"seed": 1})
     path = writer.path / "step-10" / file
-    for position in range(len(disk.read(path))):
+    for position in range(len(disk.read(path, 1 << 20))):
         disk.damage(path, flip(position))
         with pytest.raises(CheckpointDamaged, match="step-10 is damaged"):
             store.load(ref)
@@ -393,7 +393,7 @@ def disk_usage(disk: MemoryFileSystem, folder: Path) -> int:
         try:
             total += disk_usage(disk, folder / name)
         except NotADirectoryError:
-            total += len(disk.read(folder / name))
+            total += len(disk.read(folder / name, 1 << 20))
     return total
 
 

@@ -9,6 +9,7 @@ from understudy_contract.names import Env, Rank, Term
 from understudy_operator import children
 from understudy_operator.core.actions import CreatePod, Placement
 from understudy_operator.core.model import Job
+from understudy_operator.core.policy import read_policy
 from understudy_operator.creation import TroubleError, build_pod
 
 from tests.unit.operator.builders import a_job
@@ -103,3 +104,26 @@ def test_a_redundant_pod_differs_as_the_spec_says_and_a_primary_does_not() -> No
     assert {**{k: redundant[k] for k in cheap if k != "resources"}, "resources": trainer["resources"]} == cheap
     assert not {"priorityClassName", "nodeSelector", "tolerations"} & set(primary)
     assert "resources" not in primary["containers"][0]
+
+
+def checkpoints_mount(sub_path: str | None, **container: Any) -> dict[str, Any] | None:
+    job = a_job()
+    template = {"spec": {"containers": [{"name": "trainer", "command": ["python", "train.py"], **container}]}}
+    pod = children.pod(replace(job, policy=replace(job.policy, template=template, sub_path=sub_path)), ORDER)
+    (found,) = pod["spec"]["containers"]
+    return next((mount for mount in found["volumeMounts"] if mount["name"] == children.CHECKPOINT_VOLUME), None)
+
+
+def test_a_job_sees_its_own_folder_of_a_claim_alone() -> None:
+    assert checkpoints_mount("team-a/digits") == {
+        "name": children.CHECKPOINT_VOLUME,
+        "mountPath": names.CHECKPOINT_DIR,
+        "subPath": "team-a/digits",
+    }
+    assert checkpoints_mount(None) == {"name": children.CHECKPOINT_VOLUME, "mountPath": names.CHECKPOINT_DIR}
+
+
+def test_the_folder_of_the_claim_is_read_from_the_spec() -> None:
+    spec = {"template": {"spec": {}}, "checkpoint": {"claimName": "data", "subPath": "team-a/digits"}}
+    assert read_policy("digits", spec).sub_path == "team-a/digits"
+    assert read_policy("digits", {"template": {"spec": {}}}).sub_path is None

@@ -1,9 +1,11 @@
 """A rank whose Lease is gone, or older than the volume."""
 
 import pytest
+from understudy_contract.events import EventReason
 from understudy_contract.names import Role, Term
 from understudy_contract.reports import CheckpointRef, Heartbeat, Phase
-from understudy_operator.core.actions import AssignSlot, CreatePod, OpenRank, RaiseTerm
+from understudy_contract.terms import TERM_CEILING, TERM_LEAP_MAX
+from understudy_operator.core.actions import AssignSlot, CreatePod, Emit, OpenRank, RaiseTerm
 
 from tests.unit.operator.builders import PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, a_promotion, checkpoint, ended, of
 
@@ -94,6 +96,30 @@ def test_a_primary_whose_term_the_volume_has_seen_gets_a_higher_one_and_nothing_
     (action,) = of(decision.rest, RaiseTerm)
     assert (action.term, action.lease.holder) == (6, PRIMARY)
     assert scene.written()["failoverCount"] == 0
+
+
+@pytest.mark.parametrize("floor", [1 + TERM_LEAP_MAX + 1, TERM_CEILING, 2**31 - 1])
+def test_a_term_that_the_rank_cannot_have_had_raises_nothing_and_is_told(floor: int) -> None:
+    scene = Scene().beat(RANK, phase=Phase.STARTING, term_floor=floor)
+    decision = scene.decide()
+    assert of(decision.rest, RaiseTerm) == []
+    (told,) = [event for event in of(decision.rest, Emit) if event.reason == EventReason.FOREIGN_ON_VOLUME]
+    assert f"reports term {floor}, which rank 0 cannot have had. Remove" in told.message
+    assert f"rank-0/term-{floor}-... from claim" in told.message
+
+
+def test_a_term_is_raised_as_far_as_an_etcd_may_have_forgotten() -> None:
+    scene = Scene().beat(RANK, phase=Phase.STARTING, term_floor=1 + TERM_LEAP_MAX)
+    (action,) = of(scene.decide().rest, RaiseTerm)
+    assert action.term == 2 + TERM_LEAP_MAX
+
+
+def test_no_volume_raises_a_term_above_the_ceiling() -> None:
+    below = Term(TERM_CEILING - 1)
+    scene = Scene().lease(RANK, term=below).beat(RANK, term=below, phase=Phase.STARTING, term_floor=TERM_CEILING)
+    assert of(scene.decide().rest, RaiseTerm) == []
+    scene.beat(RANK, term_floor=below)
+    assert [action.term for action in of(scene.decide().rest, RaiseTerm)] == [TERM_CEILING]
 
 
 def test_a_term_that_was_released_is_not_raised() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from understudy.checkpoint.filesystem import Disk
+from understudy.checkpoint.disk import Disk
 from understudy.session import Session
 from understudy.state import State
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from understudy import saves as module
 from understudy.checkpoint import RankStore
-from understudy.checkpoint.filesystem import Disk, Space
+from understudy.checkpoint.disk import Disk
+from understudy.checkpoint.filesystem import Space
 from understudy.errors import Superseded, VolumeFull, VolumeTooSmall
 from understudy.failures import VOLUME
 from understudy.link import Orders
@@ -49,7 +50,7 @@ class Fillable(Disk):
 
 class Bench:
     def __init__(self, path: Path) -> None:
-        self.disk = Fillable()
+        self.disk = Fillable(path)
         self.store = RankStore(path, "job", 0, keep=3, fs=self.disk)
         self.told: list[FromTrainer] = []
         self.orders = Orders()

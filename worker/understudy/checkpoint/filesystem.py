@@ -2,8 +2,9 @@
 two.
 
 Guarantees: `write` returns only when the file's bytes are durable; a NAME (of a file, a link, a folder, a rename) is
-durable only once the folder that holds it was synced. Assumes what POSIX file systems and NFS give: rename within a
-folder is atomic, and replaces a file. Reads no clock.
+durable only once the folder that holds it was synced. No call follows a symbolic link below the volume's root, and
+`read` reads regular files only: others may write on the volume, too (disk.py). Assumes what POSIX file systems and NFS
+give: rename within a folder is atomic, and replaces a file. Reads no clock.
 """
 
 import contextlib
@@ -13,8 +14,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
-
-import numpy as np
 
 from understudy.checkpoint.access import explain_denial
 from understudy.errors import VolumeFailed, VolumeFull, VolumeReadOnly, VolumeTrouble
@@ -31,6 +30,12 @@ NO_LINKS: Final = frozenset(
     {errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 )
 """How file systems say that they make no hard link (here)."""
+
+_IN_THE_WAY: Final = frozenset({errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP})
+"""How file systems say that something else has a name that is needed."""
+
+TREE_LEVELS_MAX: Final = 64
+"""Folders nested deeper than this are left where they are: nobody here makes more than three levels."""
 
 _WRONG_PATH: Final = frozenset({errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EINVAL})
 """How file systems answer who got a path wrong."""
@@ -53,14 +58,24 @@ class Space:
     total: int
 
 
+class NotAFile(OSError):  # noqa: N818 - like NotADirectoryError, in the other direction
+    """What lies at a path is no regular file, or a longer one than its reader allows. It was not read."""
+
+    def __init__(self, path: Path | str, what: str) -> None:
+        super().__init__(errno.EINVAL, what, str(path))
+
+
 class FileSystem(Protocol):
     """Every method raises OSError and nothing else."""
 
     def names(self, folder: Path) -> list[str]:
-        """List a folder's entries."""
+        """List a folder's entries. Raises NotADirectoryError for a symbolic link, too."""
 
-    def read(self, path: Path) -> memoryview:
-        """Read a whole file into a fresh, writable buffer."""
+    def read(self, path: Path, limit_bytes: int) -> memoryview:
+        """Read a whole file into a fresh, writable buffer.
+
+        Raises NotAFile, before anything is allocated, for what is no regular file or is longer than the limit.
+        """
 
     def write(self, path: Path, chunks: Iterable[bytes | memoryview]) -> None:
         """Create a file that must not exist, write the chunks, and make its bytes durable."""
@@ -87,93 +102,36 @@ class FileSystem(Protocol):
         """Tell the room on the volume of a path."""
 
 
-class Disk:
-    """The operating system's file system."""
-
-    def names(self, folder: Path) -> list[str]:
-        """See FileSystem."""
-        return os.listdir(folder)  # noqa: PTH208 - names alone, without a Path each
-
-    def read(self, path: Path) -> memoryview:
-        """See FileSystem. A file that was removed under a network file system's reader is not found."""
+def read_intact(fs: FileSystem, path: Path, limit_bytes: int) -> memoryview:
+    """Read a file; ValueError if the storage twice says that it cannot, or if it is no file or too long."""
+    for again in (True, False):
         try:
-            return self._read(path)
+            return fs.read(path, limit_bytes)
+        except NotAFile as error:
+            raise ValueError(error.strerror) from error
         except OSError as error:
-            if error.errno == errno.ESTALE:
-                raise FileNotFoundError(errno.ENOENT, "removed while it was read", str(path)) from error
-            raise
-
-    def _read(self, path: Path) -> memoryview:
-        with path.open("rb", buffering=0) as file:
-            # numpy leaves the buffer as it is; a bytearray would be zeroed first.
-            buffer = np.empty(os.fstat(file.fileno()).st_size, np.uint8).data
-            filled = 0
-            while filled < len(buffer) and (count := file.readinto(buffer[filled:])):
-                filled += count
-            return buffer[:filled]
-
-    def write(self, path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-        """See FileSystem."""
-        with path.open("xb", buffering=0) as file:
-            for chunk in chunks:
-                rest = memoryview(chunk).cast("B")
-                while len(rest):
-                    rest = rest[file.write(rest) :]
-            os.fsync(file.fileno())
-
-    def make_folder(self, path: Path) -> None:
-        """See FileSystem."""
-        path.mkdir()
-
-    def sync(self, folder: Path) -> None:
-        """See FileSystem."""
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def link(self, source: Path, target: Path) -> None:
-        """See FileSystem."""
-        os.link(source, target)
-
-    def rename(self, source: Path, target: Path) -> None:
-        """See FileSystem."""
-        source.replace(target)
-
-    def remove(self, path: Path) -> None:
-        """See FileSystem."""
-        path.unlink()
-
-    def remove_folder(self, path: Path) -> None:
-        """See FileSystem."""
-        path.rmdir()
-
-    def space(self, path: Path) -> Space:
-        """See FileSystem."""
-        facts = os.statvfs(path)
-        return Space(facts.f_bavail * facts.f_frsize, facts.f_blocks * facts.f_frsize)
+            if error.errno not in _UNREADABLE:
+                raise
+            if not again:
+                raise ValueError(f"the storage cannot read it ({error.strerror})") from error
+    raise AssertionError("unreachable")
 
 
-def read_intact(fs: FileSystem, path: Path) -> memoryview:
-    """Read a file; ValueError if the storage twice says that it cannot."""
+def put_in_place(fs: FileSystem, source: Path, target: Path) -> None:
+    """Rename a file to its name; a folder that somebody made there is removed first."""
     try:
-        return fs.read(path)
+        fs.rename(source, target)
     except OSError as error:
-        if error.errno not in _UNREADABLE:
+        if error.errno not in _IN_THE_WAY:
             raise
-    try:
-        return fs.read(path)
-    except OSError as error:
-        if error.errno not in _UNREADABLE:
-            raise
-        raise ValueError(f"the storage cannot read it ({error.strerror})") from error
+        remove_tree(fs, target)
+        fs.rename(source, target)
 
 
-def remove_tree(fs: FileSystem, path: Path, first: str = "") -> None:
-    """Remove a file or a folder with all in it, the file named `first` first;
+def remove_tree(fs: FileSystem, path: Path, first: str = "", levels: int = TREE_LEVELS_MAX) -> None:
+    """Remove a file, a link, or a folder with all in it, the file named `first` first. A link is never entered.
 
-    what is gone already, or still in use, is no error.
+    What is gone already is no error. What is still in use, or nested too deep, stays, and so do the folders above it.
     """
     try:
         names = fs.names(path)
@@ -183,8 +141,9 @@ def remove_tree(fs: FileSystem, path: Path, first: str = "") -> None:
         return
     except FileNotFoundError:
         return
-    for name in sorted(names, key=lambda name: (name != first, name)):
-        remove_tree(fs, path / name, first)
+    if levels:
+        for name in sorted(names, key=lambda name: (name != first, name)):
+            remove_tree(fs, path / name, first, levels - 1)
     try:
         fs.remove_folder(path)
     except FileNotFoundError:
@@ -237,6 +196,12 @@ def _trouble(error: OSError, action: str, path: Path) -> VolumeTrouble:
     if error.errno in _DENIED:
         denial = explain_denial(Path(os.fsdecode(where)))
         return VolumeReadOnly(f"cannot {action}: {reason} at {where}: {denial}", error.errno)
+    if error.errno in _IN_THE_WAY or isinstance(error, NotAFile):
+        return VolumeFailed(
+            f"cannot {action}: something that Understudy did not make is in the way ({reason}) at {where}; links "
+            "on the volume are never followed; move it away, and put back what belongs there",
+            error.errno,
+        )
     if error.errno == errno.ENOENT:
         return VolumeFailed(
             f"cannot {action}: {where} has vanished from the volume; bring it back, or let the pod be replaced",

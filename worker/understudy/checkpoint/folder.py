@@ -1,22 +1,21 @@
 """A rank's folder: names on the volume to values and back. Knows the layout, decides nothing."""
 
 import contextlib
-import re
 from pathlib import Path
 from typing import Final
 
 import msgspec
 from understudy_contract.reports import CheckpointRef
+from understudy_contract.terms import highest_plausible
 
 from understudy.checkpoint.filesystem import FileSystem, read_intact
-from understudy.checkpoint.format import read_manifest, seal, unseal
+from understudy.checkpoint.format import SMALL_MAX_BYTES, UNREADABLE, checked_line, read_manifest, seal, unseal
+from understudy.checkpoint.layout import step_of, term_of
 from understudy.checkpoint.lineage import Line, TermFolder
 from understudy.errors import CheckpointDamaged
 
 BASE: Final = "BASE"
 FINAL: Final = "final"
-_TERM: Final = re.compile(r"term-([1-9]\d*|0)-(.+)")
-_STEP: Final = re.compile(r"step-([1-9]\d*|0)")
 
 
 class Base(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +32,8 @@ class RankFolder:
     """All terms of one rank of one job."""
 
     def __init__(self, root: Path, job_uid: str, rank: int, fs: FileSystem) -> None:
+        self.known_term: int | None = None
+        """The highest term that the rank is known to have had, from elsewhere than the volume."""
         self.root = root
         self.path = root / job_uid / f"rank-{rank}"
         self.fs = fs
@@ -42,9 +43,28 @@ class RankFolder:
         return self.path / f"term-{term}-{pod_uid}"
 
     def term_names(self) -> list[tuple[int, str]]:
-        """List (term, pod uid) of every term folder, with or without BASE."""
-        matches = [_TERM.fullmatch(name) for name in self._names(self.path)]
-        return sorted((int(match[1]), match[2]) for match in matches if match)
+        """List (term, pod uid) of every term folder, with or without BASE; terms that cannot be the rank's are none."""
+        highest = highest_plausible(self.known_term)
+        terms = (term_of(name) for name in self._names(self.path))
+        return sorted(found for found in terms if found is not None and found[0] <= highest)
+
+    def foreign(self) -> list[tuple[str, str]]:
+        """List entries that bear a term's name and are none, each with what is wrong: readers pass them over."""
+        highest = highest_plausible(self.known_term)
+        found = []
+        for name in sorted(self._names(self.path)):
+            if (term := term_of(name)) is None:
+                continue
+            if term[0] > highest:
+                found.append((name, f"a term that this rank cannot have had, whose own is {self.known_term or 0}"))
+                continue
+            try:
+                self.fs.names(self.path / name)
+            except NotADirectoryError:
+                found.append((name, "a link or a file in place of a folder"))
+            except OSError:
+                continue
+        return found
 
     def scan(self, above: int = 0) -> list[TermFolder]:
         """List every term's folder from term `above` on."""
@@ -54,7 +74,7 @@ class RankFolder:
         """List one term's folder; empty if it is gone."""
         path = self.term_path(term, pod_uid)
         names = self._names(path)
-        steps = sorted(int(match[1]) for name in names if (match := _STEP.fullmatch(name)))
+        steps = sorted(step for name in names if (step := step_of(name)) is not None)
         return TermFolder(term, pod_uid, path, BASE in names, tuple(steps))
 
     def line_of(self, folder: TermFolder) -> Line:
@@ -63,9 +83,9 @@ class RankFolder:
         A damaged BASE is replaced by what the term's manifests repeat, or by the base itself, which lies beside it.
         """
         try:
-            text, _ = unseal(read_intact(self.fs, folder.path / BASE))
-            return msgspec.json.decode(text, type=Base).line
-        except (ValueError, msgspec.MsgspecError, FileNotFoundError):
+            text, _ = unseal(read_intact(self.fs, folder.path / BASE, SMALL_MAX_BYTES))
+            return checked_line(msgspec.json.decode(text, type=Base).line)
+        except (*UNREADABLE, FileNotFoundError):
             pass
         for step in reversed(folder.steps):
             with contextlib.suppress(CheckpointDamaged, FileNotFoundError):

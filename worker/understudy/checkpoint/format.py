@@ -1,25 +1,35 @@
 """One checkpoint's two files: `state.safetensors`, and `manifest.json`, which vouches for every byte of it.
 
 Guarantees: what `read` returns has passed the manifest's own SHA-256 and a CRC-32 per tensor; cut, zero-filled and
-flipped bytes raise CheckpointDamaged. The tensors' file is plain safetensors, written here because it can then be
-streamed without a second copy of the state and knows bfloat16. Reads no clock.
+flipped bytes raise CheckpointDamaged, and so does whatever else lies in the place of a checkpoint: links, pipes, sparse
+files, numbers and shapes that nobody can have saved, JSON that is too long or too deep. A file is read only once its
+length is known to be the expected one, so that no file costs more memory than a state of the length that its manifest
+names, and that is at most what the machine has. The digests find damage, not forgery: they have no secret.
+
+The tensors' file is plain safetensors, written here because it can then be streamed without a second copy of the state
+and knows bfloat16. Its header is never parsed: it must equal the one that follows from the manifest. Reads no clock.
 """
 
+import contextlib
 import hashlib
 import importlib
 import math
+import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from understudy_contract.bounds import TERM_MAX
 from understudy_contract.reports import CheckpointRef
 
 from understudy.checkpoint.filesystem import FileSystem, read_intact
+from understudy.checkpoint.layout import STEP_MAX, step_of, term_of
 from understudy.errors import CheckpointDamaged
 
 Array = npt.NDArray[Any]
@@ -27,6 +37,24 @@ Array = npt.NDArray[Any]
 MANIFEST: Final = "manifest.json"
 STATE: Final = "state.safetensors"
 _VERSION: Final = 1
+
+MANIFEST_MAX_BYTES: Final = 1 << 25
+"""Decoded, JSON takes up to twenty times its length; a state of 100,000 tensors needs a third of this."""
+SMALL_MAX_BYTES: Final = 1 << 16
+"""Length of a BASE or a JOB at most: a term's line of 32 bases has 4 KiB."""
+UNREADABLE: Final = (ValueError, msgspec.MsgspecError, RecursionError)
+"""What decoding raises for content that nobody here has written; the last for brackets that stand a thousand deep."""
+
+_LINE_MAX: Final = 64
+"""Bases that a line may name: a writer keeps 32."""
+_DIMENSIONS_MAX: Final = 32
+"""What every numpy holds."""
+_CGROUP_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+_Term = Annotated[int, msgspec.Meta(ge=0, le=TERM_MAX)]
+_Step = Annotated[int, msgspec.Meta(ge=0, le=STEP_MAX)]
+_Size = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 
 _CODES: Final = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
@@ -48,16 +76,16 @@ class Tensor(msgspec.Struct, frozen=True):
 
     dtype: str
     """safetensors' name: `F32`."""
-    shape: tuple[int, ...]
-    crc32: int
+    shape: Annotated[tuple[_Size, ...], msgspec.Meta(max_length=_DIMENSIONS_MAX)]
+    crc32: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a checkpoint holds, and where it comes from."""
 
     version: int = _VERSION
-    term: int
-    step: int
+    term: _Term
+    step: _Step
     pod: str
     """uid of the writer's pod."""
     line: tuple[CheckpointRef, ...] = ()
@@ -116,6 +144,16 @@ def unseal(sealed: memoryview) -> tuple[bytes, str]:
     return body + b"}", digest
 
 
+def checked_line(line: tuple[CheckpointRef, ...]) -> tuple[CheckpointRef, ...]:
+    """Return a line that was read from a volume; ValueError unless each of its names can be a checkpoint's."""
+    if len(line) > _LINE_MAX:
+        raise ValueError(f"it names {len(line)} bases, where {_LINE_MAX} are possible")
+    for ref in line:
+        if not (0 <= ref.term <= TERM_MAX and 0 <= ref.step <= STEP_MAX and _DIGEST.fullmatch(ref.digest)):
+            raise ValueError("it names a base that no checkpoint can be")
+    return line
+
+
 def _dtype(code: str) -> np.dtype[Any]:
     name = _NAMES[code]
     try:
@@ -130,7 +168,7 @@ def _header(tensors: Mapping[str, Tensor]) -> bytes:
     fields: dict[str, object] = {}
     offset = 0
     for name, tensor in tensors.items():
-        end = offset + math.prod(tensor.shape) * _dtype(tensor.dtype).itemsize
+        end = offset + _nbytes(tensor)
         fields[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (offset, end)}
         offset = end
     text = msgspec.json.encode(fields)
@@ -168,10 +206,22 @@ class State:
 def read_manifest(fs: FileSystem, folder: Path) -> tuple[Manifest, str]:
     """Read and check a checkpoint's manifest. Raises CheckpointDamaged, and FileNotFoundError if there is none."""
     try:
-        text, digest = unseal(read_intact(fs, folder / MANIFEST))
-        return msgspec.json.decode(text, type=Manifest), digest
-    except (ValueError, msgspec.MsgspecError) as error:
+        text, digest = unseal(read_intact(fs, folder / MANIFEST, MANIFEST_MAX_BYTES))
+        manifest = msgspec.json.decode(text, type=Manifest)
+        checked_line(manifest.line)
+        _require_in_place(manifest, folder)
+        return manifest, digest
+    except UNREADABLE as error:
         raise CheckpointDamaged(f"checkpoint {folder} is damaged: {MANIFEST}: {error}") from None
+
+
+def _require_in_place(manifest: Manifest, folder: Path) -> None:
+    """Refuse a manifest of another step, or of a later term, than its folders' names: nobody put it there by saving."""
+    step, term = step_of(folder.name), term_of(folder.parent.name)
+    if step is not None and manifest.step != step:
+        raise ValueError(f"it is that of step {manifest.step}")
+    if term is not None and manifest.term > term[0]:
+        raise ValueError(f"it is that of a later term, {manifest.term}")
 
 
 def read(fs: FileSystem, folder: Path) -> Checkpoint:
@@ -181,34 +231,47 @@ def read(fs: FileSystem, folder: Path) -> Checkpoint:
     """
     manifest, digest = read_manifest(fs, folder)
     try:
-        data = read_intact(fs, folder / STATE)
-        tensors = _verified(manifest, data)
+        header = _header(manifest.tensors)
+        size = len(header) + sum(map(_nbytes, manifest.tensors.values()))
+        if size > (memory := _memory_bytes()):
+            raise ValueError(f"it would be {size} bytes long, and this machine has {memory} bytes of memory")
+        tensors = _verified(manifest, header, read_intact(fs, folder / STATE, size))
     except FileNotFoundError:
         # Pruned between the two reads, manifest first; else the file is lost.
-        fs.read(folder / MANIFEST)
+        fs.read(folder / MANIFEST, MANIFEST_MAX_BYTES)
         raise CheckpointDamaged(f"checkpoint {folder} is damaged: {STATE} is missing") from None
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, ImportError) as error:
         raise CheckpointDamaged(f"checkpoint {folder} is damaged: {STATE}: {error}") from None
     ref = CheckpointRef(manifest.term, manifest.step, digest)
     return Checkpoint(ref, tensors, manifest.extra, folder, manifest.line)
 
 
-def _verified(manifest: Manifest, data: memoryview) -> dict[str, Array]:
-    header = _header(manifest.tensors)
+def _nbytes(tensor: Tensor) -> int:
+    return math.prod(tensor.shape) * _dtype(tensor.dtype).itemsize
+
+
+def _memory_bytes() -> int:
+    """Tell what this process can hold at most: the machine's memory, or the limit of its container."""
+    limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError):  # "max": no limit
+        limit = min(limit, int(_CGROUP_LIMIT.read_text(encoding="ascii")))
+    return limit
+
+
+def _verified(manifest: Manifest, header: bytes, data: memoryview) -> dict[str, Array]:
     offset = len(header)
     if data[:offset] != header:
         raise ValueError("its header is not the one that was written")
     tensors: dict[str, Array] = {}
     for name, entry in manifest.tensors.items():
-        dtype = _dtype(entry.dtype)
-        count = math.prod(entry.shape)
-        part = data[offset : offset + count * dtype.itemsize]
-        if len(part) != count * dtype.itemsize:
-            raise ValueError(f"it ends within tensor {name!r}, at byte {len(data)}")
+        size = _nbytes(entry)
+        part = data[offset : offset + size]
+        if len(part) != size:
+            raise ValueError(f"it ends within tensor {name[:99]!r}, at byte {len(data)}")
         if (crc := zlib.crc32(part)) != entry.crc32:
-            raise ValueError(f"tensor {name!r} has checksum {crc:08x} instead of {entry.crc32:08x}")
-        tensors[name] = np.frombuffer(part, dtype).reshape(entry.shape)
-        offset += len(part)
+            raise ValueError(f"tensor {name[:99]!r} has checksum {crc:08x} instead of {entry.crc32:08x}")
+        tensors[name] = np.frombuffer(part, _dtype(entry.dtype)).reshape(entry.shape)
+        offset += size
     if offset != len(data):
         raise ValueError(f"it is {len(data)} bytes long instead of {offset}")
     return tensors

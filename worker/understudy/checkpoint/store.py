@@ -17,9 +17,10 @@ from typing import Final
 
 from understudy_contract.reports import CheckpointRef
 
-from understudy.checkpoint.filesystem import NO_LINKS, TEMPORARY, Disk, FileSystem, volume_errors
+from understudy.checkpoint.disk import Disk
+from understudy.checkpoint.filesystem import NO_LINKS, TEMPORARY, FileSystem, NotAFile, put_in_place, volume_errors
 from understudy.checkpoint.folder import RankFolder
-from understudy.checkpoint.format import Checkpoint, read, read_manifest
+from understudy.checkpoint.format import SMALL_MAX_BYTES, Checkpoint, read, read_manifest
 from understudy.checkpoint.lineage import TermFolder, candidates
 from understudy.checkpoint.writer import TermWriter
 from understudy.errors import CheckpointDamaged, CheckpointMissing, CheckpointsExist, FloorMissing, Superseded
@@ -29,6 +30,8 @@ FLOOR_WAIT_S: Final = 65.0
 _FIRST_PAUSE_S: Final = 0.02
 _LONGEST_PAUSE_S: Final = 1.0
 _VOLUME_ID_CHARS: Final = 32
+_FOREIGN_NAMED: Final = 3
+"""Entries that one sentence names: an Event takes 1 KiB."""
 
 
 class RankStore:
@@ -47,7 +50,7 @@ class RankStore:
     ) -> None:
         if keep < 1:
             raise ValueError(f"keep is {keep}: at least one checkpoint must be kept")
-        self._fs = fs or Disk()
+        self._fs = fs or Disk(root)
         self._rank = RankFolder(root, job_uid, rank, self._fs)
         self._keep = keep
         self._clock = clock
@@ -78,12 +81,29 @@ class RankStore:
             except OSError as error:
                 if error.errno not in NO_LINKS | {errno.EEXIST}:
                     raise
-                if self._volume_id() is None:  # no links here, or a torn file
-                    self._fs.rename(temporary, path)
+                if self._volume_id() is None:  # no links here, or what is there is torn, or no file
+                    put_in_place(self._fs, temporary, path)
             with contextlib.suppress(FileNotFoundError):
                 self._fs.remove(temporary)
             self._rank.sync_path_to(self.path)
             return self._volume_id() or ""
+
+    def know_term(self, term: int) -> None:
+        """Take in that the rank has had this term: folders of terms far above are not its own, and are passed over."""
+        self._rank.known_term = max(term, self._rank.known_term or 0)
+
+    def foreign(self) -> str | None:
+        """Say in one sentence which entries of the rank's folder are passed over though they bear a term's name."""
+        with volume_errors("list the terms", self.path):
+            found = self._rank.foreign()
+        if not found:
+            return None
+        named = ", ".join(f"{name} ({what})" for name, what in found[:_FOREIGN_NAMED])
+        more = f" and {len(found) - _FOREIGN_NAMED} more" if len(found) > _FOREIGN_NAMED else ""
+        return (
+            f"passed over in {self.path}: {named}{more}. Understudy did not make them. If a term's folder was moved "
+            "and linked, move it back while the job is suspended; else remove them"
+        )
 
     def highest_term(self) -> int:
         """Return the highest term that has a folder, with or without BASE; 0 without any."""
@@ -192,6 +212,13 @@ class RankStore:
             self._stop_if_taken(term, pod_uid)
             return writer
 
+    def is_free(self, term: int, pod_uid: str) -> bool:
+        """Tell whether `begin` would find neither a higher term nor another pod's folder of this one."""
+        with volume_errors("list the terms", self.path), contextlib.suppress(Superseded):
+            self._stop_if_taken(term, pod_uid)
+            return True
+        return False
+
     def _stop_if_taken(self, term: int, pod_uid: str) -> None:
         for other, uid in self._rank.term_names():
             if other > term:
@@ -201,8 +228,8 @@ class RankStore:
 
     def _volume_id(self) -> str | None:
         try:
-            text = bytes(self._fs.read(self.path / "VOLUME"))
-        except FileNotFoundError:
+            text = bytes(self._fs.read(self.path / "VOLUME", SMALL_MAX_BYTES))
+        except (FileNotFoundError, NotAFile):
             return None
         # A torn one is none.
         return text[:-1].decode("ascii") if len(text) == _VOLUME_ID_CHARS + 1 and text[:-1].isalnum() else None

@@ -15,9 +15,20 @@ from typing import Any, Final
 
 from understudy_contract.reports import CheckpointRef
 
-from understudy.checkpoint.filesystem import FULL, NO_LINKS, TEMPORARY, remove_tree, volume_errors
+from understudy.checkpoint.filesystem import FULL, NO_LINKS, TEMPORARY, put_in_place, remove_tree, volume_errors
 from understudy.checkpoint.folder import BASE, FINAL, RankFolder, encode_base
-from understudy.checkpoint.format import MANIFEST, STATE, Array, Checkpoint, Manifest, State, read, seal
+from understudy.checkpoint.format import (
+    MANIFEST,
+    MANIFEST_MAX_BYTES,
+    STATE,
+    Array,
+    Checkpoint,
+    Manifest,
+    State,
+    read,
+    seal,
+)
+from understudy.checkpoint.layout import STEP_MAX, step_of
 from understudy.checkpoint.lineage import Line
 from understudy.checkpoint.retention import discard, has_older_terms, remove_older_terms
 from understudy.errors import CheckpointDamaged, Superseded, UnderstudyError, VolumeFull, VolumeTooSmall
@@ -66,6 +77,8 @@ class TermWriter:
                 if step == newest.step:
                     return newest
                 raise ValueError(f"step {step} was to be committed after step {newest.step}: steps only grow")
+            if step > STEP_MAX:
+                raise ValueError(f"step {step} is above {STEP_MAX}, the highest that a checkpoint can have")
             state = State(tensors)
             try:
                 ref = self._commit_making_room(step, state, extra)
@@ -100,7 +113,7 @@ class TermWriter:
                         write(temporary)
                     with volume_errors(action, folder):
                         self._fs.sync(temporary)
-                        self._fs.rename(temporary, folder / name)
+                        put_in_place(self._fs, temporary, folder / name)
                         self._rank.sync_path_to(folder)
                         return folder / name
                 except VolumeFull:
@@ -194,6 +207,11 @@ class TermWriter:
             term=self.term, step=step, pod=self._pod_uid, line=self._line, tensors=state.tensors, extra=dict(extra)
         )
         sealed, digest = seal(manifest)
+        if len(sealed) > MANIFEST_MAX_BYTES:
+            raise ValueError(
+                f"the manifest of step {step} has {_size(len(sealed))}, and readers take {_size(MANIFEST_MAX_BYTES)}: "
+                "keep large values as tensors, not in the extra state"
+            )
         self._fs.write(temporary / MANIFEST, [sealed])
         self._fs.sync(temporary)
         self._stop_if_superseded()
@@ -235,9 +253,12 @@ class TermWriter:
 
     def _copy_base(self, source: Path, target: Path) -> bool:
         try:
-            if read(self._fs, source).ref != self._base:
+            found = read(self._fs, source)
+            if found.ref != self._base:
                 return False
-            state, manifest = (self._fs.read(source / name) for name in (STATE, MANIFEST))
+            size = sum(array.nbytes for array in found.tensors.values())
+            state = self._fs.read(source / STATE, size + MANIFEST_MAX_BYTES)  # the header repeats the manifest
+            manifest = self._fs.read(source / MANIFEST, MANIFEST_MAX_BYTES)
         except (CheckpointDamaged, FileNotFoundError):
             return False
         temporary = self.path / f"{TEMPORARY}base"
@@ -254,23 +275,29 @@ class TermWriter:
         temporary = self.path / f"{TEMPORARY}{BASE}"
         self._fs.write(temporary, [encode_base(self.term, self._pod_uid, self._line)])
         self._stop_if_superseded()
-        self._fs.rename(temporary, self.path / BASE)
+        put_in_place(self._fs, temporary, self.path / BASE)
         self._fs.sync(self.path)
         self._counts = True
 
     def _sweep(self) -> None:
-        """Remove what a save that failed left behind."""
-        mine = {f"step-{step}" for step in self._kept}
+        """Remove what a save that failed left behind, and what others put there.
+
+        What is only in nobody's way may stay when it cannot be removed: a save does not fail for it.
+        """
+        mine = set(self._kept)
         if self._linked and not self._counts and self._base is not None:
-            mine.add(f"step-{self._base.step}")
+            mine.add(self._base.step)
         names = self._fs.names(self.path)
         if BASE in names and not self._counts:
             # Its sync failed. It must not outlive the checkpoint that it vouches for.
-            self._fs.remove(self.path / BASE)
+            remove_tree(self._fs, self.path / BASE)
             self._fs.sync(self.path)
         for name in names:
-            if name.startswith(TEMPORARY) or (name.startswith("step-") and name not in mine):
+            if (step := step_of(name)) is not None and step not in mine:
                 discard(self._fs, self.path / name)
+            elif name.startswith(TEMPORARY):
+                with contextlib.suppress(OSError):
+                    discard(self._fs, self.path / name)
 
     def _prune(self, count: int) -> None:
         for step in sorted(self._kept)[:-count]:
