@@ -135,6 +135,7 @@ async def test_the_end_of_a_process_is_noticed_although_its_children_hold_the_co
         assert (ends.lost, ends.refused) == (1, 0)
     finally:
         os.kill(child, signal.SIGKILL)
+        await trainer.stdout.read()  # to its end: then the loop closes the pipe
         await trainer.wait()
 
 
@@ -161,6 +162,7 @@ async def test_a_process_that_has_closed_its_connection_and_lives_keeps_others_o
         assert (ends.lost, ends.refused) == (1, 1)
     finally:
         os.kill(child, signal.SIGKILL)
+        await trainer.stdout.read()  # to its end: then the loop closes the pipe
         await trainer.wait()
 
 
