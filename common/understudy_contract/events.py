@@ -49,6 +49,7 @@ class EventReason(StrEnum):
     VOLUME_MISMATCH = "VolumeMismatch"
     NOT_EXACT = "NotExact"
     BATCH_SHAPE_CHANGED = "BatchShapeChanged"
+    SCRIPT_ENDED = "ScriptEnded"
 
 
 _NORMAL: Final = frozenset(

@@ -45,7 +45,7 @@ class Promote(_Message, frozen=True):
 
 
 class HandOver(_Message, frozen=True):
-    """Finish the running step, save, say HandedOver, train no more."""
+    """The pod ends. Finish the running step, save, say HandedOver, train no more; then the script may end."""
 
 
 class Supersede(_Message, frozen=True):
@@ -114,6 +114,13 @@ class Completed(_Message, frozen=True):
     """Path of the finished model, relative to the volume's root."""
 
 
+class Returned(_Message, frozen=True):
+    """The main thread of a complete training's script has come to its end, so only its process is left to end."""
+
+    waits_for: str
+    """What keeps the process, in words; empty: nothing that the interpreter knows."""
+
+
 class Superseded(_Message, frozen=True):
     """A higher term was found on the volume; the trainer stops."""
 
@@ -138,7 +145,18 @@ class Notice(_Message, frozen=True):
 
 FromAgent = Standby | Follow | Promote | HandOver | Supersede
 FromTrainer = (
-    Hello | Ready | Started | TermTaken | FirstStep | Committed | HandedOver | Completed | Superseded | Failed | Notice
+    Hello
+    | Ready
+    | Started
+    | TermTaken
+    | FirstStep
+    | Committed
+    | HandedOver
+    | Completed
+    | Returned
+    | Superseded
+    | Failed
+    | Notice
 )
 
 _from_agent: Final = msgspec.json.Decoder(FromAgent)

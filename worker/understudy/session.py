@@ -15,6 +15,7 @@ display.
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -28,20 +29,23 @@ from understudy.checkpoint import Checkpoint, RankStore, TermWriter, as_json
 from understudy.context import Context, read_context
 from understudy.counters import Counters
 from understudy.errors import NotStarted, Superseded, VolumeTrouble
-from understudy.exits import HandedOverExit, SupersededExit
+from understudy.exits import HandedOverExit, SupersededExit, at_end_of_script, terminate_script
 from understudy.facts import collect, differences
-from understudy.failures import explain_failures, name_failure
+from understudy.failures import VOLUME, explain_failures, name_failure, sentence
 from understudy.interrupt import interruptible
+from understudy.leaving import left_willingly
 from understudy.link import Link, Orders
 from understudy.log import say, step_line, wall_clock
 from understudy.protocol import (
     Completed,
+    Failed,
     FirstStep,
     FromTrainer,
     HandedOver,
     Hello,
     Notice,
     Promote,
+    Returned,
     Standby,
     Started,
     TermTaken,
@@ -113,6 +117,9 @@ class Session:
         self._completed = 0
         self._term = 0
         self._stopped = False
+        self._handed_over = False
+        self._handled: BaseException | None = None
+        """What the script was handling when it asked for the step that runs."""
         self._checked = False
 
     @property
@@ -128,6 +135,8 @@ class Session:
     def steps(self, total: int, *, save_every: int = 100, log_every: int = 100) -> Iterator[int]:
         """Run `step_fn` for each step that is left, and yield the number of completed steps after each.
 
+        Leaving the loop by `break` or `return`, or closing this iterator, ends the training there, as `stop` does. An
+        exception that leaves the loop does not: it is a failure, also SystemExit and one that the script catches.
         Raises SystemExit with a reserved code when another pod takes over, and whatever `step_fn` raises.
         """
         if total < 0 or save_every < 1 or log_every < 1:
@@ -143,7 +152,16 @@ class Session:
                 try:
                     yield from self._train(total, save_every, log_every)
                     self._finish()
+                except GeneratorExit as closing:
+                    if not left_willingly(closing, sys._getframe(1), self._handled):
+                        say(
+                            f"the loop was left after step {self._completed} of {total} by an exception, or in a way that "
+                            "cannot be told from one: the training is not complete"
+                        )
+                        raise
+                    self._finish_early(total)
                 finally:
+                    self._handled = None
                     self._saves.close()
         except Superseded as superseded:
             self._stop_superseded(superseded.term)
@@ -170,14 +188,18 @@ class Session:
         self._counters.bump()
         if self._orders.superseded_by is not None:
             self._stop_superseded(self._orders.superseded_by)
+        if self._handed_over:
+            raise HandedOverExit  # its own SIGTERM handler polls, or it has caught the first one
         if self._orders.hand_over:
             assert self._saves is not None
             ref = self._saves.commit(self._completed)
             self._tell(HandedOver(ref))
+            self._handed_over = True
             if self._link is None:
                 say(f"interrupted; saved step {ref.step} in {self.context.root}")
                 raise KeyboardInterrupt
             say(f"handed over at step {ref.step} of term {self._term}")
+            terminate_script()
             raise HandedOverExit
 
     def busy(self) -> AbstractContextManager[None]:
@@ -207,6 +229,7 @@ class Session:
                 now = time.monotonic()
                 say(step_line(step, total, values, (now - logged_at) * 1e3 / (step - logged_step), self._term), at)
                 logged_step, logged_at = step, now
+            self._handled = sys.exc_info()[1]
             yield step
             if self._orders.pending:
                 self.poll()
@@ -324,7 +347,7 @@ class Session:
             "facts": self._recorded_facts,
         }
 
-    def _finish(self) -> None:
+    def _finish(self, *, leaving: bool = False) -> None:
         assert self._saves is not None
         model = None
         with self.busy():
@@ -334,6 +357,22 @@ class Session:
                 model = str(self._saves.publish(self._export_name, self._export).relative_to(self.context.root))
         self._tell(Completed(ref.step, model))
         say(f"finished at step {ref.step} of term {self._term}" + (f", model {model}" if model else ""))
+        if self._link is not None:
+            at_end_of_script(lambda waits_for: self._tell(Returned(waits_for)))
+            if self._orders.finish() and not leaving:
+                terminate_script()
+
+    def _finish_early(self, total: int) -> None:
+        """Finish where the script has left its loop; an error here cannot reach it, so that the agent is told."""
+        say(f"the loop was left after step {self._completed} of {total}: the training ends here, as by session.stop()")
+        self.stop()
+        try:
+            self._finish(leaving=True)
+        except Superseded:
+            raise
+        except Exception as error:
+            self._tell(Failed(sentence(error), isinstance(error, VOLUME)))
+            raise
 
     def _stop_superseded(self, term: int) -> None:
         self._tell(SupersededMessage(term))

@@ -127,6 +127,8 @@ CONFIG = model.Config(
     hand_over_s=20,
     progress_s=60,
     startup_s=600,
+    grace_s=30,
+    end_s=600,
     script="python train.py",
 )
 

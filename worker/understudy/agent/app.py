@@ -58,6 +58,8 @@ class Agent:
                 hand_over_s=settings.hand_over_s,
                 progress_s=settings.progress_s,
                 startup_s=settings.startup_s,
+                grace_s=settings.grace_s,
+                end_s=settings.end_s,
                 script=settings.script,
             )
         )

@@ -26,6 +26,7 @@ class Progress:
     first: FirstStep | None = None
     checkpoint: CheckpointRef | None = None
     completed: protocol.Completed | None = None
+    returned: protocol.Returned | None = None
     failed: str | None = None
     """Its last sentence, if it had one."""
     volume_failed: bool = False
@@ -56,6 +57,9 @@ class Progress:
             case protocol.Completed(step):
                 self.completed = message
                 return f"complete at step {step}; waiting for the script to end"
+            case protocol.Returned(waits_for):
+                self.returned = message
+                return f"the script's code has ended; its process waits for {waits_for}" if waits_for else None
             case protocol.Superseded(term):
                 self.failed = f"term {term} is on the volume: another pod trains this rank"
                 return self.failed
