@@ -246,6 +246,8 @@ def _environment(job: Job, order: CreatePod, container: Json) -> list[Json]:
         Env.HAND_OVER_S: str(job.policy.hand_over_s),
         Env.PROGRESS_S: str(job.policy.progress_deadline_s),
         Env.STARTUP_S: str(job.policy.startup_deadline_s),
+        Env.GRACE_S: str(job.policy.grace_period_s),
+        Env.END_S: str(job.policy.end_deadline_s),
         Env.CHECKPOINT_DIR: names.CHECKPOINT_DIR,
         Env.RUN_DIR: names.RUN_DIR,
     }

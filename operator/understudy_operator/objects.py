@@ -74,6 +74,7 @@ class _InitContainer(msgspec.Struct, rename="camel"):
 
 class _PodSpec(msgspec.Struct, rename="camel"):
     node_name: str | None = None
+    active_deadline_seconds: int | None = None
     init_containers: list[_InitContainer] = []
 
 
@@ -170,6 +171,7 @@ def pod_view(
         failed_init=_failed_init(pod),
         seen_since=seen_since,
         ending_since=ending_since,
+        active_deadline_s=pod.spec.active_deadline_seconds,
     )
 
 

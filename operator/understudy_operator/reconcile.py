@@ -27,6 +27,7 @@ from understudy_operator.core.actions import (
     DeleteJob,
     DeletePod,
     Emit,
+    EndPod,
     GiveUp,
     KeepBudgets,
     Prepare,
@@ -48,7 +49,7 @@ LANES: Final = 16
 """Requests of one job's other actions at once, at most: a server that is slow for many is not to be asked by all."""
 ASKED: Final = (*get_args(Creation), GiveUp, DeleteJob)
 """Actions before which the API is asked, in any state, whether the job is still there and wants what was decided."""
-APART: Final = (Relabel, DeletePod, Prepare, KeepBudgets)
+APART: Final = (Relabel, DeletePod, EndPod, Prepare, KeepBudgets)
 """Actions that go apart from the others of their rank, or of the job: they neither wait for those nor hold them up."""
 WORKERS: Final = 8
 """Jobs decided about at once; each cycle is short."""
@@ -213,7 +214,7 @@ class Reconciler:
         """
         failed = False
         for action in actions:
-            if failed and rank_of(action) is not None and not isinstance(action, DeletePod):
+            if failed and rank_of(action) is not None and not isinstance(action, DeletePod | EndPod):
                 continue
             async with room:
                 memo = self._world.jobs.find_memo(job.uid)

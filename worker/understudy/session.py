@@ -154,10 +154,8 @@ class Session:
                     self._finish()
                 except GeneratorExit as closing:
                     if not left_willingly(closing, sys._getframe(1), self._handled):
-                        say(
-                            f"the loop was left after step {self._completed} of {total} by an exception, or in a way that "
-                            "cannot be told from one: the training is not complete"
-                        )
+                        left = f"the loop was left after step {self._completed} of {total}"
+                        say(f"{left} by an exception, or as if by one: the training is not complete")
                         raise
                     self._finish_early(total)
                 finally:

@@ -1,9 +1,14 @@
 """Condition Training: whether every rank has a primary that steps, else what is true of the first that does not.
 
+A rank whose training is complete, and whose script has not ended, trains no more and has not failed: it is FINISHING.
+
 Trusts the monotonic clock of the operator for a silence.
 """
 
+from typing import Final
+
 from understudy_contract.events import EventReason
+from understudy_contract.names import TRAINER_CONTAINER
 from understudy_contract.reports import Cause, Phase
 
 from understudy_operator.core import budget
@@ -13,6 +18,11 @@ from understudy_operator.core.model import Now, Observation, Pod, RankView, Wait
 from understudy_operator.core.opening import last_saves
 from understudy_operator.core.pending import INITIALIZING, Finding, claim_refused, problem, stuck
 from understudy_operator.core.succession import candidates
+
+FINISHING: Final = "Finishing"
+"""Reason of the condition, and phase of a job of which nothing trains any more."""
+FINISHING_NAMED: Final = 3
+"""Ranks that are named at most."""
 
 
 def training(observation: Observation, complete: bool, now: Now) -> Finding:
@@ -25,7 +35,31 @@ def training(observation: Observation, complete: bool, now: Now) -> Finding:
         finding = _rank_training(observation, view, now)
         if finding is not None:
             return problem(observation) or finding
-    return Finding(True, "Training", "Every rank trains")
+    return _all_well(observation)
+
+
+def _all_well(observation: Observation) -> Finding:
+    ending = [view for view in observation.ranks if finishing(view)]
+    if not ending:
+        return Finding(True, "Training", "Every rank trains")
+    waits = [
+        f"rank {view.rank} for the script in container {TRAINER_CONTAINER} of pod {view.primary.name}"
+        for view in ending
+        if view.primary is not None
+    ]
+    more = f" and {len(waits) - FINISHING_NAMED} more" if len(waits) > FINISHING_NAMED else ""
+    limit = f"up to {observation.job.policy.end_deadline_s} s (spec.failover.endDeadlineSeconds), then it is ended"
+    said = f"training complete, waiting for the script to end: {', '.join(waits[:FINISHING_NAMED])}{more}; {limit}"
+    if all(finishing(view) or rank_complete(view) for view in observation.ranks):
+        return Finding(False, FINISHING, said[0].upper() + said[1:])
+    return Finding(True, "Training", f"Every rank trains, or its training is complete. {said[0].upper() + said[1:]}")
+
+
+def finishing(view: RankView) -> bool:
+    """Tell whether a rank's training is complete, and its script has not ended."""
+    if view.lease is None or view.primary is None or rank_complete(view):
+        return False
+    return view.lease.phase is Phase.FINISHING and _trains(view)
 
 
 def _rank_training(observation: Observation, view: RankView, now: Now) -> Finding | None:
