@@ -8,16 +8,18 @@ Beside an agent, `steps` blocks on a redundant pod until it is promoted; then, a
 restores the newest checkpoint and goes on. Without an agent it is one rank with a folder of checkpoints of its own.
 
 Guarantees: `step_fn(index)` is called for each index from the restored checkpoint's step to total - 1, in order, and
-every checkpoint holds the state after the loop's body of its step. Does not guarantee that a step is taken once: what
-was not committed is taken again, by another pod. `step_fn` runs once more on a redundant pod, to warm up; the state is
-restored after it, and its arrays are compared. Durations are measured on the monotonic clock; the wall clock is for
-display.
+every checkpoint holds the state after the loop's body of its step. A loop that is left by `break` or `return` ends the
+training there, a loop that an exception leaves does not (leaving.py). Does not guarantee that a step is taken once:
+what was not committed is taken again, by another pod. `step_fn` runs once more on a redundant pod, to warm up; the
+state is restored after it, and its arrays are compared. Durations are measured on the monotonic clock; the wall clock
+is for display.
 """
 
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
@@ -120,6 +122,9 @@ class Session:
         self._handed_over = False
         self._handled: BaseException | None = None
         """What the script was handling when it asked for the step that runs."""
+        self._open = False
+        """The loop's body runs, or has been left without closing the iterator."""
+        self._iterator: Callable[[], Generator[int] | None] = lambda: None
         self._checked = False
 
     @property
@@ -132,7 +137,7 @@ class Session:
         """Number of workers of the job."""
         return self.context.ranks
 
-    def steps(self, total: int, *, save_every: int = 100, log_every: int = 100) -> Iterator[int]:
+    def steps(self, total: int, *, save_every: int = 100, log_every: int = 100) -> Generator[int]:
         """Run `step_fn` for each step that is left, and yield the number of completed steps after each.
 
         Leaving the loop by `break` or `return`, or closing this iterator, ends the training there, as `stop` does. An
@@ -144,6 +149,13 @@ class Session:
         if self._used:
             raise NotStarted("steps() was called twice on one Session: a script is one training")
         self._used = True
+        if self._link is not None:
+            at_end_of_script(self._script_ended)
+        iterator = self._steps(total, save_every, log_every)
+        self._iterator = weakref.ref(iterator)
+        return iterator
+
+    def _steps(self, total: int, save_every: int, log_every: int) -> Generator[int]:
         self._recorded_facts = collect(self._facts())
         try:
             with interruptible(self._orders, standalone=self._link is None):
@@ -159,7 +171,7 @@ class Session:
                         raise
                     self._finish_early(total)
                 finally:
-                    self._handled = None
+                    self._handled, self._open = None, False
                     self._saves.close()
         except Superseded as superseded:
             self._stop_superseded(superseded.term)
@@ -227,8 +239,9 @@ class Session:
                 now = time.monotonic()
                 say(step_line(step, total, values, (now - logged_at) * 1e3 / (step - logged_step), self._term), at)
                 logged_step, logged_at = step, now
-            self._handled = sys.exc_info()[1]
+            self._handled, self._open = sys.exc_info()[1], True
             yield step
+            self._open = False
             if self._orders.pending:
                 self.poll()
             if step % save_every == 0 and step < total and not self._stopped:
@@ -355,10 +368,20 @@ class Session:
                 model = str(self._saves.publish(self._export_name, self._export).relative_to(self.context.root))
         self._tell(Completed(ref.step, model))
         say(f"finished at step {ref.step} of term {self._term}" + (f", model {model}" if model else ""))
-        if self._link is not None:
-            at_end_of_script(lambda waits_for: self._tell(Returned(waits_for)))
-            if self._orders.finish() and not leaving:
-                terminate_script()
+        if self._link is not None and self._orders.finish() and not leaving:
+            terminate_script()
+
+    def _script_ended(self, waits_for: str) -> None:
+        if self._orders.finished:
+            self._tell(Returned(waits_for))
+        elif self._open and self._stopped and (iterator := self._iterator()) is not None:
+            iterator.close()
+            self._tell(Returned(waits_for))
+        elif self._open:
+            say(
+                f"the script ends, and its loop stands open after step {self._completed}: `break` does not close an "
+                "iterator that is kept in a variable. To end the training there, call session.stop(), or close it"
+            )
 
     def _finish_early(self, total: int) -> None:
         """Finish where the script has left its loop; an error here cannot reach it, so that the agent is told."""

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from numpy_trainer import Regression
@@ -24,7 +24,7 @@ ENDS: dict[str, Callable[[Session], object]] = {}
 """What a script does when its pod ends, or after its training."""
 
 
-def steps(session: Session, total: int = 1_000_000) -> Iterator[int]:
+def steps(session: Session, total: int = 1_000_000) -> Generator[int]:
     return session.steps(total, save_every=10, log_every=10)
 
 
@@ -129,7 +129,7 @@ def break_through_finally(session: Session) -> None:
 
 @willing
 def closing(session: Session) -> None:
-    with contextlib.closing(steps(session)) as iterator:  # type: ignore[type-var]
+    with contextlib.closing(steps(session)) as iterator:
         for step in iterator:
             if step == STOP:
                 break
@@ -140,7 +140,7 @@ def next_by_hand_and_close(session: Session) -> None:
     iterator = steps(session)
     while next(iterator) < STOP:
         pass
-    iterator.close()  # type: ignore[attr-defined]
+    iterator.close()
 
 
 @willing
@@ -148,6 +148,15 @@ def kept_in_a_function(session: Session) -> None:
     iterator = steps(session)
     for step in iterator:
         if step == STOP:
+            break
+
+
+@willing
+def stop_and_break_with_a_kept_iterator(session: Session) -> None:
+    session.kept = iterator = steps(session)  # type: ignore[attr-defined]
+    for step in iterator:
+        if step == STOP:
+            session.stop()
             break
 
 
@@ -235,7 +244,7 @@ def raise_through_with(session: Session) -> None:
 
 @failing
 def raise_below_closing(session: Session) -> None:
-    with contextlib.suppress(ValueError), contextlib.closing(steps(session)) as iterator:  # type: ignore[type-var]
+    with contextlib.suppress(ValueError), contextlib.closing(steps(session)) as iterator:
         for step in iterator:
             if step == STOP:
                 raise ValueError("this body is broken")
@@ -257,7 +266,7 @@ def close_in_an_except_clause(session: Session) -> None:
             if step == STOP:
                 raise ValueError("this body is broken")
     except ValueError:
-        iterator.close()  # type: ignore[attr-defined]
+        iterator.close()
 
 
 @failing

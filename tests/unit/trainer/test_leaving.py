@@ -44,6 +44,12 @@ def test_a_loop_that_an_exception_leaves_is_not_complete(start: Callable[..., An
     assert newest is not None and not newest.extra["stopped"]
 
 
+def test_a_loop_that_stands_open_at_the_end_of_its_script_is_said(start: Callable[..., Any]) -> None:
+    trainer = start("next_by_hand_and_never_closed", pod="a", script=LOOPS)
+    trainer.send(Promote(1))
+    assert f"its loop stands open after step {STOP}" in trainer.end()[1]
+
+
 def test_what_a_decision_to_stop_means_is_said(start: Callable[..., Any]) -> None:
     trainer = start("break_out", pod="a", script=LOOPS)
     trainer.send(Promote(1))

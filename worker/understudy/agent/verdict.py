@@ -51,7 +51,7 @@ def judge_exit(code: int, script: str, trainer: Progress) -> LastWords:
             ReleaseReason.PROCESS_EXITED,
             1,
             f"{script} exited 0 before its training was complete; let it run understudy's loop to the last step, or "
-            "leave the loop by `break` or session.stop() to end the training there",
+            "call session.stop() to end the training earlier (`break` does the same; an exception and sys.exit do not)",
         )
     if completed:
         return LastWords(
