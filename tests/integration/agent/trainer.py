@@ -1,7 +1,8 @@
 """A trainer that speaks the protocol with nothing behind it: no model, no volume. What it hears it prints.
 
-`trainer.py [MODE]`; MODE `mute` never calls understudy, `exit:N` ends at once. A line `finish`, `fail` or `hang` in the
-file $ORDERS makes it complete, fail or ignore the agent.
+`trainer.py [MODE]`; MODE `mute` never calls understudy, `exit:N` ends at once. A line `finish`, `stay`, `fail`, `hang`
+in the file $ORDERS makes it complete, complete and live on, fail or ignore the agent; with `linger` it works on after a
+hand-over, until the line is another one.
 """
 
 import os
@@ -75,13 +76,26 @@ class Trainer:
             if order == "finish":
                 self.tell(protocol.Completed(step, "final/model.keras"))
                 return
+            if order == "stay":
+                self.tell(protocol.Completed(step))
+                say("complete, and living on")
+                threading.Event().wait()
             if order == "fail":
                 self.tell(protocol.Failed("batch(step=7) raised ValueError"))
                 sys.exit(1)
             if order != "hang" and self.hand_over.is_set():
                 self.tell(protocol.HandedOver(CheckpointRef(term, step, f"s{step}")))
                 say(f"handed over {step}")
+                self.linger()
                 sys.exit(82)
+
+    def linger(self) -> None:
+        """Work on after the hand-over, as long as that is the order."""
+        parts = 0
+        while self.orders.exists() and self.orders.read_text().strip() == "linger":
+            time.sleep(0.1)
+            parts += 1
+            say(f"uploaded part {parts};")
 
 
 if __name__ == "__main__":
