@@ -9,6 +9,7 @@ A script without a handler of its own gets no signal, since the default action w
 Neither do its child processes or a launcher above it: they end with the script, or with the container.
 """
 
+import concurrent.futures.thread  # noqa: F401 - see at_end_of_script
 import signal
 import sys
 import threading
@@ -47,7 +48,8 @@ def at_end_of_script(tell: Callable[[str], None]) -> None:
     """Tell when the main thread has come to its end, and what the interpreter waits for then, if it waits for anything.
 
     threading calls such functions before it waits for threads that are no daemons, atexit only after that. No public
-    function does; concurrent.futures uses the same one.
+    function does. concurrent.futures uses the same one to wait for its threads: it is imported here, since what was
+    registered last is called first.
     """
 
     def ended() -> None:

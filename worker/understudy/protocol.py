@@ -47,6 +47,9 @@ class Promote(_Message, frozen=True):
 class HandOver(_Message, frozen=True):
     """The pod ends. Finish the running step, save, say HandedOver, train no more; then the script may end."""
 
+    signalled: bool = False
+    """SIGTERM has been sent as well, so that the script's own handler has run."""
+
 
 class Supersede(_Message, frozen=True):
     """A higher term exists: stop without another commit."""

@@ -209,7 +209,8 @@ class Session:
                 say(f"interrupted; saved step {ref.step} in {self.context.root}")
                 raise KeyboardInterrupt
             say(f"handed over at step {ref.step} of term {self._term}")
-            terminate_script()
+            if not self._orders.signalled:
+                terminate_script()
             raise HandedOverExit
 
     def busy(self) -> AbstractContextManager[None]:

@@ -42,17 +42,14 @@ def _all_well(observation: Observation) -> Finding:
     ending = [view for view in observation.ranks if finishing(view)]
     if not ending:
         return Finding(True, "Training", "Every rank trains")
-    waits = [
-        f"rank {view.rank} for the script in container {TRAINER_CONTAINER} of pod {view.primary.name}"
-        for view in ending
-        if view.primary is not None
-    ]
+    waits = [f"container {TRAINER_CONTAINER} of pod {v.primary.name} (rank {v.rank})" for v in ending if v.primary]
     more = f" and {len(waits) - FINISHING_NAMED} more" if len(waits) > FINISHING_NAMED else ""
-    limit = f"up to {observation.job.policy.end_deadline_s} s (spec.failover.endDeadlineSeconds), then it is ended"
-    said = f"training complete, waiting for the script to end: {', '.join(waits[:FINISHING_NAMED])}{more}; {limit}"
+    limit = f"{observation.job.policy.end_deadline_s} s after its last step (spec.failover.endDeadlineSeconds)"
+    named = ", ".join(waits[:FINISHING_NAMED]) + more
+    said = f"Training complete, waiting for the script to end: {named}; it is ended {limit}"
     if all(finishing(view) or rank_complete(view) for view in observation.ranks):
-        return Finding(False, FINISHING, said[0].upper() + said[1:])
-    return Finding(True, "Training", f"Every rank trains, or its training is complete. {said[0].upper() + said[1:]}")
+        return Finding(False, FINISHING, said)
+    return Finding(True, "Training", f"Every other rank trains. {said}")
 
 
 def finishing(view: RankView) -> bool:
@@ -75,7 +72,9 @@ def _rank_training(observation: Observation, view: RankView, now: Now) -> Findin
         return _silent(observation, view.primary, record.patience_s) if view.lease.silent(now.at) else None
     if view.primary is not None:
         if view.primary.deleting_since is not None and not view.primary.ended:
-            return Finding(False, "HandingOver", f"Pod {record.holder} was deleted: it saves, and hands over")
+            ends = view.lease.phase is Phase.FINISHING
+            what = "its training is complete, and its script may end" if ends else "it saves, and hands over"
+            return Finding(False, "HandingOver", f"Pod {record.holder} was deleted: {what}")
         held_up = stuck(observation, view.primary)
         if held_up is not None:
             return held_up

@@ -52,7 +52,7 @@ def test_a_primary_that_has_not_started_releases_at_once() -> None:
     it = drive().feed(protocol.Hello("1")).see(lease(holder=POD, term=1)).accept().feed(model.Terminated())
     assert it.only(model.Renew).release.reason == "HandedOver"
     assert it.only(model.SignalTrainer).signal == signal.SIGTERM
-    assert it.sent == [protocol.HandOver()], "for one that has a handler of its own, and returns from it"
+    assert it.sent == [protocol.HandOver(signalled=True)], "for one that has a handler, and returns from it"
 
 
 def test_after_the_hand_over_the_script_has_the_rest_of_the_grace_period() -> None:
@@ -134,7 +134,7 @@ def test_a_finished_script_may_end_by_itself_after_sigterm() -> None:
 def test_a_redundant_pod_ends_its_trainer_and_exits_0() -> None:
     it = drive().redundant().feed(model.Terminated())
     assert it.only(model.SignalTrainer).signal == signal.SIGTERM
-    assert it.sent == [protocol.HandOver()]
+    assert it.sent == [protocol.HandOver(signalled=True)]
     assert it.wait(28.9).none(model.SignalTrainer)
     assert it.wait(0.1).only(model.SignalTrainer).signal == signal.SIGKILL
     assert it.feed(model.TrainerExited(137)).only(model.Exit).code == 0

@@ -69,8 +69,8 @@ def test_a_job_whose_training_is_complete_says_which_script_it_waits_for() -> No
     training = scene.condition("Training")
     assert (training["status"], training["reason"]) == ("False", "Finishing")
     assert training["message"] == (
-        "Training complete, waiting for the script to end: rank 0 for the script in container trainer of pod "
-        f"{PRIMARY}; up to 600 s (spec.failover.endDeadlineSeconds), then it is ended"
+        f"Training complete, waiting for the script to end: container trainer of pod {PRIMARY} (rank 0); it is ended "
+        "600 s after its last step (spec.failover.endDeadlineSeconds)"
     )
     assert scene.condition("Complete")["status"] == "False"
 

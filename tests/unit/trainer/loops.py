@@ -362,6 +362,15 @@ def thread_that_lives_on(session: Session) -> None:
         pass
 
 
+@ends
+def pool_that_lives_on(session: Session) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    ThreadPoolExecutor(thread_name_prefix="pool").submit(threading.Event().wait)
+    for _ in steps(session, total=20):
+        pass
+
+
 if __name__ == "__main__":
     state = Regression()
     loops = {**WILLING, **FAILING, **ENDS}

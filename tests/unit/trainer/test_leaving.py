@@ -99,10 +99,15 @@ def test_after_the_training_the_scripts_own_sigterm_handler_runs_when_its_pod_en
     assert output.splitlines()[-2:] == ["my handler", "behind the loop"]
 
 
-def test_a_process_that_lives_on_after_its_code_says_what_it_waits_for(start: Callable[..., Any]) -> None:
-    trainer = start("thread_that_lives_on", pod="a", script=LOOPS)
+@pytest.mark.parametrize(
+    ("name", "thread"), [("thread_that_lives_on", "thread upload"), ("pool_that_lives_on", "thread pool_0")]
+)
+def test_a_process_that_lives_on_after_its_code_says_what_it_waits_for(
+    start: Callable[..., Any], name: str, thread: str
+) -> None:
+    trainer = start(name, pod="a", script=LOOPS)
     trainer.send(Promote(1))
-    assert trainer.until(Returned).waits_for == "thread upload"
+    assert trainer.until(Returned).waits_for == thread
     assert trainer.said(Completed) == [Completed(20)]
     trainer.process.kill()
 

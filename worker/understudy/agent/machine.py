@@ -217,7 +217,7 @@ class Machine:
                 self._hello_by = _NEVER
                 self._brief()
             case protocol.Completed():
-                self._end_by = self._now + self._config.end_s
+                self._end_by = _NEVER if self._ending.has_begun else self._now + self._config.end_s
                 self._renewals.hurry()
             case protocol.Ready() | protocol.TermTaken() | protocol.FirstStep():
                 self._renewals.hurry()
@@ -358,7 +358,7 @@ class Machine:
         """Let a trainer that has nothing to save end in its way: by SIGTERM, and where it ignores that, by our word."""
         self._out.append(model.SignalTrainer(signal.SIGTERM))
         if self._trainer.hello and self._trainer.completed is None:
-            self._send(protocol.HandOver())
+            self._send(protocol.HandOver(signalled=True))
 
     def _send(self, message: protocol.FromAgent) -> None:
         self._out.append(model.Send(message))
