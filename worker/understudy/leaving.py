@@ -47,23 +47,22 @@ def left_willingly(closing: GeneratorExit, frame: FrameType | None, handled: Bas
     if context is not handled:
         return False
     while frame is not None and (passing := _passing(frame)) is not None:
-        if not issubclass(passing, GeneratorExit):
+        if passing is not GeneratorExit:
             return False
         frame = frame.f_back
     return frame is not None and _opcode(frame) in _CALLS | _LEAVES
 
 
 def _passing(frame: FrameType) -> type[BaseException] | None:
-    """Tell what exception is on its way through a frame."""
+    """Tell what is on its way through a frame: GeneratorExit through that of a generator, BaseException, or nothing."""
     traces = [t for t in gc.get_referrers(frame) if isinstance(t, TracebackType)]
     for trace in traces:
         if trace.tb_frame is not frame or trace.tb_lasti != frame.f_lasti:
             continue
-        if error := next((e for e in gc.get_referrers(trace) if isinstance(e, BaseException)), None):
-            return type(error)
         # Until it is caught, 3.11 keeps an exception apart from its traceback.
-        closed = frame.f_code.co_flags & inspect.CO_GENERATOR and _opcode(frame) in _YIELDS
-        return GeneratorExit if closed else BaseException
+        error = next((e for e in gc.get_referrers(trace) if isinstance(e, BaseException)), None)
+        closed = _opcode(frame) in _YIELDS if error is None else isinstance(error, GeneratorExit)
+        return GeneratorExit if closed and frame.f_code.co_flags & inspect.CO_GENERATOR else BaseException
     return BaseException if _opcode(frame) == "RERAISE" else None
 
 

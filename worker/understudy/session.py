@@ -165,7 +165,7 @@ class Session:
                     yield from self._train(total, save_every, log_every)
                     self._finish()
                 except GeneratorExit as closing:
-                    if not left_willingly(closing, sys._getframe(1), self._handled):
+                    if not left_willingly(closing, sys._getframe().f_back, self._handled):
                         left = f"the loop was left after step {self._completed} of {total}"
                         say(f"{left} by an exception, or as if by one: the training is not complete")
                         raise
@@ -319,6 +319,9 @@ class Session:
             say(f"resuming from step {base.ref.step} of {self.context.root}")
         else:
             say(f"resuming from step {base.ref.step} of term {base.ref.term} as primary of term {self._term}")
+        if self._stopped:
+            anew = "" if self._link is not None else ". Train with fresh=True to start over"
+            say(f"the script ended this training at step {self._completed}: no step is left to take{anew}")
 
     def _warm_up(self, total: int) -> None:
         newest = self._store.peek()

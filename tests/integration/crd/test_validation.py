@@ -123,6 +123,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         job({"failover": {"progressDeadlineSeconds": 4}}),
         "progressDeadlineSeconds in body should be greater",
     ),
+    "no time for a script to end": (
+        job({"failover": {"endDeadlineSeconds": 0}}),
+        "endDeadlineSeconds in body should be greater",
+    ),
     "a start within 9 seconds": (
         job({"failover": {"startupDeadlineSeconds": 9}}),
         "startupDeadlineSeconds in body should be greater",

@@ -7,7 +7,7 @@ Once a pod is told to end, its script owns the rest of the grace period: `finall
 SIGTERM handler run, while the successor trains already. SIGKILL comes a second before the kubelet would send it, so
 that the agent's last line and exit code are kept. The grace period is counted from the SIGTERM on the machine's
 monotonic clock, and is the one that the pod was made with. `kubectl delete --grace-period` gives another one, which the
-kubelet alone knows: where it is shorter, the kubelet kills.
+kubelet alone knows: where it is shorter, the kubelet kills, and where it is longer, the agent does.
 """
 
 import signal

@@ -224,7 +224,9 @@ class Machine:
             case protocol.Returned() if self._hand_over_by < _NEVER and not self._ending.has_begun:
                 self._end_complete()
             case protocol.HandedOver(checkpoint) if not self._ending.has_begun:
-                self._finish(handed_over(f"saved step {checkpoint.step}"), grace_s=self._grace.left_s(self._now))
+                left_s = self._grace.left_s(self._now)
+                self._log(f"the script has {left_s:.0f} s to end")
+                self._finish(handed_over(f"saved step {checkpoint.step}"), grace_s=left_s)
             case _:
                 pass  # the next renewal carries it
 
