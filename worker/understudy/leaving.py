@@ -4,8 +4,8 @@ A generator hears the same of both: GeneratorExit, at the moment when the loop g
 marks in the frame that runs the loop, and `left_willingly` reads them while the generator is being closed:
 
 1. An exception that passes through a frame is remembered by a traceback, whose `tb_frame` is that frame and whose
-   `tb_lasti` is the instruction that the frame stands at. A frame that stands elsewhere has dealt with that exception.
-   Where an exception is put on its way again (RERAISE, as at the end of `finally` and `with`), the frame stands there.
+   `tb_lasti` is the instruction that the frame stands at. A frame that stands elsewhere has dealt with that exception,
+   or puts it on its way again at the end of a `finally` or `with`: then it stands where no loop is left (RERAISE).
 2. An exception that is being handled while the generator is closed, and was not when the last step was asked for, is
    why it is closed: so in `except` and `finally` clauses, and in the `__exit__` of contextlib.closing.
 3. Neither, and the frame leaves a loop, or has called what closes the generator or drops it on its return: that is
@@ -63,7 +63,7 @@ def _passing(frame: FrameType) -> type[BaseException] | None:
         error = next((e for e in gc.get_referrers(trace) if isinstance(e, BaseException)), None)
         closed = _opcode(frame) in _YIELDS if error is None else isinstance(error, GeneratorExit)
         return GeneratorExit if closed and frame.f_code.co_flags & inspect.CO_GENERATOR else BaseException
-    return BaseException if _opcode(frame) == "RERAISE" else None
+    return None
 
 
 def _opcode(frame: FrameType) -> str:
