@@ -174,6 +174,12 @@ def zip_with_data_that_end(session: Session) -> None:
 
 
 @willing
+def zip_with_data_that_end_after_a_step(session: Session) -> None:
+    for _ in zip(steps(session), range(STOP - 1), strict=False):
+        pass
+
+
+@willing
 def a_progress_bar(session: Session) -> None:
     for step in progress(steps(session)):
         if step == STOP:
