@@ -49,6 +49,7 @@ class EventReason(StrEnum):
     VOLUME_MISMATCH = "VolumeMismatch"
     NOT_EXACT = "NotExact"
     BATCH_SHAPE_CHANGED = "BatchShapeChanged"
+    MODEL_NOT_EXPORTED = "ModelNotExported"
     SCRIPT_ENDED = "ScriptEnded"
 
 

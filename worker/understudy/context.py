@@ -1,12 +1,19 @@
 """Who this process is: read once from the environment that the operator and the agent set, or made up on a laptop.
 
 Without $UNDERSTUDY_SOCKET the process is standalone: one rank, and a folder of its own for checkpoints. Standalone
-runs are numbered; starting over makes the next number and leaves the earlier runs where they are. Reads no clock.
+runs are numbered; starting over makes the next number and leaves the earlier runs where they are.
+
+A standalone script may hold several trainings, one after the other, as it may hold several calls of `fit`. Each
+training that this process has finished in a folder is counted (`finish`), and the next one gets a folder of its own
+below the run: `run-1`, then `run-1/training-2`. The position in the script is what identifies a training. So a script
+that is started again finds its first training finished, which returns at once, and goes on with the second one. A
+training that was interrupted is not counted: the next call goes on with it. Reads no clock.
 """
 
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +27,9 @@ STANDALONE_KEEP: Final = 3
 """Checkpoints kept on a laptop: the CRD's default."""
 
 _RUN: Final = re.compile(r"run-(\d+)\Z")
+
+_finished: Final[Counter[Path]] = Counter()
+"""Standalone trainings that this process has finished, by folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +85,17 @@ def read_context(
         ) from None
 
 
+def finish(context: Context) -> None:
+    """Count a training that has come to its end: a further one of this process is another."""
+    if context.standalone:
+        _finished[context.root.resolve()] += 1
+
+
+def forget_finished() -> None:
+    """Count from zero, as a new process does. For tests that play several processes in one."""
+    _finished.clear()
+
+
 def _standalone(directory: str | os.PathLike[str] | None, fresh: bool) -> Context:
     script = Path(sys.argv[0]).stem or "session"
     root = Path(directory) if directory is not None else Path("checkpoints") / script
@@ -82,9 +103,11 @@ def _standalone(directory: str | os.PathLike[str] | None, fresh: bool) -> Contex
     run = max(runs, default=0)
     if fresh or run == 0:
         run += 1
+        _finished.pop(root.resolve(), None)
+    number = _finished[root.resolve()] + 1
     return Context(
         job=script,
-        job_uid=f"run-{run}",
+        job_uid=f"run-{run}" if number == 1 else f"run-{run}/training-{number}",
         rank=0,
         ranks=1,
         pod_uid=f"pid-{os.getpid()}",

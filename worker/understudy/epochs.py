@@ -4,7 +4,7 @@ Guarantees that resets, validation and callbacks happen at steps fixed by the ar
 and that an epoch whose validation was interrupted by a hand-over is validated by the successor. Reads no clock.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,8 +14,9 @@ from understudy.failures import name_failure
 from understudy.keras_state import KerasState
 from understudy.log import say
 from understudy.session import Session
-
-Validation = tuple[Any, ...] | Callable[[], tuple[Any, ...]]
+from understudy.step_random import StepRandom
+from understudy.step_trace import Trace, trace
+from understudy.validation import Validation, ValidationData
 
 
 class Epochs:
@@ -42,16 +43,35 @@ class Epochs:
         self._window = steps_per_epoch or log_every
         self._steps_per_epoch = steps_per_epoch
         self._length = steps_per_epoch or max(steps, 1)
-        self._validation = validation
-        self._validation_batch_size = validation_batch_size
+        self._validation = None if validation is None else ValidationData(validation, validation_batch_size)
         self._session: Session | None = None
+        self._random: StepRandom | None = None
         self._callbacks: keras.callbacks.CallbackList | None = None
         self._has_callbacks = bool(callbacks)
         self._given = callbacks
 
-    def attach(self, session: Session) -> None:
-        """Take the session that runs the steps."""
+    def attach(self, session: Session, random: StepRandom) -> None:
+        """Take the session that runs the steps, and the sources of the random numbers of a validation."""
         self._session = session
+        self._random = random
+
+    def trace_validation(self, batch: Any) -> Trace | None:
+        """Trace what a validation touches: on its own first batch, or on `batch` where a function will give its data.
+
+        The trace serves the first validation as well. Returns None where there is no validation, and where a function
+        gives the data and the model has Keras' own test_step: that one touches nothing which a training step does not.
+        """
+        if self._validation is None:
+            return None
+        if self._validation.is_deferred:
+            if type(self._model).test_step is keras.Model.test_step:
+                return None
+        else:
+            batch = next(self._validation.batches(), batch)
+        assert self._random is not None
+        self._model.make_test_function()
+        with name_failure("the validation"), self._random.serving():
+            return trace(self._model.test_function, batch)
 
     def started(self, step: int) -> None:
         """Tell the callbacks that training begins, or goes on; finish an epoch that was left half finished."""
@@ -156,30 +176,24 @@ class Epochs:
             self._begin_epoch(step // self._length)  # the next; or this one, if its stop does not hold for a later job
 
     def _validate(self) -> dict[str, float]:
-        assert self._session is not None
-        model, size = self._model, self._validation_batch_size
-        data = self._validation() if callable(self._validation) else self._validation
-        assert data is not None
-        if callable(self._validation):
-            self._validation = data
+        assert self._session is not None and self._validation is not None and self._random is not None
+        model = self._model
         model.make_test_function()
         model.stop_evaluating = False
         before, extra = self._state.tensors(), as_json(self._state.extra())
         told = self._callbacks or keras.callbacks.CallbackList([], model=model)
-        count = len(keras.tree.flatten(data)[0])
         logs: Mapping[str, Any] = {}
         with name_failure("the validation"):
             told.on_test_begin()
-            for number, start in enumerate(range(0, count, size)):
+            for number, part in enumerate(self._validation.batches()):
                 if self._session.must_stop:
                     # Neither half its metrics nor what callbacks did for it is saved: the successor validates again.
                     self._state.load(before)
                     self._state.load_extra(extra)
                     self._state.restore_callbacks()
                     self._session.poll()
-                part = keras.tree.map_structure(lambda array, at=start: array[at : at + size], tuple(data))
                 told.on_test_batch_begin(number)
-                with self._session.busy():  # a sign of life
+                with self._session.busy(), self._random.serving():  # busy: a sign of life
                     logs = model.test_function(iter((part,)))
                 told.on_test_batch_end(number, dict(logs))
                 if model.stop_evaluating:

@@ -22,9 +22,9 @@ from typing import Any
 
 import keras
 
-from understudy.epochs import Validation
 from understudy.keras_loop import KerasLoop
 from understudy.session import Session
+from understudy.validation import Validation
 
 Batch = Callable[[int, int, int], Any]
 
@@ -39,17 +39,19 @@ def train(
     steps_per_epoch: int | None = None,
     validation: Validation | None = None,
     validation_batch_size: int = 256,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback = (),
     seed: int | None = None,
     directory: str | os.PathLike[str] | None = None,
     fresh: bool = False,
 ) -> keras.Model:
     """Train `model` for `steps` steps, from the newest checkpoint on; return it, trained.
 
-    `validation` is `(x, y)` or a function that returns it, evaluated at the end of each epoch. `seed` seeds Python,
+    `validation` is `(x, y)`, a tf.data.Dataset, a PyDataset, or a function that returns one of them; it is evaluated at
+    the end of each epoch, arrays in batches of `validation_batch_size`. `seed` seeds Python,
     numpy and Keras, by rank, before `train` makes whatever variables the model does not have yet: weights of a model
-    with an Input layer were drawn before. `directory` and `fresh` (start over) are for runs without a cluster. A script
-    is one training: a second call goes on from what lies in its directory, and beside an agent it raises NotStarted.
+    with an Input layer were drawn before. `directory` and `fresh` (start over) are for runs without a cluster. There a
+    further call in the same script is another training, as a further `fit` is: it goes on with the model as it is, for
+    `steps` steps of its own, in a folder of its own. In a cluster a script is one training: there it raises NotStarted.
     """
     loop = KerasLoop(
         model,
@@ -68,8 +70,7 @@ def train(
         prepare=loop.prepare,
         started=loop.started,
         ended=loop.ended,
-        export=loop.export,
-        export_name="model.keras",
+        export=loop.exports,
         facts=loop.facts,
         warm_up_always=True,
         directory=directory,

@@ -6,20 +6,24 @@ the metrics and waiting for the result at each step. Reads no clock.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import keras
+import numpy as np
 import tensorflow as tf
 from understudy_contract.events import EventReason
 
-from understudy.epochs import Epochs, Validation
+from understudy.epochs import Epochs
 from understudy.errors import NotStarted
 from understudy.facts import visible_cores
 from understudy.failures import name_failure
 from understudy.keras_state import KerasState
 from understudy.prefetch import Prefetcher
-from understudy.session import Session
+from understudy.session import Export, Session
+from understudy.state import unequal
+from understudy.step_random import StepRandom
+from understudy.step_trace import Trace, trace
+from understudy.validation import Validation
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -34,7 +38,7 @@ class KerasLoop:
         self,
         model: keras.Model,
         batch: Callable[[int, int, int], Any],
-        callbacks: Sequence[keras.callbacks.Callback],
+        callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback,
         *,
         steps: int,
         log_every: int,
@@ -53,6 +57,7 @@ class KerasLoop:
                 "a promoted pod goes on at any step, so data must be addressed by step. For arrays: draw the indices "
                 "with numpy.random.default_rng((seed, rank, epoch)).permutation(len(x))"
             )
+        callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
         self.state = KerasState(model, callbacks)
         self._model = model
         self._batch = batch
@@ -71,26 +76,71 @@ class KerasLoop:
         self._rank, self._ranks = 0, 1
         self._session: Session | None = None
         self._function: Callable[[Any], Any] | None = None
+        self._random = StepRandom()
+        self._untraced = ""
         self._logs: Mapping[str, Any] = {}
         self._shapes: Shapes | None = None
         self._warned = False
 
     def build(self, session: Session) -> None:
-        """Make all variables and the training function, from the shapes of one batch; no step is taken."""
+        """Make all variables and the training function by tracing the step on one batch, as `fit` does; take no step.
+
+        Says by NotExact, before any step, what a resumed run would not repeat.
+        """
         self._session = session
         self._rank, self._ranks = session.rank, session.ranks
         model = self._model
         data = self._get(0)
-        x, y, sample_weight = data + (None,) * (_BATCH_PARTS - len(data))
+        self._epochs.attach(session, self._random)
         with name_failure(f"building the model {model.name!r} from a batch of {_describe(self._shapes_of(data))}"):
-            # Keras has no public way that also builds metrics and optimizer; Trainer._symbolic_build, 3.12 to 3.15.
-            model._symbolic_build(data_batch=(x, y, sample_weight))
-            if not model.optimizer.built:
-                model.optimizer.build(model.trainable_variables)
-        model.make_train_function()
+            model.make_train_function()
+            touched = self._trace(data)
+        validation = self._epochs.trace_validation(data)
         self._function = model.train_function
         model.stop_training = False
-        self._epochs.attach(session)
+        traces = [found for found in (touched, validation) if found is not None]
+        self.state.touch(traces)
+        self._say_what_cannot_repeat(data, traces)
+
+    def _trace(self, data: Any) -> Trace | None:
+        """Trace the step. A model that runs eagerly may have a step that cannot be traced: it is built by a call."""
+        model = self._model
+        try:
+            with self._random.serving():
+                return trace(model.train_function, data)
+        except Exception as error:
+            if not model.run_eagerly:
+                raise
+            self._untraced = f"its training step runs eagerly and cannot be traced ({type(error).__name__})"
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        model(x)
+        if model.optimizer is not None and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        return None
+
+    def _say_what_cannot_repeat(self, data: Any, traces: Sequence[Trace]) -> None:
+        clauses = list(dict.fromkeys(clause for found in traces for clause in found.cannot_repeat))
+        if clauses:
+            self._not_exact(f"the step of the model {self._model.name!r} " + "; it ".join(clauses))
+        if self._untraced:
+            self._not_exact(
+                f"of the model {self._model.name!r} only the variables that it holds are saved, since {self._untraced}"
+            )
+        if self.state.unsaved:
+            names = ", ".join(f"{held.path} ({held.variable.dtype.name})" for held in self.state.unsaved)
+            self._not_exact(f"no checkpoint can hold variables of this type: {names}")
+        if not _same(data, self._get(0)):
+            self._not_exact(
+                "batch(step=0) returned other data when it was called a second time; batch must be a pure function of "
+                "its arguments: it may be called several times for a step, and not at all for others. Address the data "
+                "by step, for example with numpy.random.default_rng((seed, rank, step))"
+            )
+
+    def _not_exact(self, sentence: str) -> None:
+        assert self._session is not None
+        self._session.notice(
+            EventReason.NOT_EXACT, f"not exact, a run that is resumed may give another result: {sentence}"
+        )
 
     def step(self, index: int) -> None:
         """Take one training step."""
@@ -102,14 +152,15 @@ class KerasLoop:
             self._warn_of_shapes(index, shapes)
         self._shapes = self._shapes or shapes
         self._epochs.before(index)
-        if odd:
-            with name_failure(
-                f"the model, trained on batches of {_describe(self._shapes or ())}, "
-                f"on batch(step={index}) of {_describe(shapes)}"
-            ):
+        with self._random.serving():
+            if odd:
+                with name_failure(
+                    f"the model, trained on batches of {_describe(self._shapes or ())}, "
+                    f"on batch(step={index}) of {_describe(shapes)}"
+                ):
+                    self._logs = self._function(iter((data,)))
+            else:
                 self._logs = self._function(iter((data,)))
-        else:
-            self._logs = self._function(iter((data,)))
 
     def after(self, step: int) -> None:
         """Do what is due after `step` completed steps."""
@@ -125,16 +176,33 @@ class KerasLoop:
 
     def started(self, step: int) -> None:
         """Start the callbacks: this pod is primary now."""
+        if self.state.absent:
+            self._not_exact(
+                f"the checkpoint of step {step} does not hold {', '.join(self.state.absent[:5])}: it was written by an "
+                "earlier release. These variables go on from their first values"
+            )
+        if (rates := self.state.changed_rate) is not None:
+            self._not_exact(
+                f"the script sets the learning rate {rates[1]:.6g}, but this training began with {rates[0]:.6g} and "
+                "goes on with the value in its checkpoint. To change the rate of a training that has begun, use a "
+                "callback, such as keras.callbacks.LearningRateScheduler"
+            )
         self._epochs.started(step)
 
     def ended(self) -> None:
         """Do what `fit` does behind the last epoch, in its order: a callback may put back the best weights."""
-        self._model.optimizer.finalize_variable_values(self._model.trainable_variables)  # the averages, if it keeps any
+        optimizer = self._model.optimizer
+        if isinstance(optimizer, keras.Optimizer):
+            optimizer.finalize_variable_values(self._model.trainable_variables)  # the averages, if it keeps any
         self._epochs.ended(self.metrics() if self._logs else {})
 
-    def export(self, path: Path) -> None:
-        """Write the trained model."""
-        self._model.save(path)
+    @property
+    def exports(self) -> tuple[Export, ...]:
+        """Ways to save the trained model, the best first: not every model can be saved whole."""
+        return (
+            Export("model.keras", self._model.save),
+            Export("model.weights.h5", self._model.save_weights),
+        )
 
     def facts(self) -> dict[str, str]:
         """Say what TensorFlow computes with."""
@@ -152,22 +220,20 @@ class KerasLoop:
         """End the prefetching."""
         self._prefetch.close()
 
-    def _get(self, index: int) -> tuple[Any, ...]:
+    def _get(self, index: int) -> Any:
         with name_failure(f"batch(step={index}, rank={self._rank}, ranks={self._ranks})"):
             return self._prefetch.get(index)
 
-    def _make(self, index: int) -> tuple[Any, ...]:
+    def _make(self, index: int) -> Any:
+        """Make one batch, with the structure that `fit` hands to train_step: an array alone stays alone."""
         made = self._batch(index, self._rank, self._ranks)
-        parts = tuple(made) if isinstance(made, (tuple, list)) else (made,)
-        if not 1 <= len(parts) <= _BATCH_PARTS:
-            raise ValueError(f"it returned {len(parts)} parts: return (x, y) or (x, y, sample_weight)")
-        # Converted here, on the prefetching thread, rather than in the loop.
-        converted: tuple[Any, ...] = keras.tree.map_structure(
-            lambda part: None if part is None else tf.convert_to_tensor(part), parts
-        )
-        return converted
+        if isinstance(made, (tuple, list)):
+            made = tuple(made)
+            if not 1 <= len(made) <= _BATCH_PARTS:
+                raise ValueError(f"it returned {len(made)} parts: return (x, y) or (x, y, sample_weight)")
+        return keras.tree.map_structure(_as_tensor, made)  # on the prefetching thread, rather than in the loop
 
-    def _shapes_of(self, data: tuple[Any, ...]) -> Shapes:
+    def _shapes_of(self, data: Any) -> Shapes:
         return tuple(tuple(part.shape) for part in keras.tree.flatten(data) if part is not None)
 
     def _warn_of_shapes(self, index: int, shapes: Shapes) -> None:
@@ -182,3 +248,23 @@ class KerasLoop:
 
 def _describe(shapes: Shapes) -> str:
     return "shapes " + ", ".join("×".join(map(str, shape)) or "scalar" for shape in shapes)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Say whether two batches have the same structure, types, shapes and bits."""
+    try:
+        keras.tree.assert_same_structure(one, other)
+    except (ValueError, TypeError):
+        return False
+    return not unequal(_numbered(one), _numbered(other))
+
+
+def _numbered(data: Any) -> dict[str, Any]:
+    parts = tf.nest.flatten(data, expand_composites=True)
+    return {str(i): np.asarray(part) for i, part in enumerate(parts) if part is not None}
+
+
+def _as_tensor(part: Any) -> Any:
+    if part is None or isinstance(part, (tf.RaggedTensor, tf.SparseTensor)):
+        return part
+    return tf.convert_to_tensor(part)

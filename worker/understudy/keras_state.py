@@ -1,13 +1,16 @@
-"""The State of a compiled Keras model: every variable that a training step reads, whoever owns it.
+"""The State of a compiled Keras model: every variable that a training step reads or writes, whoever owns it.
 
-Model (weights, BatchNormalization's statistics, the seed generators of its layers), optimizer (slots, iterations,
-learning rate, averages, loss scale), metrics, and Keras' GLOBAL seed generator, from which a random layer without a
-seed draws.
+Keras knows the variables of the model (weights, BatchNormalization's statistics, the seed generators of its layers), of
+the optimizer (slots, iterations, learning rate, averages, loss scale), of the metrics, and its GLOBAL seed generator,
+from which a random layer without a seed draws. The trace of the step knows the others that the step captures
+(step_trace.py): a second optimizer, states of a stateful RNN, a `tf.Variable` or a `tf.random.Generator` that a layer
+or a closure holds. `held.py` finds those that only callbacks or methods of the model change.
 
 Arrays are named by group and by the order in which the variables were first seen, since Keras' own names depend on what
 else the process has made before: the same script gives the same order in every pod. A variable that appears only with
 the first step is appended; one of a metric starts at its reset value, any other is refused, since nobody could know its
-value. Reads no clock.
+value. A variable of a type that a checkpoint cannot hold (a string) is left out, and named in `unsaved`. Reads no
+clock.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,13 +19,20 @@ from typing import Any, Final
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from understudy.callback_state import read_callback, write_callback
+from understudy.checkpoint.format import is_storable
 from understudy.errors import NotStarted
+from understudy.held import Held, held_variables
 from understudy.state import State, Tensors
+from understudy.step_trace import Trace
 
 _CALLBACKS: Final = "callback"
+_TOUCHED: Final = "touched"
+_HELD: Final = "held"
+"""Groups of variables: those that the callbacks' saved arrays make, that the traces found, that attributes hold."""
 
 
 class KerasState(State):
@@ -32,7 +42,17 @@ class KerasState(State):
         """Take a model that is compiled; it may be built later."""
         self._model = model
         self._callbacks = callbacks
-        self._known: dict[str, list[keras.Variable]] = {}
+        self._known: dict[str, list[Held]] = {}
+        self._touched: list[tf.Variable] = []
+        self._held: list[keras.Variable | tf.Variable] = []
+        self._rate: float | None = None
+        """The learning rate that this script has set."""
+        self._first_rate: float | None = None
+        """The one that the script had set when the training began."""
+        self.unsaved: list[Held] = []
+        """Variables of a type that no checkpoint can hold."""
+        self.absent: tuple[str, ...] = ()
+        """Paths of variables that the checkpoint lacks which was loaded last: an earlier release did not know them."""
         self._callback_arrays: dict[str, NDArray[Any]] = {}
         self._callback_values: list[dict[str, Any]] = []
         self._active = False
@@ -43,30 +63,39 @@ class KerasState(State):
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Snapshot all variables. TensorFlow shares the memory until a step writes: then IT copies, not this call."""
-        arrays = {name: np.asarray(variable.value.read_value()) for name, variable in self._variables().items()}
+        arrays = {name: np.asarray(held.variable.read_value()) for name, held in self.variables().items()}
         return arrays | (self._callbacks_now()[1] if self._active else self._callback_arrays)
 
     def load(self, tensors: Tensors) -> None:
         """Assign all variables; variables of metrics that the snapshot lacks are reset."""
-        mine = self._variables()
+        mine = self.variables()
         own = {name: array for name, array in tensors.items() if not name.startswith(_CALLBACKS)}
         self._callback_arrays = {name: array for name, array in tensors.items() if name.startswith(_CALLBACKS)}
         self._require_same_model(mine, own)
         if mine.keys() - own.keys():
             self._model.reset_metrics()
         for name, array in own.items():
-            mine[name].assign(array)
+            mine[name].variable.assign(array)
 
     def extra(self) -> dict[str, Any]:
         """Give the callbacks' values, the epoch, and what is left to do of it."""
         values = self._callbacks_now()[0] if self._active else self._callback_values
-        return {"callbacks": values, "epoch": self.epoch, "epochLogs": self.epoch_logs}
+        rate = {} if self._first_rate is None else {"learningRate": self._first_rate}
+        return {"callbacks": values, "epoch": self.epoch, "epochLogs": self.epoch_logs, **rate}
 
     def load_extra(self, extra: Mapping[str, Any]) -> None:
         """Keep the callbacks' values until `restore_callbacks`."""
         self._callback_values = list(extra.get("callbacks", ()))
         self.epoch = extra.get("epoch")
         self.epoch_logs = extra.get("epochLogs")
+        self._first_rate = extra.get("learningRate", self._first_rate)
+
+    @property
+    def changed_rate(self) -> tuple[float, float] | None:
+        """The learning rates that the script set when the training began, and now; None where they are the same."""
+        if self._first_rate is None or self._rate is None or self._first_rate == self._rate:
+            return None
+        return self._first_rate, self._rate
 
     def restore_callbacks(self) -> None:
         """Give the callbacks their state back: after on_train_begin, which resets it. From now on theirs is saved."""
@@ -85,44 +114,67 @@ class KerasState(State):
             arrays |= {f"{_CALLBACKS}/{number}/{i:05d}": array for i, array in enumerate(weights)}
         return values, arrays
 
-    def _variables(self) -> dict[str, keras.Variable]:
+    def touch(self, traces: Iterable[Trace]) -> None:
+        """Take in what the traced steps touch, and what the model and the callbacks hold besides: once, when built."""
+        for traced in traces:
+            self._touched.extend(traced.variables)
+        self._held = held_variables([self._model, *self._callbacks])
+        self._first_rate = self._rate = _learning_rate(self._model.optimizer)
+        self.variables()
+
+    def variables(self) -> dict[str, Held]:
+        """Give all variables that are saved, by the names of their arrays."""
         seen: set[int] = set()
         for group, variables in self._groups():
             known = self._known.setdefault(group, [])
-            seen.update(map(id, known))
-            for variable in variables:
-                if id(variable) not in seen:
-                    seen.add(id(variable))
-                    known.append(variable)
-        return {
-            f"{group}/{i:05d}": variable for group, known in self._known.items() for i, variable in enumerate(known)
-        }
+            seen.update(id(held.variable) for held in known)
+            for held in map(Held.of, variables):
+                if id(held.variable) in seen:
+                    continue
+                seen.add(id(held.variable))
+                if is_storable(held.variable.dtype.as_numpy_dtype):
+                    known.append(held)
+                elif held not in self.unsaved:
+                    self.unsaved.append(held)
+        return {f"{group}/{i:05d}": held for group, known in self._known.items() for i, held in enumerate(known)}
 
-    def _groups(self) -> Iterable[tuple[str, Iterable[keras.Variable]]]:
+    def _groups(self) -> Iterable[tuple[str, Iterable[keras.Variable | tf.Variable]]]:
         yield "model", self._model.variables
         optimizer = self._model.optimizer
-        yield "optimizer", optimizer.variables
+        yield "optimizer", optimizer.variables if optimizer is not None else ()
         if (inner := getattr(optimizer, "inner_optimizer", None)) is not None:
             yield "inner", inner.variables
         yield "metrics", self._model.metrics_variables
         yield "seed", [global_seed_state()]
+        yield _TOUCHED, self._touched
+        yield _HELD, self._held
 
-    def _require_same_model(self, mine: Mapping[str, keras.Variable], own: Tensors) -> None:
+    def _require_same_model(self, mine: Mapping[str, Held], own: Tensors) -> None:
         late = sorted(name for name in mine.keys() - own.keys() if not name.startswith("metrics/"))
-        if late:
-            variable = mine[late[0]]
+        # A checkpoint of an earlier release holds only the variables that Keras knows, and none of the others.
+        old = not any(name.startswith((f"{_TOUCHED}/", f"{_HELD}/")) for name in own)
+        self.absent = tuple(mine[name].path for name in late) if old else ()
+        if late and not (old and all(name.startswith((f"{_TOUCHED}/", f"{_HELD}/")) for name in late)):
+            held = mine[late[0]]
             raise NotStarted(
-                f"the variable {variable.path} {tuple(variable.shape)} is not in the checkpoint: it appeared only with "
+                f"the variable {held.path} {held.shape} is not in the checkpoint: it appeared only with "
                 "the first training step, or the model was changed. Create it in build(), or train the changed model "
                 "as a new job (standalone: fresh=True)"
             )
         for name, array in own.items():
-            if name not in mine or tuple(mine[name].shape) != array.shape:
-                here = f"{mine[name].path} {tuple(mine[name].shape)}" if name in mine else "nothing"
+            if name not in mine or mine[name].shape != array.shape:
+                here = f"{mine[name].path} {mine[name].shape}" if name in mine else "nothing"
                 raise NotStarted(
                     f"the checkpoint's {name} {array.shape} does not fit this model, which has {here} there: the model "
                     "was changed. Train it as a new job (standalone: fresh=True)"
                 )
+
+
+def _learning_rate(optimizer: keras.Optimizer | None) -> float | None:
+    """Give the learning rate if it is a number, which a checkpoint holds; a schedule is the script's own."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    rate = optimizer.get_config().get("learning_rate") if optimizer is not None else None
+    return rate if isinstance(rate, float) else None
 
 
 def global_seed_state() -> keras.Variable:

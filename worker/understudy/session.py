@@ -19,8 +19,9 @@ import os
 import sys
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,9 +29,9 @@ from understudy_contract.events import EventReason
 
 from understudy import __version__
 from understudy.checkpoint import Checkpoint, RankStore, TermWriter, as_json
-from understudy.context import Context, read_context
+from understudy.context import Context, finish, read_context
 from understudy.counters import Counters
-from understudy.errors import NotStarted, Superseded, VolumeTrouble
+from understudy.errors import NotStarted, Superseded, UnderstudyError, VolumeTrouble
 from understudy.exits import HandedOverExit, SupersededExit, at_end_of_script, terminate_script
 from understudy.facts import collect, differences
 from understudy.failures import VOLUME, explain_failures, name_failure, sentence
@@ -66,6 +67,16 @@ OPEN_PAUSE_MAX_S: Final = 10.0
 """Tries to begin a term on a volume that is full, read-only or failing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Export:
+    """One way to save a trained model."""
+
+    name: str
+    """Of the file, in the folder `final`."""
+    write: Callable[[Path], None]
+    """Writes the file at the path that it is given."""
+
+
 class Session:
     """One training, in one of the pods of its rank."""
 
@@ -76,7 +87,7 @@ class Session:
         *,
         metrics: Callable[[], Mapping[str, float]] | None = None,
         prepare: Callable[[int], None] | None = None,
-        export: Callable[[Path], None] | None = None,
+        export: Callable[[Path], None] | Sequence[Export] | None = None,
         export_name: str = "model",
         ended: Callable[[], None] | None = None,
         started: Callable[[int], None] | None = None,
@@ -90,16 +101,16 @@ class Session:
         `metrics()` gives the newest values for a log line, computed; `prepare(index)` is told which step comes next,
         while there is time; `started(step)` is called on becoming primary, restored; `ended()` once the last
         step's checkpoint is durable; `export(path)` then writes the trained model, which is published as
-        `final/<export_name>`, and is called again when the volume was in trouble; `facts()` adds what exactness depends
-        on. `warm_up_always` warms a primary up as well. `directory` and `fresh` are for standalone runs.
+        `final/<export_name>`, and is called again when the volume was in trouble. Several ways to write it, the best
+        first, may be given instead: one that fails is told, and the next is tried. `facts()` adds what exactness
+        depends on. `warm_up_always` warms a primary up as well. `directory` and `fresh` are for standalone runs.
         """
         self.context: Context = read_context(directory=directory, fresh=fresh)
         self._state = state
         self._step_fn = step_fn
         self._metrics = metrics or dict
         self._prepare = prepare or (lambda index: None)
-        self._export = export
-        self._export_name = export_name
+        self._exports = [Export(export_name, export)] if callable(export) else list(export or ())
         self._started = started or (lambda step: None)
         self._ended = ended or (lambda: None)
         self._facts = facts or dict
@@ -368,9 +379,9 @@ class Session:
         with self.busy():
             ref = self._saves.commit(self._completed)
             self._ended()
-            if self._export is not None:
-                model = str(self._saves.publish(self._export_name, self._export).relative_to(self.context.root))
+            model = self._publish()
         self._tell(Completed(ref.step, model))
+        finish(self.context)
         say(f"finished at step {ref.step} of term {self._term}" + (f", model {model}" if model else ""))
         if self._link is not None and self._orders.finish() and not leaving:
             terminate_script()
@@ -399,6 +410,25 @@ class Session:
             self._tell(Failed(sentence(error), isinstance(error, VOLUME)))
             raise
 
+    def _publish(self) -> str | None:
+        """Save the trained model in the first way that works; return its path below the volume's root.
+
+        Of several ways none may fail the training: the last checkpoint holds its result, and a new run would fail again
+        in the same way. Trouble of the volume is raised all the same, since it passes.
+        """
+        assert self._saves is not None
+        for export in self._exports:
+            try:
+                return str(self._saves.publish(export.name, export.write).relative_to(self.context.root))
+            except Exception as error:
+                if len(self._exports) == 1 or isinstance(error, (UnderstudyError, OSError)):
+                    raise
+                why, _, _ = sentence(error).partition(". ")  # Keras goes on with an example
+                self.notice(
+                    EventReason.MODEL_NOT_EXPORTED, f"the trained model could not be saved as {export.name}: {why}"
+                )
+        return None
+
     def _stop_superseded(self, term: int) -> None:
         self._tell(SupersededMessage(term))
         say(f"superseded by term {term}")
@@ -414,4 +444,4 @@ class Session:
             self._link.send(message)
 
 
-__all__ = ["Session", "State"]
+__all__ = ["Export", "Session", "State"]

@@ -41,14 +41,16 @@ def unequal(expected: Tensors, found: Tensors) -> list[str]:
 
 
 def _same_bits(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    if one.dtype.hasobject:  # strings: they have no bits of their own in the array
+        return bool(np.array_equal(one, other))
     # Bits, not values: NaN equals itself, and 0.0 differs from -0.0.
-    return (
-        one.dtype == other.dtype
-        and one.shape == other.shape
-        and np.array_equal(
-            np.ascontiguousarray(one).reshape(-1).view(np.uint8), np.ascontiguousarray(other).reshape(-1).view(np.uint8)
-        )
-    )
+    return bool(np.array_equal(_bits(one), _bits(other)))
+
+
+def _bits(array: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def require_equal(expected: Tensors, found: Tensors, what: str) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 SEED = 5
 
@@ -58,7 +59,95 @@ def lazily_built() -> keras.Model:
     return _compiled(_dense(keras.layers.Dropout(0.2), keras.layers.BatchNormalization(), built=False))
 
 
+class OwnOptimizer(keras.Model):
+    """Trains with an optimizer that Keras does not know, and has no call(), as a GAN of keras.io."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = keras.Sequential([keras.layers.Input((8,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(1)])
+        self.own = keras.optimizers.Adam(0.01)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((self.net(x)[:, 0] - tf.cast(y, tf.float32)) ** 2)
+        weights = self.net.trainable_weights
+        self.own.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return {"loss": loss}
+
+
+def own_optimizer() -> keras.Model:
+    model = OwnOptimizer()
+    model.compile()
+    return model
+
+
+def stateful_rnn() -> keras.Model:
+    layers = [keras.layers.Reshape((8, 1)), keras.layers.LSTM(4, stateful=True), keras.layers.Dense(2, "softmax")]
+    return _compiled(keras.Sequential([keras.layers.Input(batch_shape=(16, 8)), *layers]), "sgd")
+
+
+class Draw(keras.layers.Layer):
+    """Draws what `tf.random` offers, in the step and in a loop within it."""
+
+    def call(self, x: Any) -> Any:
+        shape = tf.shape(x)
+        drawn = tf.random.normal(shape) + tf.random.uniform(shape) + tf.random.truncated_normal(shape, seed=3)
+        whole = tf.random.uniform(shape, 0, 9, dtype=tf.int32) + tf.random.poisson([8], 2.0, dtype=tf.int32)
+        looped = tf.map_fn(lambda row: row + tf.random.normal(tf.shape(row)), x)
+        order = tf.random.shuffle(tf.range(shape[1]))
+        picked = tf.random.categorical(tf.zeros([1, 3]), 8)
+        scale = 0.01 * (tf.cast(whole, x.dtype) + tf.cast(picked, x.dtype) + tf.random.gamma([8], 1.5))
+        return tf.nn.dropout(tf.gather(looped, order, axis=1), 0.2) + 0.1 * drawn + scale
+
+
+class DrawAsKernels(keras.layers.Layer):
+    """Draws only what has the same numbers from a generator as from a kernel."""
+
+    def call(self, x: Any) -> Any:
+        shape = tf.shape(x)
+        drawn = tf.random.normal(shape) + tf.random.uniform(shape) + tf.random.truncated_normal(shape, seed=3)
+        whole = tf.random.uniform(shape, 0, 9, dtype=tf.int32)
+        return tf.nn.dropout(x + 0.1 * drawn + 0.01 * tf.cast(whole, x.dtype), 0.2)
+
+
+def tensorflow_noise() -> keras.Model:
+    return _compiled(keras.Sequential([keras.layers.Input((8,)), Draw(), keras.layers.Dense(2, "softmax")]))
+
+
+def kernels_noise() -> keras.Model:
+    return _compiled(keras.Sequential([keras.layers.Input((8,)), DrawAsKernels(), keras.layers.Dense(2, "softmax")]))
+
+
+class Own(keras.layers.Layer):
+    """Holds state in TensorFlow's own objects, one of them in a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = {"batches": tf.Variable(0.0, trainable=False)}
+        self.source = tf.random.Generator.from_seed(3)
+
+    def call(self, x: Any) -> Any:
+        self.seen["batches"].assign_add(1.0)
+        return x * (1.0 + 1.0 / self.seen["batches"]) + self.source.normal(tf.shape(x))
+
+
+def own_variables() -> keras.Model:
+    return _compiled(keras.Sequential([keras.layers.Input((8,)), Own(), keras.layers.Dense(2, "softmax")]))
+
+
 MODELS: dict[str, Callable[[], keras.Model]] = {
     maker.__name__: maker
-    for maker in (batch_normalization, dropout, unseeded_noise, mixed_precision, moving_average, lazily_built)
+    for maker in (
+        batch_normalization,
+        dropout,
+        unseeded_noise,
+        mixed_precision,
+        moving_average,
+        lazily_built,
+        own_optimizer,
+        stateful_rnn,
+        tensorflow_noise,
+        own_variables,
+    )
 }

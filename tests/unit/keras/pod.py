@@ -197,7 +197,18 @@ def main() -> None:
         alone = undisturbed(case, root / name / "alone")
         together, resumed_at = with_two_pods(case, root / name / "together")
         different = sorted(key for key in alone.keys() | together.keys() if alone.get(key) != together.get(key))
-        print("RESULT", json.dumps({"case": name, "first": resumed_at, "arrays": len(alone), "different": different}))
+        print(
+            "RESULT",
+            json.dumps(
+                {
+                    "case": name,
+                    "keras": keras.__version__,
+                    "first": resumed_at,
+                    "arrays": len(alone),
+                    "different": different,
+                }
+            ),
+        )
 
 
 if __name__ == "__main__":

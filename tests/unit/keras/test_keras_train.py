@@ -1,9 +1,12 @@
 """understudy.keras.train. TensorFlow is imported in processes of their own, one for each group of tests."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,18 @@ pytestmark = pytest.mark.tensorflow
 HERE = Path(__file__).parent
 PATIENCE_S = 600.0
 """A hang becomes a failure; a slow machine does not."""
-MODELS = ("batch_normalization", "dropout", "unseeded_noise", "mixed_precision", "moving_average", "lazily_built")
+MODELS = (
+    "batch_normalization",
+    "dropout",
+    "unseeded_noise",
+    "mixed_precision",
+    "moving_average",
+    "lazily_built",
+    "own_optimizer",
+    "stateful_rnn",
+    "tensorflow_noise",
+    "own_variables",
+)
 RESUMED_AT = dict.fromkeys(MODELS, 13) | {
     "scheduled, handed over within an epoch": 13,
     "scheduled, handed over between epochs": 15,
@@ -25,8 +39,9 @@ RESUMED_AT = dict.fromkeys(MODELS, 13) | {
 """By the case of pod.py: the steps of the checkpoint that the second pod goes on from."""
 
 
-def results(script: str, *arguments: str) -> list[dict[str, Any]]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")}
+def results(script: str, *arguments: str, **more: str) -> list[dict[str, Any]]:
+    """Run a script in a process of its own, with `more` in its environment; give what it printed as results."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")} | more
     done = subprocess.run(
         [sys.executable, str(HERE / script), *arguments],
         env=environment,
@@ -158,6 +173,123 @@ def test_a_snapshot_is_not_changed_by_later_steps(features: dict[str, Any]) -> N
 def test_a_changed_model_is_refused(features: dict[str, Any]) -> None:
     assert "does not fit this model" in features["a_changed_model_is_refused"]
     assert "fresh=True" in features["a_changed_model_is_refused"]
+
+
+def test_train_gives_what_fit_gives_whatever_the_step_touches(features: dict[str, Any]) -> None:
+    """Among them numbers of tf.random, which a generator draws as the kernel would have drawn them."""
+    assert features["train_gives_what_fit_gives"] == []
+
+
+def test_a_batch_of_one_array_reaches_the_step_as_it_is(features: dict[str, Any]) -> None:
+    assert features["a_batch_of_one_array_reaches_the_step_as_it_is"] == [20, 8]
+
+
+def test_validation_takes_what_fit_takes(features: dict[str, Any]) -> None:
+    assert features["validation_takes_what_fit_takes"] == [4, True]
+
+
+def test_wrong_validations_are_refused_before_the_first_step(features: dict[str, Any]) -> None:
+    (endless, iterator, generator, number, parts), begun = features[
+        "wrong_validations_are_refused_before_the_first_step"
+    ]
+    assert "never ends" in endless and "use take(n)" in endless
+    assert all("can be read only once: give (x, y)" in sentence for sentence in (iterator, generator))
+    assert number.startswith("validation is a int: give (x, y)")
+    assert parts == "validation has 4 parts: give (x, y) or (x, y, sample_weight)"
+    assert begun == []
+
+
+def test_a_batch_that_is_no_pure_function_is_told(features: dict[str, Any]) -> None:
+    (impure,), pure = features["a_batch_that_is_no_pure_function_is_told"]
+    assert "batch(step=0) returned other data when it was called a second time" in impure
+    assert pure == []
+
+
+def test_what_cannot_be_repeated_is_told(features: dict[str, Any]) -> None:
+    step, variables = features["what_cannot_be_repeated_is_told_before_the_first_step"]
+    assert "calls Python code (tf.py_function or tf.numpy_function) that may keep a state (EagerPyFunc)" in step
+    assert "draws random numbers from a state inside TensorFlow (UniformCandidateSampler)" in step
+    assert variables.endswith("no checkpoint can hold variables of this type: Variable:0 (string)")
+
+
+def test_a_step_that_only_runs_eagerly_is_trained_and_told(features: dict[str, Any]) -> None:
+    (told,), same = features["a_step_that_only_runs_eagerly_is_trained"]
+    assert "only the variables that it holds are saved" in told
+    assert same
+
+
+def test_a_model_that_cannot_be_saved_whole_is_saved_as_weights(features: dict[str, Any]) -> None:
+    (told,), name, same = features["a_model_that_cannot_be_saved_whole_is_saved_as_weights"]
+    assert told.startswith("the trained model could not be saved as model.keras: NotImplementedError: Object Called")
+    assert (name, same) == ("model.weights.h5", True)
+
+
+def test_a_model_that_cannot_be_saved_at_all_completes_its_training(features: dict[str, Any]) -> None:
+    assert features["a_model_that_cannot_be_saved_at_all_completes_its_training"] == [2, 20, []]
+
+
+def test_a_further_training_of_a_script_is_another(features: dict[str, Any]) -> None:
+    """Started again, the script finds its first training finished, and goes on with the second."""
+    assert features["a_further_training_of_a_script_is_another"] == [[20, 17], True, [20, 30]]
+
+
+def test_a_learning_rate_that_the_script_changes_is_told(features: dict[str, Any]) -> None:
+    unchanged, (told,) = features["a_learning_rate_that_the_script_changes_is_told"]
+    assert unchanged == []
+    assert "the script sets the learning rate 0.25, but this training began with 0.5" in told
+
+
+def test_a_checkpoint_of_an_earlier_release_is_taken_and_what_it_lacks_is_named(features: dict[str, Any]) -> None:
+    (told,) = features["a_checkpoint_of_an_earlier_release_is_taken"]
+    assert "/iteration:0" in told and "earlier release" in told
+
+
+def test_a_variable_of_a_callback_is_kept(features: dict[str, Any]) -> None:
+    assert features["a_variable_of_a_callback_is_kept"] == 20
+
+
+def test_every_process_names_the_variables_of_a_step_alike() -> None:
+    """Whatever the seed of Python's hashes: the order of a set would differ between them."""
+    ran = [results("order.py", PYTHONHASHSEED=seed)[0]["order"] for seed in ("1", "2", "3")]
+    assert len(ran[0]) > 8
+    assert ran[1:] == [ran[0], ran[0]]
+
+
+OLDEST = (HERE / "oldest-keras.txt").read_text().split("==")[1].split()[0]
+
+
+@pytest.fixture(scope="module")
+def oldest_keras() -> Path:
+    """Install the oldest supported Keras into the cache, without touching the environment of the tests."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "understudy" / f"keras-{OLDEST}"
+    if not cache.is_dir():
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache.parent) as temporary:
+            install = ["-m", "uv", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--target", temporary]
+            subprocess.run([sys.executable, *install, "-r", str(HERE / "oldest-keras.txt")], check=True)
+            with contextlib.suppress(OSError):  # another process was faster
+                Path(temporary).rename(cache)
+            Path(temporary).mkdir(exist_ok=True)
+    return cache
+
+
+def test_the_oldest_keras_that_is_supported_is_tested() -> None:
+    project = tomllib.loads((HERE.parents[2] / "pyproject.toml").read_text())["project"]
+    assert f"keras>={OLDEST.removesuffix('.0')},<4" in project["optional-dependencies"]["tensorflow"]
+
+
+def test_a_training_with_a_failover_ends_alike_on_the_oldest_keras(oldest_keras: Path, tmp_path: Path) -> None:
+    cases = ("lazily_built", "own_optimizer", "stateful_rnn", "scheduled, handed over within an epoch")
+    ran = results("pod.py", str(tmp_path), *cases, PYTHONPATH=str(oldest_keras))
+    assert [(result["case"], result["keras"], result["different"]) for result in ran] == [
+        (case, OLDEST, []) for case in cases
+    ]
+
+
+def test_train_gives_what_fit_gives_on_the_oldest_keras(oldest_keras: Path, tmp_path: Path) -> None:
+    names = ("train_gives_what_fit_gives", "validation_takes_what_fit_takes")
+    ran = results("features.py", str(tmp_path), *names, PYTHONPATH=str(oldest_keras))
+    assert [result["result"] for result in ran] == [[], [4, True]]
 
 
 def test_wrong_arguments_are_explained(features: dict[str, Any]) -> None:

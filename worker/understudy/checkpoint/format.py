@@ -36,6 +36,7 @@ _CODES: Final = {
     "bool": "BOOL", "complex64": "C64",
 }  # fmt: skip
 """numpy's names of dtypes, and those of safetensors."""
+
 _NAMES: Final = {code: name for name, code in _CODES.items()}
 
 _SEAL: Final = b',"digest":"'
@@ -80,6 +81,11 @@ class Checkpoint:
     """What its term was based on, newest first."""
     damaged: tuple[str, ...] = ()
     """One sentence for each newer checkpoint that had to be passed over."""
+
+
+def is_storable(dtype: npt.DTypeLike) -> bool:
+    """Say whether a checkpoint can hold arrays of this type; it cannot hold strings, for example."""
+    return np.dtype(dtype).name in _CODES
 
 
 def _plain(value: object) -> object:
