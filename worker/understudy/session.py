@@ -392,7 +392,7 @@ class Session:
         elif self._open and self._stopped and (iterator := self._iterator()) is not None:
             iterator.close()
             self._tell(Returned(waits_for))
-        elif self._open:
+        elif self._open and not hasattr(sys, "last_value"):  # which an exception that nobody caught has set
             say(
                 f"the script ends, and its loop stands open after step {self._completed}: `break` does not close an "
                 "iterator that is kept in a variable. To end the training there, call session.stop(), or close it"

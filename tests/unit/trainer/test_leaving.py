@@ -89,6 +89,16 @@ def test_after_the_hand_over_the_scripts_own_sigterm_handler_runs_once_and_then_
     assert lines[lines.index(handed) + 1 :] == ["my handler", "finally"]
 
 
+def test_a_handler_that_the_agents_own_signal_has_run_is_not_run_again(start: Callable[..., Any]) -> None:
+    trainer = start("handler_that_returns", pod="a", script=LOOPS)
+    trainer.send(Promote(1))
+    trainer.until(Committed, lambda message: message.checkpoint.step >= 10)
+    trainer.send(HandOver(signalled=True))
+    code, output = trainer.end()
+    assert code == ExitCode.HANDED_OVER
+    assert "finally" in output and "my handler" not in output
+
+
 def test_after_the_training_the_scripts_own_sigterm_handler_runs_when_its_pod_ends(start: Callable[..., Any]) -> None:
     trainer = start("handler_after_the_training", pod="a", script=LOOPS)
     trainer.send(Promote(1))
