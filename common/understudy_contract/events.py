@@ -57,6 +57,7 @@ class EventReason(StrEnum):
     BATCH_SHAPE_CHANGED = "BatchShapeChanged"
     MODEL_NOT_EXPORTED = "ModelNotExported"
     WORKER_NOTICE = "WorkerNotice"
+    SCRIPT_ENDED = "ScriptEnded"
 
 
 NOTICES: Final = frozenset(
@@ -74,6 +75,7 @@ NOTICES: Final = frozenset(
         EventReason.MODEL_NOT_EXPORTED,
         EventReason.TRAINER_RESTARTED,
         EventReason.SECOND_TRAINER,
+        EventReason.SCRIPT_ENDED,
     }
 )
 """Reasons that a worker may give; the others say what the operator itself knows or does."""

@@ -16,10 +16,11 @@ from understudy_contract.events import EventReason
 from understudy_contract.lease import annotation_pointer, micro_time
 from understudy_contract.names import Annotation, Label
 from understudy_contract.text import clean
-from understudy_kube.client import Api, ApiError, Conflict, Invalid, NotFound
+from understudy_kube.client import Api, ApiError, Conflict, Forbidden, Invalid, NotFound
 
 from understudy_operator import children, events
 from understudy_operator.core.actions import (
+    END_POD_S,
     Action,
     Adopt,
     AskWhy,
@@ -30,6 +31,7 @@ from understudy_operator.core.actions import (
     DeleteJob,
     DeletePod,
     Emit,
+    EndPod,
     FindPod,
     GiveUp,
     GrantRights,
@@ -185,6 +187,8 @@ class Actor:
                 await self._relabel(job, action)
             case DeletePod():
                 await self._delete(job, action)
+            case EndPod():
+                await self._end(job, action)
             case DeleteJob():
                 await self._delete_job(job, action)
             case WriteStatus():
@@ -256,6 +260,25 @@ class Actor:
             return
         log.info("%s/%s: deleted pod %s: %s", job.namespace, job.name, pod.name, action.why)
         await self._refresh_pod(job, pod.name, pod.uid)
+
+    async def _end(self, job: Job, action: EndPod) -> None:
+        """End what runs of a pod; where the API refuses that (a webhook may), delete it: a sidecar must not run on."""
+        pod = action.pod
+        patch = {"metadata": {"uid": pod.uid}, "spec": {"activeDeadlineSeconds": END_POD_S}}
+        path = f"/api/v1/namespaces/{job.namespace}/pods/{pod.name}"
+        try:
+            self._world.pods.upsert(await self._api.merge_patch(path, msgspec.json.encode(patch)))
+        except NotFound:
+            self._world.pods.remove((job.namespace, pod.name), pod.uid)
+        except Conflict:
+            await self._refresh_pod(job, pod.name, pod.uid)
+            raise
+        except (Invalid, Forbidden) as error:
+            where = (job.namespace, job.name, pod.name)
+            log.warning("%s/%s: pod %s cannot be ended, so it is deleted: %s", *where, error.message)
+            await self._delete(job, DeletePod(pod, action.why))
+        else:
+            log.info("%s/%s: ended pod %s: %s", job.namespace, job.name, pod.name, action.why)
 
     async def _delete_job(self, job: Job, action: DeleteJob) -> None:
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": job.uid}}

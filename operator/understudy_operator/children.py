@@ -255,6 +255,8 @@ def _environment(job: Job, order: CreatePod, container: Json) -> list[Json]:
         Env.PROGRESS_S: str(job.policy.progress_deadline_s),
         Env.MAX_FAILURES: str(job.policy.max_failures),
         Env.STARTUP_S: str(job.policy.startup_deadline_s),
+        Env.GRACE_S: str(job.policy.grace_period_s),
+        Env.END_S: str(job.policy.end_deadline_s),
         Env.CHECKPOINT_DIR: names.CHECKPOINT_DIR,
         Env.RUN_DIR: names.RUN_DIR,
     }

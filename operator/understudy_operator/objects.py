@@ -98,6 +98,7 @@ class _InitContainer(msgspec.Struct, rename="camel"):
 
 class _PodSpec(msgspec.Struct, rename="camel"):
     node_name: str | None = None
+    active_deadline_seconds: int | None = None
     init_containers: list[_InitContainer] = []
 
 
@@ -207,6 +208,7 @@ def pod_view(
         killed=killed,
         orphaned=not meta.owner_references,
         ending_since=ending_since,
+        active_deadline_s=pod.spec.active_deadline_seconds,
     )
 
 

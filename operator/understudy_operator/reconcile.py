@@ -28,6 +28,7 @@ from understudy_operator.core.actions import (
     DeleteJob,
     DeletePod,
     Emit,
+    EndPod,
     GiveUp,
     GrantRights,
     KeepBudgets,
@@ -52,7 +53,7 @@ LANES: Final = 16
 ASKED: Final = (*get_args(Creation), GiveUp, Adopt, DeleteJob)
 """Actions before which the API is asked, in any state, whether the job is still there and wants what was decided. The
 owner of a child is taken away while its job is being deleted: given back, the child would be deleted with it."""
-APART: Final = (Relabel, DeletePod, Adopt, Prepare, GrantRights, KeepBudgets)
+APART: Final = (Relabel, DeletePod, EndPod, Adopt, Prepare, GrantRights, KeepBudgets)
 """Actions that go apart from the others of their rank, or of the job: they neither wait for those nor hold them up."""
 WORKERS: Final = 8
 """Jobs decided about at once; each cycle is short."""
@@ -223,7 +224,7 @@ class Reconciler:
         """
         failed = False
         for action in actions:
-            if failed and rank_of(action) is not None and not isinstance(action, DeletePod):
+            if failed and rank_of(action) is not None and not isinstance(action, DeletePod | EndPod):
                 continue
             async with room:
                 memo = self._world.jobs.find_memo(job.uid)

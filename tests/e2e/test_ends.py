@@ -40,6 +40,24 @@ def test_a_finished_job_is_removed_with_all_but_its_checkpoints_and_never_comes_
     assert see.newest(bed.cluster.volume_folder(bed.namespace, KEPT) / uid / "rank-0").step == 30
 
 
+def test_a_sidecar_that_does_not_end_is_ended_and_the_log_of_the_last_primary_can_be_read(bed: Testbed) -> None:
+    body = jobs.job(JOB, arguments={"steps": 30, "pace": 0.0}, hand_over_s=1)
+    spec = body["spec"]["template"]["spec"]
+    endless = ["sh", "-c", "trap '' TERM; sleep infinity"]
+    trainer = spec["containers"][0]
+    proxy = {key: trainer[key] for key in ("image", "imagePullPolicy", "resources")}
+    spec["containers"].append({"name": "proxy", "command": endless, **proxy})
+    bed.apply(body)
+    see.wait_phase(bed, JOB, "Succeeded")
+    (rank,) = bed.status(JOB)["ranks"]
+    name = rank["primary"]
+    bed.wait_until(
+        lambda: see.pod(bed, name)["status"]["phase"] == "Failed", timeout_s=see.WAIT_S, what="the end of the sidecar"
+    )
+    assert see.pod(bed, name)["status"]["reason"] == "DeadlineExceeded"
+    assert "finished at step 30" in see.kubectl(bed, "logs", name, "-c", "trainer")
+
+
 def test_a_job_that_is_deleted_and_applied_again_at_once_goes_on_from_the_last_save(bed: Testbed) -> None:
     arguments = {"save_every": 100_000, "pace": 0.01}
     bed.apply(jobs.job(JOB, arguments=arguments))

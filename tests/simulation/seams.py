@@ -102,6 +102,7 @@ def installed(random: Random, hear: Callable[[logging.LogRecord], None]) -> Iter
         (understudy.saves, "time", Clock),
         (understudy.session, "time", Clock),
         (understudy.session, "Link", _link),
+        (understudy.session, "at_end_of_script", nothing),
         (understudy.session, "read_context", _context),
         (understudy.session, "Counters", _counters),
         (understudy.session, "RankStore", _store),

@@ -78,7 +78,7 @@ class TrainerLink:
         """Hear the agent."""
         match message:
             case protocol.HandOver():
-                self._orders.hand_over = True
+                self._orders.ask_to_hand_over()
             case protocol.Supersede(term=term):
                 self._orders.superseded_by = term
         self.inbox.put(message)
@@ -113,6 +113,8 @@ class Container:
                 progress_s=self.settings.progress_s,
                 startup_s=self.settings.startup_s,
                 max_failures=self.settings.max_failures,
+                grace_s=self.settings.grace_s,
+                end_s=self.settings.end_s,
                 script="train",
             )
         )

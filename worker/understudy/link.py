@@ -15,6 +15,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from understudy.errors import NotStarted
+from understudy.exits import terminate_script
 from understudy.protocol import (
     LINE_MAX_BYTES,
     FromAgent,
@@ -29,16 +30,33 @@ from understudy.protocol import (
 class Orders:
     """What must stop the training loop; written by other threads, read by the loop between steps."""
 
-    __slots__ = ("hand_over", "superseded_by")
+    __slots__ = ("_lock", "finished", "hand_over", "signalled", "superseded_by")
 
     def __init__(self) -> None:
         self.hand_over = False
         self.superseded_by: int | None = None
+        self.signalled = False
+        """The agent has sent SIGTERM, too."""
+        self.finished = False
+        """The training is complete: who is to end is the script, which no loop tells any more."""
+        self._lock = threading.Lock()
 
     @property
     def pending(self) -> bool:
         """Say whether the loop has to stop."""
         return self.hand_over or self.superseded_by is not None
+
+    def finish(self) -> bool:
+        """Note that the training is complete; say whether the script is to end already."""
+        with self._lock:
+            self.finished = True
+            return self.hand_over and not self.signalled
+
+    def ask_to_hand_over(self, *, signalled: bool = False) -> bool:
+        """Note that the pod ends; say whether the script is to be told so here, since no loop obeys any more."""
+        with self._lock:
+            self.hand_over, self.signalled = True, signalled
+            return self.finished and not signalled
 
 
 class Closed:
@@ -108,8 +126,9 @@ class Link:
         except msgspec.MsgspecError:
             return  # an order that a later agent knows: nothing that this trainer could do
         match message:
-            case HandOver():
-                self._orders.hand_over = True
+            case HandOver(signalled=signalled):
+                if self._orders.ask_to_hand_over(signalled=signalled):
+                    terminate_script()
             case Supersede(term=term):
                 self._orders.superseded_by = term
         self.inbox.put(message)

@@ -47,7 +47,10 @@ class Promote(_Message, frozen=True):
 
 
 class HandOver(_Message, frozen=True):
-    """Finish the running step, save, say HandedOver, train no more."""
+    """The pod ends. Finish the running step, save, say HandedOver, train no more; then the script may end."""
+
+    signalled: bool = False
+    """SIGTERM has been sent as well, so that the script's own handler has run."""
 
 
 class Supersede(_Message, frozen=True):
@@ -116,6 +119,13 @@ class Completed(_Message, frozen=True):
     """Path of the finished model, relative to the volume's root."""
 
 
+class Returned(_Message, frozen=True):
+    """The main thread of a complete training's script has come to its end, so only its process is left to end."""
+
+    waits_for: str
+    """What keeps the process, in words; empty: nothing that the interpreter knows."""
+
+
 class Superseded(_Message, frozen=True):
     """A higher term was found on the volume; the trainer stops."""
 
@@ -143,7 +153,18 @@ class Notice(_Message, frozen=True):
 
 FromAgent = Standby | Follow | Promote | HandOver | Supersede
 FromTrainer = (
-    Hello | Ready | Started | TermTaken | FirstStep | Committed | HandedOver | Completed | Superseded | Failed | Notice
+    Hello
+    | Ready
+    | Started
+    | TermTaken
+    | FirstStep
+    | Committed
+    | HandedOver
+    | Completed
+    | Returned
+    | Superseded
+    | Failed
+    | Notice
 )
 
 _from_agent: Final = msgspec.json.Decoder(FromAgent)

@@ -8,17 +8,20 @@ Beside an agent, `steps` blocks on a redundant pod until it is promoted; then, a
 restores the newest checkpoint and goes on. Without an agent it is one rank with a folder of checkpoints of its own.
 
 Guarantees: `step_fn(index)` is called for each index from the restored checkpoint's step to total - 1, in order, and
-every checkpoint holds the state after the loop's body of its step. Does not guarantee that a step is taken once: what
-was not committed is taken again, by another pod. `step_fn` runs once more on a redundant pod, to warm up; the state is
-restored after it, and its arrays are compared. Durations are measured on the monotonic clock; the wall clock is for
-display.
+every checkpoint holds the state after the loop's body of its step. A loop that is left by `break` or `return` ends the
+training there, a loop that an exception leaves does not (leaving.py). Does not guarantee that a step is taken once:
+what was not committed is taken again, by another pod. `step_fn` runs once more on a redundant pod, to warm up; the
+state is restored after it, and its arrays are compared. Durations are measured on the monotonic clock; the wall clock
+is for display.
 """
 
 import contextlib
 import os
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +34,11 @@ from understudy.checkpoint import Checkpoint, RankStore, TermWriter, as_json
 from understudy.context import Context, finish, read_context
 from understudy.counters import Counters
 from understudy.errors import NotStarted, Superseded, UnderstudyError, VolumeTrouble
-from understudy.exits import HandedOverExit, SupersededExit
+from understudy.exits import HandedOverExit, SupersededExit, at_end_of_script, terminate_script
 from understudy.facts import collect, differences
 from understudy.failures import explain_end, explain_failures, failed, name_failure, sentence
 from understudy.interrupt import interruptible
+from understudy.leaving import left_willingly
 from understudy.link import Link, Orders
 from understudy.log import say, step_line, wall_clock
 from understudy.protocol import (
@@ -46,6 +50,7 @@ from understudy.protocol import (
     Hello,
     Notice,
     Promote,
+    Returned,
     Standby,
     Started,
     TermTaken,
@@ -130,6 +135,12 @@ class Session:
         self._completed = 0
         self._term = 0
         self._stopped = False
+        self._handed_over = False
+        self._handled: BaseException | None = None
+        """What the script was handling when it asked for the step that runs."""
+        self._open = False
+        """The loop's body runs, or has been left without closing the iterator."""
+        self._iterator: Callable[[], Generator[int] | None] = lambda: None
         self._checked = False
 
     @property
@@ -142,16 +153,26 @@ class Session:
         """Number of workers of the job."""
         return self.context.ranks
 
-    def steps(self, total: int, *, save_every: int = 100, log_every: int = 100) -> Iterator[int]:
+    def steps(self, total: int, *, save_every: int = 100, log_every: int = 100) -> Generator[int]:
         """Run `step_fn` for each step that is left, and yield the number of completed steps after each.
 
+        Leaving the loop by `break` or `return`, or closing this iterator, ends the training there, as `stop` does. An
+        exception that leaves the loop does not: it is a failure, also SystemExit and one that the script catches.
         Raises SystemExit with a reserved code when another pod takes over, and whatever `step_fn` raises.
         """
         if total < 0 or save_every < 1 or log_every < 1:
             raise ValueError(f"steps({total}, save_every={save_every}, log_every={log_every}): use positive numbers")
         if self._used:
             raise NotStarted("steps() was called twice on one Session: a script is one training")
-        self._used, self._thread = True, threading.current_thread()
+        self._used = True
+        if self._link is not None:
+            at_end_of_script(self._script_ended)
+        iterator = self._steps(total, save_every, log_every)
+        self._iterator = weakref.ref(iterator)
+        return iterator
+
+    def _steps(self, total: int, save_every: int, log_every: int) -> Generator[int]:
+        self._thread = threading.current_thread()
         if self._link is not None:
             explain_end(self._thread, self._why_ended, self._tell)
         self._recorded_facts = collect(self._facts())
@@ -162,7 +183,14 @@ class Session:
                 try:
                     yield from self._train(total, save_every, log_every)
                     self._finish()
+                except GeneratorExit as closing:
+                    if not left_willingly(closing, sys._getframe().f_back, self._handled):
+                        left = f"the loop was left after step {self._completed} of {total}"
+                        say(f"{left} by an exception, or as if by one: the training is not complete")
+                        raise
+                    self._finish_early(total)
                 finally:
+                    self._handled, self._open = None, False
                     self._saves.close()
         except Superseded as superseded:
             self._stop_superseded(superseded.term)
@@ -196,14 +224,19 @@ class Session:
         self._counters.bump()
         if self._orders.superseded_by is not None:
             self._stop_superseded(self._orders.superseded_by)
+        if self._handed_over:
+            raise HandedOverExit  # its own SIGTERM handler polls, or it has caught the first one
         if self._orders.hand_over:
             assert self._saves is not None
             ref = self._saves.commit(self._completed)
             self._tell(HandedOver(ref))
+            self._handed_over = True
             if self._link is None:
                 say(f"interrupted; saved step {ref.step} in {self.context.root}")
                 raise KeyboardInterrupt
             say(f"handed over at step {ref.step} of term {self._term}")
+            if not self._orders.signalled:
+                terminate_script()
             raise HandedOverExit
 
     def busy(self) -> AbstractContextManager[None]:
@@ -233,7 +266,9 @@ class Session:
                 now = time.monotonic()
                 say(step_line(step, total, values, (now - logged_at) * 1e3 / (step - logged_step), self._term), at)
                 logged_step, logged_at = step, now
+            self._handled, self._open = sys.exc_info()[1], True
             yield step
+            self._open = False
             if self._orders.pending:
                 self.poll()
             if step % save_every == 0 and step < total and not self._stopped:
@@ -314,6 +349,9 @@ class Session:
             say(f"resuming from step {base.ref.step} of {self.context.root}")
         else:
             say(f"resuming from step {base.ref.step} of term {base.ref.term} as primary of term {self._term}")
+        if self._stopped:
+            anew = "" if self._link is not None else ". Train with fresh=True to start over"
+            say(f"the script ended this training at step {self._completed}: no step is left to take{anew}")
 
     def _warm_up(self, total: int) -> None:
         newest = None
@@ -359,7 +397,7 @@ class Session:
             "random": global_random.read(),
         }
 
-    def _finish(self) -> None:
+    def _finish(self, *, leaving: bool = False) -> None:
         assert self._saves is not None
         model = None
         with self.busy():
@@ -369,6 +407,32 @@ class Session:
         self._tell(Completed(ref.step, model))
         finish(self.context)
         say(f"finished at step {ref.step} of term {self._term}" + (f", model {model}" if model else ""))
+        if self._link is not None and self._orders.finish() and not leaving:
+            terminate_script()
+
+    def _script_ended(self, waits_for: str) -> None:
+        if self._orders.finished:
+            self._tell(Returned(waits_for))
+        elif self._open and self._stopped and (iterator := self._iterator()) is not None:
+            iterator.close()
+            self._tell(Returned(waits_for))
+        elif self._open and not hasattr(sys, "last_value"):  # which an exception that nobody caught has set
+            say(
+                f"the script ends, and its loop stands open after step {self._completed}: `break` does not close an "
+                "iterator that is kept in a variable. To end the training there, call session.stop(), or close it"
+            )
+
+    def _finish_early(self, total: int) -> None:
+        """Finish where the script has left its loop; an error here cannot reach it, so that the agent is told."""
+        say(f"the loop was left after step {self._completed} of {total}: the training ends here, as by session.stop()")
+        self.stop()
+        try:
+            self._finish(leaving=True)
+        except Superseded:
+            raise
+        except Exception as error:
+            self._tell(failed(error))
+            raise
 
     def _publish(self) -> str | None:
         """Save the trained model in the first way that works; return its path below the volume's root.

@@ -3,7 +3,7 @@ resourceVersion)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from understudy_contract.events import EventReason
 from understudy_contract.lease import LeaseRecord
@@ -213,6 +213,18 @@ class DeletePod:
     why: str
 
 
+END_POD_S: Final = 1
+"""activeDeadlineSeconds of a pod that is to end: the least that the API admits, and it may only be lowered."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndPod:
+    """End what still runs of a pod, and keep it for its logs: the kubelet ends a pod at its activeDeadlineSeconds."""
+
+    pod: Pod
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class DeleteJob:
     """Delete the TrainingJob, and with it all but its checkpoints."""
@@ -255,6 +267,7 @@ Action = (
     | Adopt
     | Relabel
     | DeletePod
+    | EndPod
     | DeleteJob
     | WriteStatus
     | Emit
@@ -269,7 +282,7 @@ def aim(action: Action) -> Aim:
 def rank_of(action: Action) -> Rank | None:
     """Name the rank that an action is about; None for one about the whole job."""
     match action:
-        case Relabel() | DeletePod():
+        case Relabel() | DeletePod() | EndPod():
             return action.pod.rank
         case (
             OpenRank()

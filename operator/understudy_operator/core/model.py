@@ -114,6 +114,8 @@ class Pod:
     """It has no owner: its job was deleted without it, or it was restored from a backup."""
     ending_since: float | None = None
     """Its agent has said that it is ending, or its container has; None after a restart of the operator."""
+    active_deadline_s: int | None = None
+    """spec.activeDeadlineSeconds: after this the kubelet ends the whole pod."""
 
     @property
     def incarnation(self) -> int:

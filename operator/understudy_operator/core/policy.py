@@ -10,6 +10,7 @@ DEFAULT_LEASE_DURATION_S: Final = 10
 DEFAULT_HAND_OVER_S: Final = 20
 DEFAULT_PROGRESS_DEADLINE_S: Final = 60
 DEFAULT_STARTUP_DEADLINE_S: Final = 600
+DEFAULT_END_DEADLINE_S: Final = 600
 DEFAULT_MAX_FAILURES: Final = 5
 DEFAULT_KEEP: Final = 3
 GRACE_MARGIN_S: Final = 10
@@ -43,6 +44,8 @@ class Policy:
     """The folder of the claim that the pods see, alone; None: all of it."""
     redundant_template: Mapping[str, Any] = field(default_factory=dict)
     """What differs for pods that are made as redundant ones."""
+    end_deadline_s: int = DEFAULT_END_DEADLINE_S
+    """How long the script may run on after its training is complete."""
     suspend: bool = False
     active_deadline_s: int | None = None
     """How long the job may be active; a suspension starts it again."""
@@ -86,6 +89,7 @@ def read_policy(job: str, spec: Mapping[str, Any]) -> Policy:
         max_failures=int(failover.get("maxFailuresWithoutProgress", DEFAULT_MAX_FAILURES)),
         startup_deadline_s=int(failover.get("startupDeadlineSeconds", DEFAULT_STARTUP_DEADLINE_S)),
         sub_path=checkpoint.get("subPath"),
+        end_deadline_s=int(failover.get("endDeadlineSeconds", DEFAULT_END_DEADLINE_S)),
         redundant_template=spec.get("redundantTemplate") or {},
         suspend=bool(spec.get("suspend", False)),
         active_deadline_s=spec.get("activeDeadlineSeconds"),

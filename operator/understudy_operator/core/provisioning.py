@@ -3,7 +3,8 @@
 Guarantees that a pod's name is taken in the rank's Lease before the pod is created, so that a lost response cannot
 make two pods of one name at work; that labels follow the Leases, the old primary's coming off first; that a pod no
 Lease names is deleted if it may still run, and kept (the last two of a rank) if it has ended, so that its log can be
-read. A pod whose trainer has ended and whose sidecars have not is deleted all the same, after a while.
+read. Of a pod whose trainer has ended and whose sidecars have not, the sidecars are ended after a while, and the pod is
+kept for its logs as well.
 """
 
 import math
@@ -14,10 +15,12 @@ from understudy_contract.names import Role
 
 from understudy_operator.core import budget
 from understudy_operator.core.actions import (
+    END_POD_S,
     Action,
     AssignSlot,
     CreatePod,
     DeletePod,
+    EndPod,
     FindPod,
     OpenRank,
     OpenSlot,
@@ -171,7 +174,7 @@ def labels(view: RankView) -> Iterator[Relabel]:
 
 
 def removals(job: str, view: RankView, now: Now, *, over: str) -> tuple[list[Action], float]:
-    """List the pods to delete, and when to look again at one that is ending by itself: deleted, its log would go.
+    """List the pods to delete or to end, and when to look again at one that ends by itself: deleted, its log would go.
 
     `over`: why nothing of the rank has to run any more; empty while something has.
     """
@@ -185,8 +188,12 @@ def removals(job: str, view: RankView, now: Now, *, over: str) -> tuple[list[Act
             continue
         if pod.name == holder and rank_complete(view) and not pod.ended:
             continue  # it is ending; what runs on beside its trainer after that, if anything, is a sidecar
+        if pod.ended and pod.active_deadline_s == END_POD_S:
+            continue  # asked for: its kubelet ends it within its grace period
         due = now.at if pod.ending_since is None else pod.ending_since + ENDS_WITHIN_S
-        if due <= now.at:
+        if due <= now.at and pod.ended:
+            found.append(EndPod(pod, "its trainer has ended, and its sidecars run on"))
+        elif due <= now.at:
             found.append(DeletePod(pod, over or "it lost its role"))
         else:
             wake_at = min(wake_at, due)

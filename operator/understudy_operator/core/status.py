@@ -23,6 +23,7 @@ from understudy_operator.core.model import Now, Observation, Pod, RankView
 from understudy_operator.core.opening import last_saves
 from understudy_operator.core.pending import Finding
 from understudy_operator.core.suspension import suspended
+from understudy_operator.core.training import FINISHING
 
 PROGRESS_S: Final = 10.0
 """Steps alone are written this often: `kubectl get` shows life, and etcd is spared."""
@@ -114,6 +115,8 @@ def _phase(observation: Observation, complete: bool, found: Mapping[str, Finding
         return "Suspended"
     if not any(v.lease is not None and v.lease.record.floor is not None for v in observation.ranks):
         return "Pending"
+    if found["Training"].reason == FINISHING:
+        return FINISHING
     whole = found["Training"].holds and (observation.job.policy.redundancy == 0 or found["Redundant"].holds)
     return "Running" if whole else "Degraded"
 

@@ -1,11 +1,15 @@
 """Condition Training: whether every rank has a primary that steps, else what is true of the first that does not.
 
+A rank whose training is complete, and whose script has not ended, trains no more and has not failed: it is FINISHING.
+
 Trusts the monotonic clock of the operator for a silence.
 """
 
+from typing import Final
+
 from understudy_contract.events import EventReason
 from understudy_contract.lease import LeaseRecord
-from understudy_contract.names import Resume
+from understudy_contract.names import TRAINER_CONTAINER, Resume
 from understudy_contract.reports import Cause, Phase
 
 from understudy_operator.core import budget
@@ -18,6 +22,11 @@ from understudy_operator.core.opening import last_saves
 from understudy_operator.core.pending import INITIALIZING, Finding, claim_refused, problem, stuck, volume_trouble
 from understudy_operator.core.succession import candidates
 
+FINISHING: Final = "Finishing"
+"""Reason of the condition, and phase of a job of which nothing trains any more."""
+FINISHING_NAMED: Final = 3
+"""Ranks that are named at most."""
+
 
 def training(observation: Observation, complete: bool, now: Now) -> Finding:
     """Assess the condition Training."""
@@ -29,7 +38,28 @@ def training(observation: Observation, complete: bool, now: Now) -> Finding:
         finding = _rank_training(observation, view, now)
         if finding is not None:
             return problem(observation) or finding
-    return Finding(True, "Training", f"Every rank trains{_restarted(observation)}{_beside(observation)}")
+    return _all_well(observation)
+
+
+def _all_well(observation: Observation) -> Finding:
+    ending = [view for view in observation.ranks if finishing(view)]
+    if not ending:
+        return Finding(True, "Training", f"Every rank trains{_restarted(observation)}{_beside(observation)}")
+    waits = [f"container {TRAINER_CONTAINER} of pod {v.primary.name} (rank {v.rank})" for v in ending if v.primary]
+    more = f" and {len(waits) - FINISHING_NAMED} more" if len(waits) > FINISHING_NAMED else ""
+    limit = f"{observation.job.policy.end_deadline_s} s after its last step (spec.failover.endDeadlineSeconds)"
+    named = ", ".join(waits[:FINISHING_NAMED]) + more
+    said = f"Training complete, waiting for the script to end: {named}; it is ended {limit}"
+    if all(finishing(view) or rank_complete(view) for view in observation.ranks):
+        return Finding(False, FINISHING, said)
+    return Finding(True, "Training", f"Every other rank trains. {said}")
+
+
+def finishing(view: RankView) -> bool:
+    """Tell whether a rank's training is complete, and its script has not ended."""
+    if view.lease is None or view.primary is None or rank_complete(view):
+        return False
+    return view.lease.phase is Phase.FINISHING and _trains(view)
 
 
 def _restarted(observation: Observation) -> str:
@@ -69,7 +99,9 @@ def _rank_training(observation: Observation, view: RankView, now: Now) -> Findin
         return _silent(observation, view.primary, record.patience_s) if view.lease.silent(now.at) else None
     if view.primary is not None:
         if view.primary.deleting_since is not None and not view.primary.ended:
-            return Finding(False, "HandingOver", f"Pod {record.holder} was deleted: it saves, and hands over")
+            ends = view.lease.phase is Phase.FINISHING
+            what = "its training is complete, and its script may end" if ends else "it saves, and hands over"
+            return Finding(False, "HandingOver", f"Pod {record.holder} was deleted: {what}")
         held_up = stuck(observation, view.primary)
         if held_up is not None:
             return held_up

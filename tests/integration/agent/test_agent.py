@@ -78,6 +78,40 @@ async def test_sigterm_becomes_a_hand_over_without_a_lost_step(world: World) -> 
     assert record.heartbeat is not None and record.heartbeat.step == step == record.floor_step
 
 
+async def test_after_the_hand_over_the_script_may_work_on_while_the_lease_is_free(world: World) -> None:
+    await world.lease(RANK, "job-0-0")
+    agent = await world.agent("job-0-0")
+    await agent.prints("first step")
+    agent.order("linger")
+    agent.process.terminate()
+    await world.until(RANK, lambda lease: lease.current_release and lease.current_release.reason == "HandedOver")
+    await agent.prints("uploaded part 40;")
+    agent.order("end")
+    assert await agent.exits() == ExitCode.HANDED_OVER
+
+
+async def test_a_script_that_works_on_is_killed_at_the_end_of_the_grace_period(world: World) -> None:
+    await world.lease(RANK, "job-0-0")
+    agent = await world.agent("job-0-0", UNDERSTUDY_HAND_OVER_S="1", UNDERSTUDY_GRACE_S="4")
+    await agent.prints("first step")
+    agent.order("linger")
+    agent.process.terminate()
+    assert await agent.exits() == ExitCode.HANDED_OVER
+    await agent.prints("the trainer has not ended: killing it")
+
+
+async def test_a_script_that_lives_on_after_its_training_is_ended_and_complete(world: World) -> None:
+    await world.lease(RANK, "job-0-0")
+    agent = await world.agent("job-0-0", UNDERSTUDY_END_S="1")
+    await agent.prints("first step")
+    agent.order("outlive")
+    assert await agent.exits() == 0
+    record = await world.read(RANK)
+    assert record.current_release is not None and record.current_release.reason == "Completed"
+    assert "ended by the agent after 1 s (endDeadlineSeconds)" in record.current_release.message
+    assert record.notice is not None and record.notice.reason == "ScriptEnded"
+
+
 async def test_a_trainer_that_does_not_hand_over_in_time_is_killed(world: World) -> None:
     await world.lease(RANK, "job-0-0")
     agent = await world.agent("job-0-0", UNDERSTUDY_HAND_OVER_S="0.5")

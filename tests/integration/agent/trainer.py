@@ -1,7 +1,8 @@
 """A trainer that speaks the protocol with nothing behind it: no model, no volume. What it hears it prints.
 
-`trainer.py [MODE]`; MODE `mute` never calls understudy, `exit:N` ends at once. A line `finish`, `fail`, `stay`, `hang`
-or `boast` in the file $ORDERS makes it complete, fail, fail and live on, ignore the agent, or say 300 kB in a notice.
+`trainer.py [MODE]`; MODE `mute` never calls understudy, `exit:N` ends at once. A line `finish`, `outlive`, `fail`,
+`stay`, `hang` or `boast` in the file $ORDERS makes it complete, complete and live on, fail, fail and live on, ignore
+the agent, or say 300 kB in a notice; with `linger` it works on after a hand-over, until the line is another one.
 """
 
 import os
@@ -79,6 +80,10 @@ class Trainer:
                 self.orders.unlink()
                 words = b"\\u001b[2Jno\\nroom " * 20_000  # as a trainer says it that does not use the SDK's own words
                 self.socket.sendall(b'{"type":"Notice","reason":"CheckpointFailed","message":"' + words + b'"}\n')
+            if order == "outlive":
+                self.tell(protocol.Completed(step))
+                say("complete, and living on")
+                threading.Event().wait()
             if order == "fail":
                 self.tell(protocol.Failed("batch(step=7) raised ValueError"))
                 sys.exit(1)
@@ -88,7 +93,16 @@ class Trainer:
             if order != "hang" and self.hand_over.is_set():
                 self.tell(protocol.HandedOver(CheckpointRef(term, step, f"s{step}")))
                 say(f"handed over {step}")
+                self.linger()
                 sys.exit(82)
+
+    def linger(self) -> None:
+        """Work on after the hand-over, as long as that is the order."""
+        parts = 0
+        while self.orders.exists() and self.orders.read_text().strip() == "linger":
+            time.sleep(0.1)
+            parts += 1
+            say(f"uploaded part {parts};")
 
 
 if __name__ == "__main__":

@@ -131,6 +131,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         job({"failover": {"progressDeadlineSeconds": 4}}),
         "progressDeadlineSeconds in body should be greater",
     ),
+    "no time for a script to end": (
+        job({"failover": {"endDeadlineSeconds": 0}}),
+        "endDeadlineSeconds in body should be greater",
+    ),
     "a start within 9 seconds": (
         job({"failover": {"startupDeadlineSeconds": 9}}),
         "startupDeadlineSeconds in body should be greater",
@@ -227,7 +231,7 @@ def test_the_template_may_change_while_the_job_is_suspended_or_in_the_same_write
 
 def test_redundancy_and_failover_may_change(jobs: Any, stored: dict[str, Any]) -> None:
     failover = {"leaseDurationSeconds": 4, "handOverSeconds": 5, "progressDeadlineSeconds": 6}
-    failover |= {"startupDeadlineSeconds": 10, "maxFailuresWithoutProgress": 1}
+    failover |= {"startupDeadlineSeconds": 10, "maxFailuresWithoutProgress": 1, "endDeadlineSeconds": 1}
     change = {"redundancy": 2, "failover": failover}
     changed = jobs.patch(stored["metadata"]["name"], {"spec": change})
     assert changed["spec"]["redundancy"] == 2
@@ -244,6 +248,7 @@ def test_defaults_are_filled_in(jobs: Any) -> None:
         "leaseDurationSeconds": 10,
         "progressDeadlineSeconds": 60,
         "startupDeadlineSeconds": 600,
+        "endDeadlineSeconds": 600,
         "maxFailuresWithoutProgress": 5,
         "handOverSeconds": 20,
     }

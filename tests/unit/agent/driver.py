@@ -128,6 +128,8 @@ CONFIG = model.Config(
     progress_s=60,
     startup_s=600,
     max_failures=float("inf"),
+    grace_s=30,
+    end_s=600,
     script="python train.py",
 )
 

@@ -7,7 +7,7 @@ from understudy import protocol
 from understudy.agent import model
 from understudy_contract.exits import ExitCode
 
-from tests.unit.agent.driver import POD, RANK, SLOT, drive, lease, ref
+from tests.unit.agent.driver import OTHER, POD, RANK, SLOT, drive, lease, ref
 
 # SIGTERM
 
@@ -51,12 +51,82 @@ def test_a_hand_over_that_misses_its_deadline_is_killed_and_told_as_what_it_is()
 def test_a_primary_that_has_not_started_releases_at_once() -> None:
     it = drive().feed(protocol.Hello("1")).see(lease(holder=POD, term=1)).accept().feed(model.Terminated())
     assert it.only(model.Renew).release.reason == "HandedOver"
+    assert it.only(model.SignalTrainer).signal == signal.SIGTERM
+    assert it.sent == [protocol.HandOver(signalled=True)], "for one that has a handler, and returns from it"
+
+
+def test_after_the_hand_over_the_script_has_the_rest_of_the_grace_period() -> None:
+    it = drive(grace_s=30).primary().feed(model.Terminated()).wait(5).feed(protocol.HandedOver(ref(142))).accept()
+    assert it.wait(23.9).none(model.SignalTrainer)
+    assert it.wait(0.1).only(model.SignalTrainer).signal == signal.SIGKILL
+    assert it.feed(model.TrainerExited(137)).only(model.Exit).code == ExitCode.HANDED_OVER
+
+
+def test_a_script_that_ends_by_itself_after_the_hand_over_ends_its_pod() -> None:
+    it = drive(grace_s=300).primary().feed(model.Terminated()).feed(protocol.HandedOver(ref(142))).accept()
+    assert it.wait(100).feed(model.TrainerExited(143)).only(model.Exit).code == ExitCode.HANDED_OVER
+
+
+def test_a_superseded_trainer_has_no_grace_period_since_another_pod_trains() -> None:
+    it = drive(grace_s=300).primary().see(lease(holder=OTHER, term=2, version=9))
+    assert it.wait(model.END_WITHIN_S).only(model.SignalTrainer).signal == signal.SIGKILL
+
+
+# After the training
+
+
+def test_a_script_that_runs_on_after_its_training_is_ended_at_its_deadline_and_complete() -> None:
+    it = drive(end_s=600).primary().feed(protocol.Completed(200)).accept()
+    for _ in range(599):
+        it.wait(1).accept()
+        assert it.none(model.SignalTrainer)
+    it.wait(1)
+    assert it.only(model.SignalTrainer).signal == signal.SIGTERM
+    renewal = it.only(model.Renew)
+    assert renewal.release.reason == "Completed" and "endDeadlineSeconds" in renewal.release.message
+    assert renewal.notice.reason == "ScriptEnded"
+    it.accept()
+    assert it.wait(model.HANDLERS_WITHIN_S).only(model.SignalTrainer).signal == signal.SIGKILL
+    assert it.feed(model.TrainerExited(137)).only(model.Exit).code == 0
+
+
+def test_its_deadline_names_what_its_process_waits_for() -> None:
+    it = drive(end_s=5).primary().feed(protocol.Completed(200)).feed(protocol.Returned("thread upload")).accept()
+    assert "(waiting for thread upload)" in it.wait(5 + model.RELEASE_WAIT_S).renewals[-1].release.message
+
+
+def test_a_deleted_pod_whose_script_has_run_all_its_code_is_complete_at_once() -> None:
+    it = drive().primary().feed(protocol.Completed(200)).accept().feed(protocol.Returned("thread upload"))
+    it.feed(model.Terminated())
+    assert it.only(model.SignalTrainer).signal == signal.SIGTERM and it.sent == []
+    assert it.only(model.Renew).release.reason == "Completed"
+    assert it.accept().wait(29).only(model.SignalTrainer).signal == signal.SIGKILL
+    assert it.feed(model.TrainerExited(137)).only(model.Exit).code == 0
+
+
+def test_a_deleted_pod_whose_script_comes_to_its_end_in_time_is_complete_then() -> None:
+    it = drive().primary().feed(protocol.Completed(200)).accept().feed(model.Terminated())
+    it.wait(10).feed(protocol.Returned(""))
+    assert it.wait(model.RELEASE_WAIT_S).renewals[-1].release.reason == "Completed"
+
+
+def test_a_deleted_pod_amid_the_code_after_its_training_leaves_that_code_to_another_pod() -> None:
+    it = drive().primary().feed(protocol.Completed(200)).accept().feed(model.Terminated())
+    assert it.sent == [protocol.HandOver()], "for a SIGTERM handler of the script's own"
+    it.wait(20)
     assert it.only(model.SignalTrainer).signal == signal.SIGKILL
+    assert it.wait(model.RELEASE_WAIT_S).renewals[-1].release.reason == "HandedOver"
+
+
+def test_a_script_that_failed_after_its_training_is_not_complete_because_its_pod_ends() -> None:
+    it = drive().primary().feed(protocol.Completed(200)).accept()
+    it.feed(protocol.Failed("ValueError")).feed(protocol.Returned("thread upload")).feed(model.Terminated())
+    assert it.none(model.Renew) or it.only(model.Renew).release is None
 
 
 def test_a_finished_script_may_end_by_itself_after_sigterm() -> None:
     it = drive().primary().feed(protocol.Completed(200)).accept().feed(model.Terminated())
-    assert it.sent == [] and it.none(model.SignalTrainer)
+    assert it.none(model.SignalTrainer)
     it.feed(model.TrainerExited(0))
     assert it.only(model.Renew).release.reason == "Completed"
 
@@ -64,7 +134,9 @@ def test_a_finished_script_may_end_by_itself_after_sigterm() -> None:
 def test_a_redundant_pod_ends_its_trainer_and_exits_0() -> None:
     it = drive().redundant().feed(model.Terminated())
     assert it.only(model.SignalTrainer).signal == signal.SIGTERM
-    assert it.wait(2.0).only(model.SignalTrainer).signal == signal.SIGKILL
+    assert it.sent == [protocol.HandOver(signalled=True)]
+    assert it.wait(28.9).none(model.SignalTrainer)
+    assert it.wait(0.1).only(model.SignalTrainer).signal == signal.SIGKILL
     assert it.feed(model.TrainerExited(137)).only(model.Exit).code == 0
 
 

@@ -84,8 +84,8 @@ def test_time_in_which_the_agent_itself_stood_still_is_not_held_against_the_trai
     assert it.wait(4).only(model.SignalTrainer).signal == signal.SIGKILL
 
 
-def test_the_code_after_the_training_has_no_deadline_and_a_hand_over_its_own() -> None:
-    finishing = hung(drive(progress_s=30).primary().feed(protocol.Completed(200, "m")).accept())
+def test_neither_the_code_after_the_training_nor_a_hand_over_has_a_deadline_of_progress() -> None:
+    finishing = hung(drive(progress_s=30, end_s=3601).primary().feed(protocol.Completed(200, "m")).accept())
     assert finishing.wait(3600).none(model.SignalTrainer)
     leaving = hung(drive(progress_s=10, hand_over_s=20).primary().feed(model.Terminated()))
     assert leaving.wait(19).none(model.SignalTrainer)

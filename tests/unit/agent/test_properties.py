@@ -18,6 +18,7 @@ MESSAGES = [
     protocol.Committed(ref(100)),
     protocol.HandedOver(ref(120)),
     protocol.Completed(200, "m"),
+    protocol.Returned("thread upload"),
     protocol.Superseded(9),
     protocol.Failed("why"),
     protocol.Failed("why", final=False),
@@ -32,7 +33,7 @@ class AgentMachine(RuleBasedStateMachine):
 
     @initialize(slot=st.sampled_from([SLOT, None]))
     def start(self, slot: str | None) -> None:
-        self.it = drive(slot_lease=slot)
+        self.it = drive(slot_lease=slot, end_s=40)
         self.version = 1
         self.seen: list[LeaseRecord] = []
         self.dead_code: int | None = None
@@ -63,7 +64,10 @@ class AgentMachine(RuleBasedStateMachine):
                     left_to_kernel = self.kills and self.it.now >= self.kills[0] + model.END_WITHIN_S
                     assert self.dead_code is not None or left_to_kernel
                     if code == 0:
-                        assert self.terminated or (self.completed and self.dead_code == 0)
+                        late = self.completed and any(
+                            r.release and "(endDeadlineSeconds)" in r.release.message for r in self.it.renewals
+                        )
+                        assert self.terminated or late or (self.completed and self.dead_code == 0)
                 case _:
                     pass
         self.read = len(self.it.all)

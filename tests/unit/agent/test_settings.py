@@ -42,9 +42,11 @@ def test_what_is_wrong_is_named(change: dict[str, str], argv: list[str], says: s
         read_settings({**ENVIRON, **change}, argv)
 
 
-def test_an_operator_of_an_earlier_release_sets_no_deadlines() -> None:
+def test_an_operator_of_an_earlier_release_sets_no_deadlines_and_its_grace_period_is_known() -> None:
     settings = read_settings(ENVIRON, ["x"])
-    assert (settings.progress_s, settings.startup_s) == (math.inf, math.inf)
+    assert (settings.progress_s, settings.startup_s, settings.end_s) == (math.inf, math.inf, math.inf)
+    assert settings.grace_s == 30
+    assert read_settings({**ENVIRON, Env.GRACE_S: "300", Env.END_S: "60"}, ["x"]).grace_s == 300
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from understudy_operator.core.actions import (
     DeleteJob,
     DeletePod,
     Emit,
+    EndPod,
     FindPod,
     GiveUp,
     GrantRights,
@@ -183,6 +184,8 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
             if truth is None or truth.uid != pod.uid:
                 return sync(world, leases=False)
             return delete(world, pod.name, own=True)
+        case EndPod():
+            raise AssertionError("no pod of the tiny world has a sidecar")
         case DeleteJob():
             raise AssertionError("no job of the tiny world asks to be deleted")
         case WriteStatus(status):

@@ -2,8 +2,17 @@
 
 import pytest
 from understudy_contract.names import Role, Term
-from understudy_contract.reports import GivenUp
-from understudy_operator.core.actions import AssignSlot, CreatePod, DeletePod, GiveUp, Relabel, WriteStatus
+from understudy_contract.reports import GivenUp, Phase
+from understudy_operator.core.actions import (
+    END_POD_S,
+    AssignSlot,
+    CreatePod,
+    DeletePod,
+    EndPod,
+    GiveUp,
+    Relabel,
+    WriteStatus,
+)
 from understudy_operator.core.provisioning import ENDS_WITHIN_S
 
 from tests.unit.operator.builders import PRIMARY, RANK, UNDERSTUDY, Scene, ago, ended, of
@@ -43,12 +52,39 @@ def test_a_complete_job_keeps_its_primaries_and_needs_no_look() -> None:
     assert decision.wake_at == float("inf")
 
 
-def test_a_sidecar_does_not_outlive_a_complete_job() -> None:
+def test_a_sidecar_does_not_outlive_a_complete_job_and_its_pod_is_kept_for_its_log() -> None:
     scene = complete().gone(UNDERSTUDY).settled().pod(PRIMARY, phase="Running", ending_since=ago(5))
     decision = scene.decide()
-    assert (of(decision.rest, DeletePod), decision.wake_at) == ([], ago(5) + ENDS_WITHIN_S)
+    assert (of(decision.rest, EndPod), decision.wake_at) == ([], ago(5) + ENDS_WITHIN_S)
     late = scene.pod(PRIMARY, ending_since=ago(ENDS_WITHIN_S)).decide()
-    assert [d.pod.name for d in of(late.rest, DeletePod)] == [PRIMARY]
+    assert [d.pod.name for d in of(late.rest, EndPod)] == [PRIMARY]
+    assert of(late.rest, DeletePod) == []
+    asked = scene.pod(PRIMARY, active_deadline_s=END_POD_S).decide()
+    assert (of(asked.rest, EndPod), of(asked.rest, DeletePod), asked.wake_at) == ([], [], float("inf"))
+
+
+def test_a_job_whose_training_is_complete_says_which_script_it_waits_for() -> None:
+    scene = Scene().beat(RANK, phase=Phase.FINISHING, step=200)
+    assert scene.written()["phase"] == "Finishing"
+    training = scene.condition("Training")
+    assert (training["status"], training["reason"]) == ("False", "Finishing")
+    assert training["message"] == (
+        f"Training complete, waiting for the script to end: container trainer of pod {PRIMARY} (rank 0); it is ended "
+        "600 s after its last step (spec.failover.endDeadlineSeconds)"
+    )
+    assert scene.condition("Complete")["status"] == "False"
+
+
+def test_a_job_of_which_other_ranks_train_says_both() -> None:
+    scene = Scene(ranks=2).beat(RANK, phase=Phase.FINISHING, step=200)
+    assert scene.written()["phase"] == "Running"
+    training = scene.condition("Training")
+    assert training["status"] == "True" and f"container trainer of pod {PRIMARY}" in training["message"]
+
+
+def test_a_rank_that_waits_for_its_script_beside_complete_ones_is_what_the_job_waits_for() -> None:
+    scene = complete(ranks=2).beat("digits-1", phase=Phase.FINISHING, step=200)
+    assert scene.written()["phase"] == "Finishing"
 
 
 def test_the_labels_follow_a_promotion_after_which_the_job_was_over_at_once() -> None:

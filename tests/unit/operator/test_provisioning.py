@@ -10,6 +10,7 @@ from understudy_operator.core.actions import (
     AssignSlot,
     CreatePod,
     DeletePod,
+    EndPod,
     FindPod,
     GrantRights,
     KeepBudgets,
@@ -355,13 +356,13 @@ class TestRemovals:
         assert of(decision.rest, DeletePod) == []
         assert decision.wake_at <= ago(1) + ENDS_WITHIN_S
 
-    def test_one_whose_sidecar_does_not_end_with_the_trainer_is_deleted(self) -> None:
+    def test_a_sidecar_that_does_not_end_with_the_trainer_is_ended_and_the_pod_is_kept(self) -> None:
         scene = Scene().pod("digits-0-5", container=ended(1), phase="Running", ending_since=ago(5))
         decision = scene.decide()
         assert of(decision.rest, DeletePod) == []
         assert decision.wake_at <= ago(5) + ENDS_WITHIN_S
         late = scene.pod("digits-0-5", ending_since=ago(ENDS_WITHIN_S)).decide()
-        assert [d.pod.name for d in of(late.rest, DeletePod)] == ["digits-0-5"]
+        assert [d.pod.name for d in of(late.rest, EndPod)] == ["digits-0-5"]
 
     def test_one_that_does_not_end_after_its_last_word_is_deleted(self) -> None:
         hung = Scene().promoted().pod(PRIMARY, ending_since=ago(ENDS_WITHIN_S))

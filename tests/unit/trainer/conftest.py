@@ -79,7 +79,12 @@ def start(tmp_path: Path, volume: Path) -> Iterator[Callable[..., Trainer]]:
     trainers: list[Trainer] = []
 
     def start_one(
-        *arguments: str, pod: str, root: Path = volume, keep: int = 3, environment: Mapping[str, str] | None = None
+        *arguments: str,
+        pod: str,
+        root: Path = volume,
+        keep: int = 3,
+        environment: Mapping[str, str] | None = None,
+        script: str = "numpy_trainer.py",
     ) -> Trainer:
         run = tmp_path / f"run-{len(trainers)}"
         run.mkdir()
@@ -100,7 +105,7 @@ def start(tmp_path: Path, volume: Path) -> Iterator[Callable[..., Trainer]]:
             }
             with (run / "output").open("wb") as output:
                 process = subprocess.Popen(
-                    [sys.executable, str(HERE / "numpy_trainer.py"), *arguments],
+                    [sys.executable, str(HERE / script), *arguments],
                     env=variables,
                     stdout=output,
                     stderr=subprocess.STDOUT,

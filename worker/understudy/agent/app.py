@@ -63,6 +63,8 @@ class Agent:
                 progress_s=settings.progress_s,
                 startup_s=settings.startup_s,
                 max_failures=settings.max_failures,
+                grace_s=settings.grace_s,
+                end_s=settings.end_s,
                 script=settings.script,
             )
         )

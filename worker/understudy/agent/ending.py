@@ -2,6 +2,12 @@
 
 Guarantees that the end comes: a trainer that survives SIGKILL is left to the kernel, a release that cannot be written
 is given up after one lease duration.
+
+Once a pod is told to end, its script owns the rest of the grace period: `finally` clauses, exit handlers and its own
+SIGTERM handler run, while the successor trains already. SIGKILL comes a second before the kubelet would send it, so
+that the agent's last line and exit code are kept. The grace period is counted from the SIGTERM on the machine's
+monotonic clock, and is the one that the pod was made with. `kubectl delete --grace-period` gives another one, which the
+kubelet alone knows: where it is shorter, the kubelet kills, and where it is longer, the agent does.
 """
 
 import signal
@@ -21,7 +27,26 @@ from understudy.agent.model import (
 )
 from understudy.agent.verdict import LastWords
 
+LAST_SECOND_S: Final = 1.0
+"""Left of the grace period when the agent kills: room for its own end."""
 _NEVER: Final = float("inf")
+
+
+@dataclass(slots=True)
+class Grace:
+    """What is left of the time that the pod has once it is told to end."""
+
+    period_s: float
+    _over_at: float | None = None
+
+    def begin(self, now: float) -> None:
+        """Count from the first SIGTERM."""
+        if self._over_at is None:
+            self._over_at = now + self.period_s
+
+    def left_s(self, now: float) -> float:
+        """Say how long the trainer may run on: END_WITHIN_S at least, and where no SIGTERM has come."""
+        return max(END_WITHIN_S, self._over_at - LAST_SECOND_S - now) if self._over_at is not None else END_WITHIN_S
 
 
 @dataclass(slots=True)
@@ -73,7 +98,7 @@ class Ending:
                 self.trainer_ended = True
             else:
                 self._killed, self._kill_at = True, now + END_WITHIN_S
-                out.append(SignalTrainer(signal.SIGKILL))
+                out += [Log("the trainer has not ended: killing it"), SignalTrainer(signal.SIGKILL)]
         told = self.words is None or (held is not None and held.settled)
         if self.trainer_ended and (told or now >= self._tell_by):
             if not told:

@@ -7,7 +7,8 @@ Rules:
    and time-outs prove nothing, and the trainer trains on. A term on the volume that a primary finds before it has begun
    is told to the operator, which knows whether it is we that are late or the Lease.
 4. A trainer's death is told at once, on whichever Lease is held, with the last step that it completed.
-5. A trainer that does nothing for its deadline is killed, and that is told; not one that has nothing to do.
+5. A trainer that does nothing for its deadline is killed, and that is told; not one that has nothing to do. A script
+   that runs on after its training is complete has a deadline of its own, after which it is ended, and complete.
 6. A trainer that has failed is given some seconds to end. Then the container's program ends too, or a launcher in it
    starts a trainer again, which goes on in the same role and term; the heartbeats tell of the failure. If neither
    happens in time, the agent kills what is left, and the release gives the failure as its reason. Only one trainer
@@ -20,15 +21,16 @@ Rules:
 import signal
 from typing import Final
 
+from understudy_contract.events import EventReason
 from understudy_contract.exits import ExitCode, describe_exit
 from understudy_contract.lease import LeaseRecord
 from understudy_contract.names import Term
-from understudy_contract.reports import CheckpointRef
+from understudy_contract.reports import CheckpointRef, Notice
 
 from understudy import protocol
 from understudy.agent import model
 from understudy.agent.asking import Asking
-from understudy.agent.ending import Ending
+from understudy.agent.ending import Ending, Grace
 from understudy.agent.model import Action, Config, Event, Role
 from understudy.agent.progress import SECOND, Progress
 from understudy.agent.renewals import Renewals
@@ -40,11 +42,13 @@ from understudy.agent.verdict import (
     RESTARTS_WITHIN_S,
     LastWords,
     ending_failed,
+    ends_complete,
     handed_over,
     judge_exit,
     late_hand_over,
     lived_on,
     not_called_yet,
+    outlived,
     stalled,
     too_often,
 )
@@ -63,8 +67,9 @@ class Machine:
         self.exited = False
         self._out: list[Action] = []
         self._now, self._counts = 0.0, Counts()
-        self._hello_by = self._hand_over_by = self._failed_by = _NEVER
+        self._hello_by = self._hand_over_by = self._failed_by = self._end_by = _NEVER
         self._busy_before = 0
+        self._grace = Grace(config.grace_s)
         self._trainer = Progress()
         self._ending = Ending()
         self._asking = Asking()
@@ -124,6 +129,7 @@ class Machine:
             self._hello_by,
             self._hand_over_by,
             self._failed_by,
+            self._end_by,
             self._ending.wake_at(),
             self._asking.wake_at(),
             self._suspect_at(),
@@ -237,10 +243,17 @@ class Machine:
                 self._brief()
             case protocol.Failed(final=True) | protocol.Superseded() if not self._ending.has_begun:
                 self._failed_by = min(self._failed_by, self._now + FAILED_ENDS_WITHIN_S)
-            case protocol.Ready() | protocol.TermTaken() | protocol.FirstStep() | protocol.Completed():
+            case protocol.Completed():
+                self._end_by = _NEVER if self._ending.has_begun else self._now + self._config.end_s
                 self._renewals.hurry()
+            case protocol.Ready() | protocol.TermTaken() | protocol.FirstStep():
+                self._renewals.hurry()
+            case protocol.Returned() if self._hand_over_by < _NEVER and not self._ending.has_begun:
+                self._end_complete()
             case protocol.HandedOver(checkpoint) if not self._ending.has_begun:
-                self._finish(handed_over(f"saved step {checkpoint.step}"), grace_s=model.END_WITHIN_S)
+                left_s = self._grace.left_s(self._now)
+                self._log(f"the script has {left_s:.0f} s to end")
+                self._finish(handed_over(f"saved step {checkpoint.step}"), grace_s=left_s)
             case _:
                 pass  # the next renewal carries it
 
@@ -280,12 +293,13 @@ class Machine:
         self._finish(words, grace_s=0.0)
 
     def _on_terminated(self) -> None:
+        self._grace.begin(self._now)
         if self._ending.has_begun or self._hand_over_by < _NEVER:
             return
         if self.role is not Role.PRIMARY:
             self._log("SIGTERM: ending the trainer")
-            self._out.append(model.SignalTrainer(signal.SIGTERM))
-            self._end(0, grace_s=model.END_WITHIN_S)
+            self._terminate()
+            self._end(0, grace_s=self._grace.left_s(self._now))
         elif self._failed_by < _NEVER or (self._trainer.started is None and self._trainer.survived.restarts):
             words = ending_failed(self._trainer)
             self._log(f"SIGTERM, and the trainer has failed: {words.message}")
@@ -293,14 +307,13 @@ class Machine:
         elif self._trainer.started is None:
             text = "deleted before its first step of this term, so none is lost"
             self._log(f"SIGTERM: {text}")
-            self._finish(handed_over(text), grace_s=0.0)
-        else:
+            self._terminate()
+            self._finish(handed_over(text), grace_s=self._grace.left_s(self._now))
+        elif not self._end_complete():
             self._hand_over_by = self._now + self._config.hand_over_s
-            if self._trainer.completed is None:
-                self._log(f"SIGTERM: handing over within {self._config.hand_over_s:g} s")
-                self._send(protocol.HandOver())
-            else:
-                self._log(f"SIGTERM: the script has {self._config.hand_over_s:g} s to end")
+            what = "handing over within" if self._trainer.completed is None else "the script may end within"
+            self._log(f"SIGTERM: {what} {self._config.hand_over_s:g} s")
+            self._send(protocol.HandOver())
 
     # What time brings
 
@@ -314,6 +327,12 @@ class Machine:
             words = lived_on(self._trainer, self._config.script)
             self._log(words.message)
             self._finish(words, grace_s=0.0)
+        if now >= self._end_by:
+            words = outlived(self._config.end_s, self._trainer)
+            self._log(words.message)
+            self._trainer.notices.append(Notice(EventReason.SCRIPT_ENDED, words.message))
+            self._out.append(model.SignalTrainer(signal.SIGTERM))
+            self._finish(words, grace_s=model.HANDLERS_WITHIN_S)
         patience = self._patience()
         if self._watchdog.look(self._counts.activity, now, patience) and patience is not None:
             words = stalled(patience, self._counts.step, self._config.script, self._trainer)
@@ -391,7 +410,22 @@ class Machine:
     def _end(self, code: int, *, grace_s: float) -> None:
         """End the trainer after the grace, then the agent."""
         self._ending.begin(code, kill_at=self._now + grace_s)
-        self._hello_by = self._hand_over_by = self._failed_by = _NEVER
+        self._hello_by = self._hand_over_by = self._failed_by = self._end_by = _NEVER
+
+    def _end_complete(self) -> bool:
+        """End a pod whose script has run all its code: what keeps its process is not worth another pod."""
+        if (words := ends_complete(self._trainer)) is None:
+            return False
+        self._log(f"SIGTERM: {words.message}")
+        self._terminate()
+        self._finish(words, grace_s=self._grace.left_s(self._now))
+        return True
+
+    def _terminate(self) -> None:
+        """Let a trainer that has nothing to save end in its way: by SIGTERM, and where it ignores that, by our word."""
+        self._out.append(model.SignalTrainer(signal.SIGTERM))
+        if self._trainer.hello and self._trainer.completed is None:
+            self._send(protocol.HandOver(signalled=True))
 
     def _send(self, message: protocol.FromAgent) -> None:
         self._out.append(model.Send(message))

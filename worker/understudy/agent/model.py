@@ -11,7 +11,9 @@ from understudy_contract.reports import Heartbeat, Notice, Release
 from understudy import protocol
 
 END_WITHIN_S: Final = 2.0
-"""Given to a trainer that was asked to end, before SIGKILL; and to the kernel after that."""
+"""Given to a superseded trainer, before SIGKILL, since another pod trains its rank; and to the kernel after that."""
+HANDLERS_WITHIN_S: Final = 10.0
+"""Given to a script that is ended after its training; below the time after which the operator ends its pod."""
 RETRY_S: Final = 1.0
 """Pause after a request that the API did not answer well."""
 QUICK_RETRY_S: Final = 0.2
@@ -43,6 +45,10 @@ class Config:
     progress_s: float
     startup_s: float
     max_failures: float
+    grace_s: float
+    """The pod's termination grace period."""
+    end_s: float
+    """How long the script may run on after its training is complete."""
     script: str
     """The trainer's command, for messages."""
 

@@ -34,6 +34,7 @@ class Progress:
     first: FirstStep | None = None
     checkpoint: CheckpointRef | None = None
     completed: protocol.Completed | None = None
+    returned: protocol.Returned | None = None
     failed: str | None = None
     """Why it failed, if it said so: an exception that nobody caught, or one that has left the training loop."""
     volume_failed: bool = False
@@ -80,6 +81,9 @@ class Progress:
             case protocol.Completed(step):
                 self.completed, self.failed, self.volume_failed = message, None, False
                 return f"complete at step {step}; waiting for the script to end"
+            case protocol.Returned(waits_for):
+                self.returned = message
+                return f"the script's code has ended; its process waits for {waits_for}" if waits_for else None
             case protocol.Superseded(term):
                 self.failed = f"term {term} is on the volume: another pod trains this rank"
                 self.superseded = True

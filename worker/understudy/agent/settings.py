@@ -4,9 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from understudy_contract.lease import natural
 from understudy_contract.names import RUN_DIR, Env, rank_lease_name, slot_lease_name
+
+GRACE_MARGIN_S: Final = 10.0
+"""By this much the grace period exceeds handOverSeconds, unless the template has one of its own."""
 
 
 class SettingsError(Exception):
@@ -29,6 +33,10 @@ class Settings:
     """The same for a trainer that has not come to its first step, or is not warm yet."""
     max_failures: float
     """A trainer that has failed so often without progress is not left to its launcher again."""
+    grace_s: float
+    """The pod's termination grace period."""
+    end_s: float
+    """How long the script may run on after its training is complete."""
     run_dir: Path
     command: tuple[str, ...]
 
@@ -63,10 +71,12 @@ def read_settings(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         rank_lease=rank_lease_name(job, rank),
         slot_lease=slot_lease,
         hand_over_s=_seconds(environ, Env.HAND_OVER_S),
-        # An operator of an earlier release sets neither: no deadline, then.
+        # An operator of an earlier release sets none of these: no deadline then, and the grace period that it gives.
         progress_s=_seconds(environ, Env.PROGRESS_S, math.inf),
         startup_s=_seconds(environ, Env.STARTUP_S, math.inf),
         max_failures=natural(environ.get(Env.MAX_FAILURES)) or math.inf,
+        grace_s=_seconds(environ, Env.GRACE_S, _seconds(environ, Env.HAND_OVER_S) + GRACE_MARGIN_S),
+        end_s=_seconds(environ, Env.END_S, math.inf),
         run_dir=Path(environ.get(Env.RUN_DIR, RUN_DIR)),
         command=command,
     )

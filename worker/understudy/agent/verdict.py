@@ -80,7 +80,8 @@ def _judge_exit(code: int, script: str, trainer: Progress) -> LastWords:
         return LastWords(
             ReleaseReason.PROCESS_EXITED,
             1,
-            f"{script} exited 0 before its training was complete; let it run understudy's loop to the last step",
+            f"{script} exited 0 before its training was complete; let it run understudy's loop to the last step, or "
+            "call session.stop() to end the training earlier (`break` does the same; an exception and sys.exit do not)",
         )
     if completed:
         return LastWords(
@@ -129,6 +130,27 @@ def _failure(trainer: Progress, message: str) -> LastWords:
 def _reason(trainer: Progress) -> ReleaseReason:
     volume = trainer.volume_failed and trainer.completed is None
     return ReleaseReason.VOLUME_TROUBLE if volume else ReleaseReason.PROCESS_EXITED
+
+
+def ends_complete(trainer: Progress) -> LastWords | None:
+    """Judge a pod that ends while its script does: complete, once the script's own code has run; None before."""
+    if trainer.completed is None or trainer.returned is None or trainer.failed is not None:
+        return None
+    return LastWords(ReleaseReason.COMPLETED, 0, f"training is complete, and so is the script{_held_up(trainer)}")
+
+
+def outlived(within_s: float, trainer: Progress) -> LastWords:
+    """Judge a script that did not end after its training: it is ended."""
+    what = "but its process lived on" if trainer.returned is not None else "but its script ran on"
+    text = (
+        f"training is complete, {what}{_held_up(trainer)}: ended by the agent after {within_s:g} s "
+        "(endDeadlineSeconds). If its code needs longer, raise spec.failover.endDeadlineSeconds"
+    )
+    return LastWords(ReleaseReason.COMPLETED, 0, text)
+
+
+def _held_up(trainer: Progress) -> str:
+    return f" (waiting for {trainer.returned.waits_for})" if trainer.returned and trainer.returned.waits_for else ""
 
 
 def late_hand_over(within_s: float, *, completed: bool) -> LastWords:
