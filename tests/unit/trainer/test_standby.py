@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from understudy import standby
 from understudy.checkpoint import Checkpoint, RankStore
-from understudy.checkpoint.filesystem import Disk
+from understudy.checkpoint.disk import Disk
 from understudy.counters import Counters
 from understudy.link import Link
 from understudy.protocol import Follow, Promote, Ready, Standby
@@ -76,7 +76,7 @@ class Denying(Disk):
 
 
 def test_a_volume_that_may_not_be_read_is_told_once(tmp_path: Path) -> None:
-    store = RankStore(tmp_path, "job", 0, keep=3, fs=Denying())
+    store = RankStore(tmp_path, "job", 0, keep=3, fs=Denying(tmp_path))
     link, _, sent = a_link()
     follower = Follower(link, store, Standby(None), lambda _: None, Counters(None))
     follower._follow()
