@@ -72,8 +72,13 @@ class _InitContainer(msgspec.Struct, rename="camel"):
     restart_policy: str = ""
 
 
+class _SchedulingGate(msgspec.Struct):
+    name: str = ""
+
+
 class _PodSpec(msgspec.Struct, rename="camel"):
     node_name: str | None = None
+    scheduling_gates: list[_SchedulingGate] = []
     init_containers: list[_InitContainer] = []
 
 
@@ -168,6 +173,7 @@ def pod_view(
         container=_container(pod, running_since),
         waiting=tuple(_others_waiting(pod)),
         failed_init=_failed_init(pod),
+        gates=tuple(gate.name for gate in pod.spec.scheduling_gates),
         seen_since=seen_since,
         ending_since=ending_since,
     )

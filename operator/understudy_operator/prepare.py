@@ -34,12 +34,27 @@ async def prepare(api: Api, job: Job, *, trial: bool) -> bytes:
         claim = await ensure(api, job, f"{core}/persistentvolumeclaims", children.claim(job), ours=made_for)
     await ensure(api, job, f"{core}/services", children.service(job))
     if job.policy.account_name is None:
-        await ensure(api, job, f"{core}/serviceaccounts", children.account(job))
+        accounts = f"{core}/serviceaccounts"
+        await ensure(api, job, accounts, children.account(job, await _pull_secrets(api, f"{accounts}/default")))
     await ensure(api, job, f"{rbac}/roles", children.worker_role(job))
     await ensure(api, job, f"{rbac}/rolebindings", children.worker_binding(job))
     if trial:
         await _try_template(api, job)
     return claim
+
+
+async def _pull_secrets(api: Api, account: str) -> list[dict[str, Any]]:
+    """Read with which secrets an account pulls images: a namespace gives its own to the default account.
+
+    The account that is made for a job has them from its beginning; what is added to the default account later is not
+    carried over, since that would take the right to change any ServiceAccount. The condition of a pod whose image
+    cannot be pulled says where to add it.
+    """
+    try:
+        found = msgspec.json.decode(await api.get(account))
+    except NotFound:
+        return []
+    return [{"name": secret["name"]} for secret in found.get("imagePullSecrets") or () if secret.get("name")]
 
 
 async def keep_budgets(api: Api, job: Job, *, wanted: bool) -> None:

@@ -42,9 +42,18 @@ def test_what_is_wrong_is_named(change: dict[str, str], argv: list[str], says: s
         read_settings({**ENVIRON, **change}, argv)
 
 
-def test_an_operator_of_an_earlier_release_sets_no_deadlines() -> None:
+def test_an_operator_of_an_earlier_release_sets_no_deadlines_and_asks_the_port() -> None:
     settings = read_settings(ENVIRON, ["x"])
     assert (settings.progress_s, settings.startup_s) == (math.inf, math.inf)
+    assert settings.serves_probes
+
+
+def test_a_pod_that_shares_its_nodes_network_serves_no_port() -> None:
+    assert not read_settings({**ENVIRON, Env.SERVE_PROBES: "false"}, ["x"]).serves_probes
+
+
+def test_an_empty_slot_is_a_primarys() -> None:
+    assert read_settings({**ENVIRON, Env.SLOT: ""}, ["x"]).slot_lease is None
 
 
 @pytest.mark.parametrize(

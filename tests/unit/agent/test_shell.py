@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,8 +12,8 @@ from pathlib import Path
 import pytest
 from understudy import protocol
 from understudy.agent.link import Link
-from understudy.agent.probes import serve_probes
-from understudy_contract.names import Env
+from understudy.agent.probes import ReadyFile, serve_probes
+from understudy_contract.names import READY_COMMAND, READY_FILE, RUN_DIR, Env
 
 from tests.unit.agent.driver import ref
 
@@ -119,6 +120,36 @@ async def test_probes_tell_alive_from_ready() -> None:
     ready = True
     assert await status("/readyz?verbose") == b"200"
     server.close()
+
+
+def ready(folder: Path) -> bool:
+    """Ask as the kubelet does: by the command, where the run folder is another one."""
+    command = [part.replace(RUN_DIR, str(folder)) for part in READY_COMMAND]
+    return subprocess.run(command, check=False).returncode == 0
+
+
+def test_the_kubelets_command_tells_a_ready_pod_from_one_that_is_not(tmp_path: Path) -> None:
+    trouble: list[str] = []
+    (tmp_path / READY_FILE).touch()  # a container that is started anew finds what the one before has left
+    file = ReadyFile(tmp_path / READY_FILE, trouble.append)
+    seen = [ready(tmp_path)]
+    for state in (True, True, False, True):
+        file.show(state)
+        seen.append(ready(tmp_path))
+    assert seen == [False, True, True, False, True]
+    assert trouble == []
+
+
+def test_a_ready_file_that_cannot_be_made_is_told_once_and_tried_again(tmp_path: Path) -> None:
+    trouble: list[str] = []
+    folder = tmp_path / "run"
+    file = ReadyFile(folder / READY_FILE, trouble.append)
+    file.show(True)
+    file.show(True)
+    assert len(trouble) == 1 and str(folder / READY_FILE) in trouble[0]
+    folder.mkdir()
+    file.show(True)
+    assert ready(folder)
 
 
 async def test_without_an_api_server_the_trainer_runs_and_sigterm_is_never_lost(tmp_path: Path) -> None:

@@ -50,6 +50,11 @@ def test_containers_that_wait_are_known_by_name_whichever_their_kind() -> None:
     )
 
 
+def test_gates_are_known_by_name() -> None:
+    assert viewed().gates == ()
+    assert viewed(spec={"schedulingGates": [{"name": "a/b"}, {"name": "c"}]}).gates == ("a/b", "c")
+
+
 @pytest.mark.parametrize(
     ("codes", "failed"),
     [

@@ -27,6 +27,8 @@ class Settings:
     startup_s: float
     """The same for a trainer that has not come to its first step, or is not warm yet."""
     run_dir: Path
+    serves_probes: bool
+    """Whether to listen on the probes' port; not in the node's network, where the port is no pod's own."""
     command: tuple[str, ...]
 
     @property
@@ -64,6 +66,7 @@ def read_settings(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         progress_s=_seconds(environ, Env.PROGRESS_S, math.inf),
         startup_s=_seconds(environ, Env.STARTUP_S, math.inf),
         run_dir=Path(environ.get(Env.RUN_DIR, RUN_DIR)),
+        serves_probes=environ.get(Env.SERVE_PROBES) != "false",
         command=command,
     )
 
