@@ -152,6 +152,22 @@ def test_a_ready_file_that_cannot_be_made_is_told_once_and_tried_again(tmp_path:
     assert ready(folder)
 
 
+def test_a_trainer_is_started_with_the_threads_that_the_cgroup_grants(tmp_path: Path) -> None:
+    """In a process of its own: a launch holds signals back."""
+    code = """
+import os, sys
+from understudy.agent import launch
+from understudy.agent.settings import read_settings
+launch.cpu_quota_m = lambda: 1500
+found = launch.launch(read_settings(os.environ, ["sh", "-c", "echo $OMP_NUM_THREADS"]), os.environ)
+os.waitpid(found.pid, 0)
+"""
+    needed = {Env.JOB: "j", Env.NAMESPACE: "n", Env.POD_NAME: "j-0-0", Env.RANK: "0", Env.HAND_OVER_S: "20"}
+    environ = {"PATH": os.environ["PATH"], **needed, Env.RUN_DIR: str(tmp_path / "run")}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout == "2\n"
+
+
 async def test_without_an_api_server_the_trainer_runs_and_sigterm_is_never_lost(tmp_path: Path) -> None:
     """The signal comes while the agent still imports: it started the trainer first."""
     config = tmp_path / "kubeconfig"
