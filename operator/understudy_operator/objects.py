@@ -8,6 +8,7 @@ from understudy_contract.lease import micro_time, natural
 from understudy_contract.names import TRAINER_CONTAINER, Annotation, Label, Rank, Role, Term
 
 from understudy_operator.core import model
+from understudy_operator.core.pending import GATED
 
 
 class Owner(msgspec.Struct):
@@ -155,6 +156,9 @@ def pod_view(
     role = meta.labels.get(Label.ROLE)
     term = natural(meta.annotations.get(Annotation.TERM))
     unscheduled = next((c for c in pod.status.conditions if c.type == "PodScheduled" and c.status == "False"), None)
+    # The condition outlives the gates by a moment: no scheduler has looked at such a pod yet.
+    if unscheduled is not None and unscheduled.reason == GATED:
+        unscheduled = None
     return model.Pod(
         name=meta.name,
         uid=meta.uid,

@@ -142,7 +142,7 @@ def events(observation: Observation, now: Now) -> list[Action]:
 def _held_up(observation: Observation, now: Now) -> Iterator[Emit]:
     for pod in (pod for view in observation.ranks for pod in view.pods.values()):
         finding = stuck(observation, pod)
-        if finding is not None and now.at >= pod.seen_since + (UNSCHEDULED_S if pod.scheduling else 0):
+        if finding is not None and now.at >= pod.seen_since + (UNSCHEDULED_S if pod.scheduling or pod.gates else 0):
             reason = EventReason.POD_GATED if finding.reason == GATED else EventReason.POD_PENDING
             yield Emit(f"stuck {pod.name} {finding.reason}", reason, finding.message)
 

@@ -27,13 +27,13 @@ def _of_trainer(trainer: Mapping[str, Any]) -> Iterator[str]:
         yield f"the terminationMessagePath of container {TRAINER_CONTAINER} is the agent's, {TERMINATION_LOG}"
     given = {str(_map(entry).get("name")) for entry in _list(trainer.get("env"))}
     if ours := sorted(given & set(Env)):
-        yield f"{', '.join(ours)} in the env of container {TRAINER_CONTAINER} have Understudy's values"
+        yield f"the env of container {TRAINER_CONTAINER} keeps Understudy's values of {', '.join(ours)}"
 
 
 def _of_metadata(metadata: Mapping[str, Any]) -> Iterator[str]:
     for kind in ("labels", "annotations"):
         if ours := sorted(key for key in _map(metadata.get(kind)) if str(key).startswith(f"{GROUP}/")):
-            yield f"the {kind} {', '.join(ours)} are Understudy's own, and are left out"
+            yield f"the {kind} are without {', '.join(ours)}, since {GROUP}/ is Understudy's own"
 
 
 def _trainer(template: Mapping[str, Any]) -> Mapping[str, Any]:

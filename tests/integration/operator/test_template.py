@@ -60,7 +60,8 @@ async def test_a_pod_with_gates_is_told_by_their_names_and_scheduled_once_they_a
     assert "resources" not in str(job["status"]["conditions"])
     await stage.until("events", None, partial(tells, reason="PodGated", words=GATE), "an Event that names the gate")
     await stage.patch("pods", "job-0-0", {"spec": {"schedulingGates": None}})
-    await stage.until("trainingjobs", "job", lambda job: not waits(job), "a condition of a pod that is admitted")
+    job = await stage.until("trainingjobs", "job", lambda job: not waits(job), "a condition of a pod that is admitted")
+    assert holds(job, "Training", "Starting", "job-0-0"), "it is not said to find no node before a scheduler has looked"
 
 
 async def test_what_is_changed_in_a_template_is_told(stage: Stage, operator: Operator) -> None:

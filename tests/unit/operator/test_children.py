@@ -130,8 +130,8 @@ def test_what_the_template_may_not_say_is_left_out_and_told() -> None:
         "readinessProbe",
         "terminationMessagePath",
         Env.RANK,
-        "labels understudy.dev/slot",
-        "annotations under",
+        "the labels are without understudy.dev/slot",
+        "the annotations are without",
     ):
         assert any(word in sentence for sentence in told), word
     assert len(told) == 5

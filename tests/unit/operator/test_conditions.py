@@ -77,13 +77,13 @@ BAD = {
         "affinity. Compare the template's nodeSelector, affinity, tolerations and volumes with the nodes",
     ),
     "a pod that waits for its queue": (
-        starting().pod(PRIMARY, node=None, container=None, scheduling="Scheduling is blocked", gates=(GATE, "b")),
+        starting().pod(PRIMARY, node=None, container=None, gates=(GATE, "b")),
         "SchedulingGated",
         "Pod digits-0-0 is held back by scheduling gates (queue.example/admission, b): it is scheduled once whoever",
     ),
     "a pod that waits for its queue, with a claim that waits for the pod": (
         starting()
-        .pod(PRIMARY, node=None, container=None, scheduling="Scheduling is blocked", gates=(GATE,))
+        .pod(PRIMARY, node=None, container=None, gates=(GATE,))
         .given(claim=Claim("digits-checkpoints", "Pending", ())),
         "SchedulingGated",
         GATE,

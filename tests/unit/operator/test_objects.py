@@ -56,6 +56,15 @@ def test_gates_are_known_by_name() -> None:
 
 
 @pytest.mark.parametrize(
+    ("reason", "scheduling"), [("SchedulingGated", ""), ("Unschedulable", "0/2 nodes are available")]
+)
+def test_a_pod_whose_gates_are_off_is_not_taken_for_one_without_a_node(reason: str, scheduling: str) -> None:
+    """Until the scheduler has looked at it, its condition speaks of the gates that it had."""
+    unscheduled = {"type": "PodScheduled", "status": "False", "reason": reason, "message": "0/2 nodes are available"}
+    assert viewed(status={"conditions": [unscheduled]}).scheduling == scheduling
+
+
+@pytest.mark.parametrize(
     ("codes", "failed"),
     [
         ({"proxy": 143, "fetch": 3}, ("fetch", Terminated(3, "Error", "no such bucket", "2026-11-22T10:00:00Z"))),
