@@ -4,7 +4,7 @@ A few bytes of HTTP/1.1, each connection closed after its answer: a web framewor
 
 A pod in the node's own network (hostNetwork) has no port that is its own: two pods on a node would fight over it, and
 the kubelet would ask one about the other. Such a pod serves none, and the kubelet looks for a file in the pod's own
-emptyDir, which is there as long as the pod is ready. That costs an exec for each look, so other pods keep the port.
+emptyDir, which is there as long as the pod is ready. Each look costs an exec, so other pods keep the port.
 The file is kept in every pod, whichever of the two is asked. It does not tell an agent whose loop hangs: such an agent
 renews no Lease either, and is replaced for that.
 """
