@@ -41,6 +41,8 @@ class EventReason(StrEnum):
     CLAIM_MISSING = "ClaimMissing"
     CLAIM_REFUSED = "ClaimRefused"
     POD_PENDING = "PodPending"
+    POD_GATED = "PodGated"
+    TEMPLATE_CHANGED = "TemplateChanged"
     NOT_NODE_FAULT_TOLERANT = "NotNodeFaultTolerant"
     # What workers notice
     INHERITED = "Inherited"
@@ -89,6 +91,8 @@ _NORMAL: Final = frozenset(
         EventReason.RESUMED,
         EventReason.SWITCHOVER_WAITS,
         EventReason.NOT_NODE_FAULT_TOLERANT,
+        EventReason.POD_GATED,
+        EventReason.TEMPLATE_CHANGED,
         EventReason.INHERITED,
         EventReason.NOT_INHERITED,
     }

@@ -18,7 +18,14 @@ AGENT_PORT: Final = 8476
 
 CHECKPOINT_DIR: Final = "/understudy/checkpoints"
 RUN_DIR: Final = "/run/understudy"
-"""An emptyDir of the pod: the agent's socket and the step counters."""
+"""An emptyDir of the pod: the agent's socket, the step counters, and the file that says that the pod is ready."""
+READY_FILE: Final = "ready"
+"""In RUN_DIR, while the pod is ready."""
+READY_COMMAND: Final = ("/usr/bin/test", "-e", f"{RUN_DIR}/{READY_FILE}")
+"""What the kubelet runs in a pod that has no port of its own; the worker's image has it, as every Debian has."""
+
+ACCOUNT_DIR: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
+"""Where a process in a pod finds its token, by Kubernetes' convention."""
 
 WORKER_UID: Final = 10001
 """User and group of a worker's processes; the pod's fsGroup, so that every pod of a job can write the volume."""
@@ -91,7 +98,7 @@ class Env(StrEnum):
     RANK = "UNDERSTUDY_RANK"
     RANKS = "UNDERSTUDY_RANKS"
     SLOT = "UNDERSTUDY_SLOT"
-    """Slot of a redundant pod; absent on a pod created as primary."""
+    """Slot of a redundant pod; empty on a pod created as primary (absent, if an earlier operator made it)."""
     KEEP = "UNDERSTUDY_KEEP"
     RESUME = "UNDERSTUDY_RESUME"
     """A Resume."""
@@ -106,8 +113,10 @@ class Env(StrEnum):
     """How long the script may run on after its training is complete."""
     CHECKPOINT_DIR = "UNDERSTUDY_CHECKPOINT_DIR"
     RUN_DIR = "UNDERSTUDY_RUN_DIR"
+    SERVE_PROBES = "UNDERSTUDY_SERVE_PROBES"
+    """`false`: listen on no port. Absent, as an earlier operator leaves it: listen on AGENT_PORT."""
     CPU_LIMIT_M = "UNDERSTUDY_CPU_LIMIT_M"
-    """CPU limit in thousandths of a core; absent when the template sets none."""
+    """CPU limit in thousandths of a core; absent or empty when the template sets none."""
     SOCKET = "UNDERSTUDY_SOCKET"
     """Set by the agent for the trainer: the agent's Unix socket. Absent means standalone."""
     COUNTERS = "UNDERSTUDY_COUNTERS"

@@ -22,6 +22,9 @@ Json = dict[str, Any]
 CHECKPOINT_VOLUME: Final = "understudy-checkpoints"
 RUN_VOLUME: Final = "understudy-run"
 TMP_VOLUME: Final = "understudy-tmp"
+ACCOUNT_VOLUME: Final = "understudy-account"
+TOKEN_EXPIRES_S: Final = 3600
+"""The kubelet replaces the token in time, and the agent looks whether it has."""
 COMFORT: Final = {"PYTHONUNBUFFERED": "1", "HOME": "/tmp"}  # noqa: S108 - an emptyDir
 """Environment that a template may set otherwise; what tells agent and trainer who they are, it may not."""
 
@@ -65,9 +68,10 @@ def service(job: Job) -> Json:
     }
 
 
-def account(job: Job) -> Json:
-    """Build the pods' ServiceAccount."""
-    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta(job, names.worker_account_name(job.name))}
+def account(job: Job, pull_secrets: list[Json]) -> Json:
+    """Build the pods' ServiceAccount, which pulls images with these secrets."""
+    meta = _meta(job, names.worker_account_name(job.name))
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta, "imagePullSecrets": pull_secrets}
 
 
 def worker_role(job: Job, leases: Sequence[str]) -> Json:
@@ -176,12 +180,13 @@ def pod(job: Job, order: CreatePod) -> Json:
     if order.slot is not None:
         labels[Label.SLOT] = str(order.slot)
     ours = _meta(job, order.name, labels=labels)
-    ours["labels"] = {**(meta.get("labels") or {}), **ours["labels"]}
+    ours["labels"] = {**foreign(meta.get("labels")), **ours["labels"]}
     term = {Annotation.TERM: str(order.term)} if role is Role.PRIMARY else {}
-    ours["annotations"] = {**(meta.get("annotations") or {}), **term}
+    ours["annotations"] = {**foreign(meta.get("annotations")), **term}
     spec["restartPolicy"] = "Never"
     spec["terminationGracePeriodSeconds"] = job.policy.grace_period_s
-    spec.setdefault("serviceAccountName", names.worker_account_name(job.name))
+    spec.pop("serviceAccount", None)  # the old name of the next field
+    spec["serviceAccountName"] = job.policy.account_name or names.worker_account_name(job.name)
     spec["securityContext"] = {
         "runAsNonRoot": True,
         "runAsUser": names.WORKER_UID,
@@ -196,6 +201,7 @@ def pod(job: Job, order: CreatePod) -> Json:
         {"name": CHECKPOINT_VOLUME, "persistentVolumeClaim": {"claimName": job.policy.claim_name}},
         {"name": RUN_VOLUME, "emptyDir": {}},
         {"name": TMP_VOLUME, "emptyDir": {}},
+        {"name": ACCOUNT_VOLUME, "projected": _token()},
     ]
     spec["affinity"] = _affinity(job, order.rank, order.placement, spec.get("affinity") or {})
     differs = dict(job.policy.redundant_template) if order.slot is not None else {}
@@ -207,40 +213,83 @@ def pod(job: Job, order: CreatePod) -> Json:
         if container.get("name") == names.TRAINER_CONTAINER:
             if resources is not None:
                 container["resources"] = copy.deepcopy(resources)
-            _equip(job, order, container)
+            _equip(job, order, container, shares_network=bool(spec.get("hostNetwork")))
     return {"apiVersion": "v1", "kind": "Pod", "metadata": ours, "spec": spec}
 
 
-def _equip(job: Job, order: CreatePod, container: Json) -> None:
+def foreign(given: Mapping[str, str] | None) -> dict[str, str]:
+    """Leave labels or annotations of ours out: what a pod is, its template may not say."""
+    prefix = f"{names.GROUP}/"
+    return {key: value for key, value in (given or {}).items() if not key.startswith(prefix)}
+
+
+def _token() -> Json:
+    """Build what a pod gets by itself, unless it or its account says automountServiceAccountToken: false.
+
+    It is mounted in the trainer alone: the agent renews its Lease with it. Whether sidecars get one is left to the
+    template and the account.
+    """
+    namespace = {"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}
+    return {
+        "sources": [
+            {"serviceAccountToken": {"path": "token", "expirationSeconds": TOKEN_EXPIRES_S}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"downwardAPI": {"items": [namespace]}},
+        ]
+    }
+
+
+def _equip(job: Job, order: CreatePod, container: Json, *, shares_network: bool) -> None:
     """Put the agent in front of the trainer's command and give both what they need."""
     command = [*(container.get("command") or ()), *(container.get("args") or ())]
     container["command"] = [names.AGENT_COMMAND, "--", *command]
     container.pop("args", None)
+    container.pop("terminationMessagePath", None)  # the agent writes to the default
     container.setdefault("terminationMessagePolicy", "FallbackToLogsOnError")
-    container["securityContext"] = {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-        **(container.get("securityContext") or {}),
-    }
+    container["securityContext"] = _confined(container.get("securityContext") or {})
     # Never the template's: the budget lets a pod go while another is Ready, which has to mean that it steps or is warm.
-    ready = {"path": "/readyz", "port": names.AGENT_PORT}
-    container["readinessProbe"] = {"httpGet": ready, "periodSeconds": 2, "timeoutSeconds": 2}
+    container["readinessProbe"] = {**_readiness(shares_network), "periodSeconds": 2}
     mounts = container.get("volumeMounts") or []
     taken = {mount.get("mountPath", "").rstrip("/") for mount in mounts}
     volumes = [(CHECKPOINT_VOLUME, names.CHECKPOINT_DIR), (RUN_VOLUME, names.RUN_DIR), (TMP_VOLUME, "/tmp")]  # noqa: S108 - an emptyDir
     below = {CHECKPOINT_VOLUME: {"subPath": job.policy.sub_path}} if job.policy.sub_path else {}
     added = ({"name": n, "mountPath": p, **below.get(n, {})} for n, p in volumes if p not in taken)
     container["volumeMounts"] = [*mounts, *added]
+    if names.ACCOUNT_DIR not in taken:
+        container["volumeMounts"].append({"name": ACCOUNT_VOLUME, "mountPath": names.ACCOUNT_DIR, "readOnly": True})
     given = container.get("env") or []
     named = {entry.get("name") for entry in given}
-    ours = _environment(job, order, container)
+    ours = _environment(job, order, container, shares_network=shares_network)
     comfort = [{"name": name, "value": value} for name, value in COMFORT.items() if name not in named]
     # Ours come first, so that the template's may refer to them; none of ours is its, not even one that is absent here.
     container["env"] = [*ours, *comfort, *(entry for entry in given if entry.get("name") not in set(Env))]
 
 
-def _environment(job: Job, order: CreatePod, container: Json) -> list[Json]:
+def _readiness(shares_network: bool) -> Json:
+    """Build what the kubelet asks: the agent's port, or, where the port is the node's, a file of the pod.
+
+    An exec costs the node 36 ms of CPU each time, 0.018 of a core a pod, a request to the port a fifteenth of that
+    (measured once on the local cluster). So only those pods are asked by it that have no port of their own.
+    """
+    if shares_network:
+        return {"exec": {"command": list(names.READY_COMMAND)}, "timeoutSeconds": 5}
+    return {"httpGet": {"path": "/readyz", "port": names.AGENT_PORT}, "timeoutSeconds": 2}
+
+
+def _confined(given: Json) -> Json:
+    """Fill in what the restricted Pod Security Standard asks for, where the template says nothing else."""
+    added = (given.get("capabilities") or {}).get("add") or ()
+    # Kubernetes refuses a privileged container, and one with CAP_SYS_ADMIN, that may not escalate.
+    escalates = given.get("privileged") or {"SYS_ADMIN", "CAP_SYS_ADMIN"} & set(added)
+    return {
+        **({} if escalates else {"allowPrivilegeEscalation": False}),
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+        **given,
+    }
+
+
+def _environment(job: Job, order: CreatePod, container: Json, *, shares_network: bool) -> list[Json]:
     values: dict[str, str] = {
         Env.JOB: job.name,
         Env.JOB_UID: job.identity,
@@ -259,14 +308,17 @@ def _environment(job: Job, order: CreatePod, container: Json) -> list[Json]:
         Env.END_S: str(job.policy.end_deadline_s),
         Env.CHECKPOINT_DIR: names.CHECKPOINT_DIR,
         Env.RUN_DIR: names.RUN_DIR,
+        # Set although empty: else `envFrom` of the template could set it.
+        Env.SLOT: "" if order.slot is None else str(order.slot),
+        Env.SERVE_PROBES: "false" if shares_network else "true",
     }
-    if order.slot is not None:
-        values[Env.SLOT] = str(order.slot)
     entries: list[Json] = [{"name": str(name), "value": value} for name, value in values.items()]
     entries.append({"name": str(Env.POD_UID), "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}})
     if (container.get("resources") or {}).get("limits", {}).get("cpu") is not None:
         limit = {"resource": "limits.cpu", "divisor": "1m"}
         entries.append({"name": str(Env.CPU_LIMIT_M), "valueFrom": {"resourceFieldRef": limit}})
+    else:
+        entries.append({"name": str(Env.CPU_LIMIT_M), "value": ""})
     return entries
 
 

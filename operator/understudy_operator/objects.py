@@ -15,6 +15,7 @@ from understudy_contract.names import TRAINER_CONTAINER, Annotation, Label, Rank
 from understudy_contract.text import clean, clean_lines
 
 from understudy_operator.core import model
+from understudy_operator.core.pending import GATED
 
 REASON_MAX_BYTES: Final = 128
 OUTPUT_MAX_BYTES: Final = 4096
@@ -96,9 +97,14 @@ class _InitContainer(msgspec.Struct, rename="camel"):
     restart_policy: str = ""
 
 
+class _SchedulingGate(msgspec.Struct):
+    name: str = ""
+
+
 class _PodSpec(msgspec.Struct, rename="camel"):
     node_name: str | None = None
     active_deadline_seconds: int | None = None
+    scheduling_gates: list[_SchedulingGate] = []
     init_containers: list[_InitContainer] = []
 
 
@@ -184,6 +190,9 @@ def pod_view(
     term = natural(meta.annotations.get(Annotation.TERM), TERM_MAX)
     unscheduled = next((c for c in pod.status.conditions if c.type == "PodScheduled" and c.status == "False"), None)
     disrupted = next((c for c in pod.status.conditions if c.type == "DisruptionTarget" and c.status == "True"), None)
+    # The condition outlives the gates by a moment: no scheduler has looked at such a pod yet.
+    if unscheduled is not None and unscheduled.reason == GATED:
+        unscheduled = None
     return model.Pod(
         name=meta.name,
         uid=meta.uid,
@@ -202,6 +211,7 @@ def pod_view(
         container=_container(pod, running_since),
         waiting=tuple(_others_waiting(pod)),
         failed_init=_failed_init(pod),
+        gates=tuple(gate.name for gate in pod.spec.scheduling_gates),
         seen_since=seen_since,
         message=pod.status.message,
         disruption=(disrupted.reason, disrupted.message) if disrupted else None,

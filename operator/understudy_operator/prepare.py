@@ -51,7 +51,8 @@ async def prepare(api: Api, job: Job, *, trial: bool) -> bytes:
         claim = await ensure(api, job, f"{core}/persistentvolumeclaims", children.claim(job), ours=made_for)
     wanted = [(f"{core}/services", children.service(job))]
     if job.policy.account_name is None:
-        wanted.append((f"{core}/serviceaccounts", children.account(job)))
+        secrets = await _pull_secrets(api, f"{core}/serviceaccounts/default")
+        wanted.append((f"{core}/serviceaccounts", children.account(job, secrets)))
     await _ensure_all(api, job, wanted)
     if trial:
         await _try_template(api, job)
@@ -78,6 +79,20 @@ async def _ensure_all(api: Api, job: Job, wanted: Sequence[tuple[str, dict[str, 
             taken += error.objects
     if taken:
         raise NameTakenError(job.namespace, *taken)
+
+
+async def _pull_secrets(api: Api, account: str) -> list[dict[str, Any]]:
+    """Read with which secrets an account pulls images: a namespace gives its own to the default account.
+
+    The account that is made for a job has them from its beginning; what is added to the default account later is not
+    carried over, since that would take the right to change any ServiceAccount. The condition of a pod whose image
+    cannot be pulled says where to add it.
+    """
+    try:
+        found = msgspec.json.decode(await api.get(account))
+    except NotFound:
+        return []
+    return [{"name": secret["name"]} for secret in found.get("imagePullSecrets") or () if secret.get("name")]
 
 
 async def keep_budgets(api: Api, job: Job, *, wanted: bool) -> None:

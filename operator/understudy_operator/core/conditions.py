@@ -1,6 +1,6 @@
 """Conditions of a job: one finding each, with a sentence that says what is wrong and what to do."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from understudy_contract.events import EventReason
@@ -14,8 +14,9 @@ from understudy_operator.core.completion import job_complete, job_failed, job_ov
 from understudy_operator.core.deadlines import DEADLINE_EXCEEDED
 from understudy_operator.core.detection import judge_redundant, scene
 from understudy_operator.core.model import Now, Observation, Pod, RankView
-from understudy_operator.core.pending import Finding, claim_refused, problem, stuck, volume_trouble
+from understudy_operator.core.pending import GATED, Finding, claim_refused, problem, stuck, volume_trouble
 from understudy_operator.core.suspension import living, suspended
+from understudy_operator.core.template import changes
 from understudy_operator.core.training import training
 
 CONTROL_PLANE: Final = "ControlPlaneDegraded"
@@ -133,6 +134,9 @@ def events(observation: Observation, now: Now) -> list[Action]:
     refused = claim_refused(observation)
     if refused:
         found.append(Emit("claim refused", EventReason.CLAIM_REFUSED, refused))
+    if changed := "; ".join(changes(observation.job.policy.template)):
+        message = f"Pods differ from spec.template, see docs/reference/template.md: {changed}."
+        found.append(Emit(f"template {changed}", EventReason.TEMPLATE_CHANGED, message))
     claim = observation.claim
     if claim is not None and claim.bound and not claim.shared and not refused:
         tolerance = _node_fault_tolerant(observation, False, now)
@@ -143,12 +147,15 @@ def events(observation: Observation, now: Now) -> list[Action]:
     if degraded.get("status") == "True":  # each time anew, as told in the status
         key = f"control plane {degraded.get('lastTransitionTime')}"
         found.append(Emit(key, EventReason.CONTROL_PLANE_DEGRADED, str(degraded.get("message"))))
-    for view in observation.ranks:
-        for pod in view.pods.values():
-            held_up = stuck(observation, pod)
-            if held_up is not None and now.at >= pod.seen_since + (UNSCHEDULED_S if pod.scheduling else 0):
-                found.append(Emit(f"stuck {pod.name} {held_up.reason}", EventReason.POD_PENDING, held_up.message))
-    return found
+    return [*found, *_held_up(observation, now)]
+
+
+def _held_up(observation: Observation, now: Now) -> Iterator[Emit]:
+    for pod in (pod for view in observation.ranks for pod in view.pods.values()):
+        finding = stuck(observation, pod)
+        if finding is not None and now.at >= pod.seen_since + (UNSCHEDULED_S if pod.scheduling or pod.gates else 0):
+            reason = EventReason.POD_GATED if finding.reason == GATED else EventReason.POD_PENDING
+            yield Emit(f"stuck {pod.name} {finding.reason}", reason, finding.message)
 
 
 def _redundant(observation: Observation, ready: int, desired: int, complete: bool, now: Now) -> Finding:

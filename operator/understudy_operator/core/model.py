@@ -102,6 +102,8 @@ class Pod:
     """Its other containers that are not started, by name, init containers first."""
     failed_init: tuple[str, Terminated] | None = None
     """The init container that failed, by name; of a pod that has ended it tells why the trainer never began."""
+    gates: tuple[str, ...] = ()
+    """Scheduling gates that are still on it, by name."""
     seen_since: float = -math.inf
     """When the operator first saw it."""
     message: str = ""

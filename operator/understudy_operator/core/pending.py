@@ -5,7 +5,7 @@ from typing import Final
 
 from understudy_contract.events import EventReason
 from understudy_contract.lease import LeaseRecord
-from understudy_contract.names import TRAINER_CONTAINER
+from understudy_contract.names import TRAINER_CONTAINER, worker_account_name
 
 from understudy_operator.core.model import Observation, Pod, Running, Waiting
 
@@ -25,6 +25,8 @@ STUCK_REASONS: Final = frozenset(
 once, waits for none of the last."""
 ALIKE_MAX: Final = 10
 """Objects in the way that one message names, where each was found by itself."""
+GATED: Final = "SchedulingGated"
+"""Reason of a pod that no scheduler looks at before its gates are taken off (Kubernetes' name)."""
 INITIALIZING: Final = "PodInitializing"
 """Reason of a trainer that waits for the pod's init containers."""
 
@@ -45,7 +47,15 @@ def stuck(observation: Observation, pod: Pod) -> Finding | None:
     trainer = ((TRAINER_CONTAINER, pod.container),) if isinstance(pod.container, Waiting) else ()
     for name, waiting in (*trainer, *pod.waiting):
         if waiting.reason in STUCK_REASONS:
-            return _unstarted(pod, name, waiting)
+            return _unstarted(observation, pod, name, waiting)
+    if pod.gates and not isinstance(pod.container, Running):
+        gates = ", ".join(pod.gates)
+        return Finding(
+            False,
+            GATED,
+            f"Pod {pod.name} is held back by scheduling gates ({gates}): it is scheduled once whoever admits it, a "
+            "queue for one, has taken them off.",
+        )
     if pod.scheduling and not isinstance(pod.container, Running):
         claim = observation.claim
         if claim is not None and not claim.bound:
@@ -58,19 +68,39 @@ def stuck(observation: Observation, pod: Pod) -> Finding | None:
         return Finding(
             False,
             "Unschedulable",
-            f"Pod {pod.name} finds no node: {pod.scheduling} Free resources, or lower the template's requests.",
+            f"Pod {pod.name} finds no node: {pod.scheduling} {_room(pod.scheduling)}.",
         )
     return None
 
 
-def _unstarted(pod: Pod, name: str, waiting: Waiting) -> Finding:
+def _room(scheduling: str) -> str:
+    """Say what gives a pod a node, by the words of the scheduler."""
+    if "free ports" in scheduling:
+        return (
+            "Take the host ports out of the template, or add nodes: each pod of a job needs them on a node of its own"
+        )
+    if "Insufficient" in scheduling or "Too many pods" in scheduling:
+        return "Free resources, or lower the template's requests"
+    return "Compare the template's nodeSelector, affinity, tolerations and volumes with the nodes"
+
+
+def _unstarted(observation: Observation, pod: Pod, name: str, waiting: Waiting) -> Finding:
     reason, said = waiting.reason, waiting.message or "no details"
     if reason == "CrashLoopBackOff":
         see = f"see `kubectl logs {pod.name} -c {name} --previous`"
         return Finding(False, reason, f"Container {name} of pod {pod.name} ends again and again ({said}): {see}.")
-    hint = "check the image's name and that the nodes can pull it" if "Image" in reason else "correct the pod template"
+    hint = _pull(observation, pod) if "Image" in reason else "correct the pod template"
     message = f"Container {name} of pod {pod.name} cannot start ({reason}): {said}; {hint}."
     return Finding(False, reason, message)
+
+
+def _pull(observation: Observation, pod: Pod) -> str:
+    job = observation.job
+    account = job.policy.account_name or worker_account_name(job.name)
+    return (
+        "check the image's name and that the nodes can pull it. If its registry asks for a password, name the secret "
+        f"in imagePullSecrets of ServiceAccount {account} in namespace {job.namespace}, then delete pod {pod.name}"
+    )
 
 
 def claim_refused(observation: Observation) -> str:

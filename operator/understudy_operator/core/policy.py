@@ -60,8 +60,9 @@ class Policy:
 
     @property
     def account_name(self) -> str | None:
-        """The template's own ServiceAccount, if it names one."""
-        name = self.template.get("spec", {}).get("serviceAccountName")
+        """The template's own ServiceAccount, if it names one, be it by the field's old name."""
+        spec = self.template.get("spec", {})
+        name = spec.get("serviceAccountName") or spec.get("serviceAccount")
         return str(name) if name else None
 
 

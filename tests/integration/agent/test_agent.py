@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from understudy_contract.exits import ExitCode
+from understudy_contract.names import Env
 from understudy_contract.reports import Phase
 
 from tests.integration.agent.world import TRAINER, World
@@ -121,6 +122,24 @@ async def test_a_trainer_that_does_not_hand_over_in_time_is_killed(world: World)
     assert await agent.exits() == 137
     record = await world.read(RANK)
     assert record.current_release is not None and "no hand-over within 0.5 s" in record.current_release.message
+
+
+async def test_pods_in_one_network_are_each_ready_by_their_own_state_and_serve_no_port(world: World) -> None:
+    await world.lease(RANK, "job-0-0")
+    await world.lease(SLOT, "job-0-1")
+    shared = {Env.SERVE_PROBES: "false"}
+    spare = await world.agent("job-0-1", slot=0, **shared)
+    await spare.prints("pid ")
+    assert not spare.ready, "there is nothing to load yet"
+    primary = await world.agent("job-0-0", **shared)
+    await world.until(RANK, lambda lease: lease.current_heartbeat and lease.current_heartbeat.first_step)
+    assert primary.ready
+    await world.until(SLOT, lambda lease: lease.heartbeat and lease.heartbeat.phase is Phase.READY)
+    assert [agent.ready for agent in (primary, spare)] == [True, True]
+    assert [agent.listens for agent in (primary, spare)] == [False, False]
+    primary.process.terminate()
+    await primary.exits()
+    assert [agent.ready for agent in (primary, spare)] == [False, True]
 
 
 async def test_a_redundant_pod_ends_at_once_on_sigterm(world: World) -> None:

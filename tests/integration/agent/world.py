@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 from understudy_contract.lease import LeaseRecord, decode_lease
-from understudy_contract.names import Annotation, Env
+from understudy_contract.names import READY_FILE, Annotation, Env
 from understudy_kube.client import Api
 
 TRAINER = Path(__file__).parent / "trainer.py"
@@ -161,6 +161,24 @@ class Agent:
     @property
     def log(self) -> str:
         return "\n".join(self._lines)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the kubelet would find the pod ready."""
+        return (self.folder / "run" / READY_FILE).exists()
+
+    @property
+    def listens(self) -> bool:
+        """Whether the agent listens on any port: the kernel lists those of its network, state 0A."""
+        fields = [
+            line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()
+        ]
+        listening = {f"socket:[{row[9]}]" for row in fields if row[3] == "0A"}
+        held = set()
+        for descriptor in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                held.add(str(descriptor.readlink()))
+        return not listening.isdisjoint(held)
 
     async def stop(self) -> None:
         if self.process.returncode is None:

@@ -7,6 +7,7 @@ are deleted at the end.
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,13 @@ def api() -> Iterator[client.ApiClient]:
 @pytest.fixture(scope="session")
 def jobs(api: client.ApiClient, crd: dict[str, Any]) -> Iterator[Jobs]:
     """An established copy of the definition, and a namespace."""
+    with defined(api, crd) as made:
+        yield made
+
+
+@contextmanager
+def defined(api: client.ApiClient, crd: dict[str, Any]) -> Iterator[Jobs]:
+    """Establish a definition under a group of its own, and make a namespace; both go at the end."""
     mark = uuid.uuid4().hex[:8]
     group = f"crd-{mark}.understudy.dev"
     spec = {

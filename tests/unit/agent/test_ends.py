@@ -121,7 +121,7 @@ def test_a_deleted_pod_amid_the_code_after_its_training_leaves_that_code_to_anot
 def test_a_script_that_failed_after_its_training_is_not_complete_because_its_pod_ends() -> None:
     it = drive().primary().feed(protocol.Completed(200)).accept()
     it.feed(protocol.Failed("ValueError")).feed(protocol.Returned("thread upload")).feed(model.Terminated())
-    assert it.none(model.Renew) or it.only(model.Renew).release is None
+    assert it.only(model.Renew).release.reason == "ProcessExited"
 
 
 def test_a_finished_script_may_end_by_itself_after_sigterm() -> None:

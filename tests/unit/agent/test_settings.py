@@ -47,6 +47,15 @@ def test_an_operator_of_an_earlier_release_sets_no_deadlines_and_its_grace_perio
     assert (settings.progress_s, settings.startup_s, settings.end_s) == (math.inf, math.inf, math.inf)
     assert settings.grace_s == 30
     assert read_settings({**ENVIRON, Env.GRACE_S: "300", Env.END_S: "60"}, ["x"]).grace_s == 300
+    assert settings.serves_probes
+
+
+def test_a_pod_that_shares_its_nodes_network_serves_no_port() -> None:
+    assert not read_settings({**ENVIRON, Env.SERVE_PROBES: "false"}, ["x"]).serves_probes
+
+
+def test_an_empty_slot_is_a_primarys() -> None:
+    assert read_settings({**ENVIRON, Env.SLOT: ""}, ["x"]).slot_lease is None
 
 
 @pytest.mark.parametrize(

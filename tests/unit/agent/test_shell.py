@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -13,8 +14,8 @@ from typing import Final
 import pytest
 from understudy import protocol
 from understudy.agent.link import Link
-from understudy.agent.probes import serve_probes
-from understudy_contract.names import Env
+from understudy.agent.probes import ReadyFile, serve_probes
+from understudy_contract.names import READY_COMMAND, READY_FILE, RUN_DIR, Env
 
 from tests.unit.agent.driver import ref
 
@@ -204,6 +205,52 @@ async def test_probes_tell_alive_from_ready() -> None:
     ready = True
     assert await status("/readyz?verbose") == b"200"
     server.close()
+
+
+def ready(folder: Path) -> bool:
+    """Ask as the kubelet does: by the command, where the run folder is another one."""
+    command = [part.replace(RUN_DIR, str(folder)) for part in READY_COMMAND]
+    return subprocess.run(command, check=False).returncode == 0
+
+
+def test_the_kubelets_command_tells_a_ready_pod_from_one_that_is_not(tmp_path: Path) -> None:
+    trouble: list[str] = []
+    (tmp_path / READY_FILE).touch()  # a container that is started anew finds what the one before has left
+    file = ReadyFile(tmp_path / READY_FILE, trouble.append)
+    seen = [ready(tmp_path)]
+    for state in (True, True, False, True):
+        file.show(state)
+        seen.append(ready(tmp_path))
+    assert seen == [False, True, True, False, True]
+    assert trouble == []
+
+
+def test_a_ready_file_that_cannot_be_made_is_told_once_and_tried_again(tmp_path: Path) -> None:
+    trouble: list[str] = []
+    folder = tmp_path / "run"
+    file = ReadyFile(folder / READY_FILE, trouble.append)
+    file.show(True)
+    file.show(True)
+    assert len(trouble) == 1 and str(folder / READY_FILE) in trouble[0]
+    folder.mkdir()
+    file.show(True)
+    assert ready(folder)
+
+
+def test_a_trainer_is_started_with_the_threads_that_the_cgroup_grants(tmp_path: Path) -> None:
+    """In a process of its own: a launch holds signals back."""
+    code = """
+import os, sys
+from understudy.agent import launch
+from understudy.agent.settings import read_settings
+launch.cpu_quota_m = lambda: 1500
+found = launch.launch(read_settings(os.environ, ["sh", "-c", "echo $OMP_NUM_THREADS"]), os.environ)
+os.waitpid(found.pid, 0)
+"""
+    needed = {Env.JOB: "j", Env.NAMESPACE: "n", Env.POD_NAME: "j-0-0", Env.RANK: "0", Env.HAND_OVER_S: "20"}
+    environ = {"PATH": os.environ["PATH"], **needed, Env.RUN_DIR: str(tmp_path / "run")}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout == "2\n"
 
 
 async def test_without_an_api_server_the_trainer_runs_and_sigterm_is_never_lost(tmp_path: Path) -> None:

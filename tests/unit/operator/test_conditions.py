@@ -1,7 +1,7 @@
 """Bad input and bad luck: each gets one sentence that says what is wrong and what to do."""
 
 import pytest
-from understudy_contract.events import EventReason
+from understudy_contract.events import EventReason, event_type
 from understudy_contract.reports import Notice, Phase
 from understudy_operator.core.model import Claim, Terminated, Waiting
 
@@ -19,6 +19,7 @@ from tests.unit.operator.builders import (
 )
 
 INITIALIZING = Waiting("PodInitializing", "")
+GATE = "queue.example/admission"
 NO_NODE = "0/2 nodes are available: 2 Insufficient cpu."
 
 
@@ -64,6 +65,33 @@ BAD = {
         starting().pod(PRIMARY, node=None, container=None, scheduling=NO_NODE),
         "Unschedulable",
         "Insufficient cpu. Free resources, or lower the template's requests",
+    ),
+    "a pod that finds no node with its ports free": (
+        starting().pod(PRIMARY, node=None, container=None, scheduling="2 node(s) didn't have free ports."),
+        "Unschedulable",
+        "free ports. Take the host ports out of the template, or add nodes",
+    ),
+    "a pod that no node suits": (
+        starting().pod(PRIMARY, node=None, container=None, scheduling="2 node(s) didn't match Pod's node affinity."),
+        "Unschedulable",
+        "affinity. Compare the template's nodeSelector, affinity, tolerations and volumes with the nodes",
+    ),
+    "a pod that waits for its queue": (
+        starting().pod(PRIMARY, node=None, container=None, gates=(GATE, "b")),
+        "SchedulingGated",
+        "Pod digits-0-0 is held back by scheduling gates (queue.example/admission, b): it is scheduled once whoever",
+    ),
+    "a pod that waits for its queue, with a claim that waits for the pod": (
+        starting()
+        .pod(PRIMARY, node=None, container=None, gates=(GATE,))
+        .given(claim=Claim("digits-checkpoints", "Pending", ())),
+        "SchedulingGated",
+        GATE,
+    ),
+    "an image whose registry asks for a password": (
+        starting().pod(PRIMARY, container=Waiting("ErrImagePull", "401")),
+        "ErrImagePull",
+        "secret in imagePullSecrets of ServiceAccount digits-worker in namespace default, then delete pod digits-0-0",
     ),
     "a claim that never binds": (
         starting()
@@ -166,6 +194,7 @@ def test_training_is_false_and_says_why(what: str) -> None:
         ("an init container whose image cannot be pulled", "stuck digits-0-0 ErrImagePull", "PodPending"),
         ("a pod that finds no node", "stuck digits-0-0 Unschedulable", "PodPending"),
         ("a claim that never binds", "stuck digits-0-0 ClaimPending", "PodPending"),
+        ("a pod that waits for its queue", "stuck digits-0-0 SchedulingGated", "PodGated"),
         ("a claim that one pod alone can mount", "claim refused", "ClaimRefused"),
     ],
 )
@@ -173,6 +202,14 @@ def test_an_event_says_it_too(what: str, key: str, reason: str) -> None:
     event = BAD[what][0].events()[key]
     assert event.reason == reason
     assert event.message == BAD[what][0].condition("Training")["message"]
+
+
+def test_what_pods_have_otherwise_than_the_template_says_is_told_once() -> None:
+    trainer = {"name": "trainer", "command": ["true"], "readinessProbe": {"exec": {"command": ["true"]}}}
+    scene = Scene().asked(template={"spec": {"containers": [trainer]}})
+    (event,) = scene.events().values()
+    assert (event.reason, event_type(event.reason)) == ("TemplateChanged", "Normal")
+    assert "docs/reference/template.md: the readinessProbe of container trainer is Understudy's" in event.message
 
 
 def test_a_sidecar_that_cannot_start_is_told_and_stops_no_training() -> None:

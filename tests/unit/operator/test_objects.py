@@ -50,6 +50,20 @@ def test_containers_that_wait_are_known_by_name_whichever_their_kind() -> None:
     )
 
 
+def test_gates_are_known_by_name() -> None:
+    assert viewed().gates == ()
+    assert viewed(spec={"schedulingGates": [{"name": "a/b"}, {"name": "c"}]}).gates == ("a/b", "c")
+
+
+@pytest.mark.parametrize(
+    ("reason", "scheduling"), [("SchedulingGated", ""), ("Unschedulable", "0/2 nodes are available")]
+)
+def test_a_pod_whose_gates_are_off_is_not_taken_for_one_without_a_node(reason: str, scheduling: str) -> None:
+    """Until the scheduler has looked at it, its condition speaks of the gates that it had."""
+    unscheduled = {"type": "PodScheduled", "status": "False", "reason": reason, "message": "0/2 nodes are available"}
+    assert viewed(status={"conditions": [unscheduled]}).scheduling == scheduling
+
+
 @pytest.mark.parametrize(
     ("codes", "failed"),
     [

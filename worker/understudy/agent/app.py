@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, assert_never
 
 from understudy_contract.lease import micro_time
-from understudy_contract.names import AGENT_PORT
+from understudy_contract.names import AGENT_PORT, READY_FILE
 from understudy_contract.text import clean
 from understudy_kube.client import Api, Credentials
 
@@ -25,7 +25,7 @@ from understudy.agent.launch import Launched, release_signals
 from understudy.agent.leases import Leases
 from understudy.agent.link import Link
 from understudy.agent.machine import Machine
-from understudy.agent.probes import serve_probes
+from understudy.agent.probes import ReadyFile, serve_probes
 from understudy.agent.settings import Settings
 
 _TERMINATION_LOG: Final = Path("/dev/termination-log")
@@ -68,6 +68,7 @@ class Agent:
                 script=settings.script,
             )
         )
+        self._ready_file = ReadyFile(settings.run_dir / READY_FILE, log)
         self._events: deque[model.Event] = deque()
         self._feeding = False
         self._timer: asyncio.TimerHandle | None = None
@@ -88,8 +89,9 @@ class Agent:
             )
             self._feed_start()
             self._handle_signals()
-            probes = await self._serve_probes(host, port)
+            probes = await self._serve_probes(host, port) if self._settings.serves_probes else None
             last = await self._exit
+            self._ready_file.show(False)
             if self._timer is not None:
                 self._timer.cancel()
             if probes is not None:
@@ -126,7 +128,8 @@ class Agent:
         self._settle()
 
     def _settle(self) -> None:
-        """Arm the one timer, and watch as the role demands."""
+        """Arm the one timer, watch as the role demands, and show whether the pod is ready."""
+        self._ready_file.show(self._machine.is_ready)
         self._leases.watch(self._machine.wants_watch)
         if self._timer is not None:
             self._timer.cancel()

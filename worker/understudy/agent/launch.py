@@ -14,6 +14,7 @@ from typing import Final
 
 from understudy_contract.names import Env
 
+from understudy.agent.cpu_quota import cpu_quota_m
 from understudy.agent.memory import MemoryGroup, MemoryWatch
 from understudy.agent.settings import Settings
 from understudy.agent.threads import thread_variables
@@ -44,7 +45,7 @@ def launch(settings: Settings, environ: Mapping[str, str]) -> Launched:
     listener = _listen(socket_path)
     env = {
         **environ,
-        **thread_variables(environ, len(os.sched_getaffinity(0))),
+        **thread_variables(environ, len(os.sched_getaffinity(0)), cpu_quota_m()),
         Env.SOCKET: str(socket_path),
         Env.COUNTERS: str(counters_path),
     }

@@ -38,6 +38,8 @@ class Settings:
     end_s: float
     """How long the script may run on after its training is complete."""
     run_dir: Path
+    serves_probes: bool
+    """Whether to listen on the probes' port; not in the node's network, where the port is no pod's own."""
     command: tuple[str, ...]
 
     @property
@@ -78,6 +80,7 @@ def read_settings(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         grace_s=_seconds(environ, Env.GRACE_S, _seconds(environ, Env.HAND_OVER_S) + GRACE_MARGIN_S),
         end_s=_seconds(environ, Env.END_S, math.inf),
         run_dir=Path(environ.get(Env.RUN_DIR, RUN_DIR)),
+        serves_probes=environ.get(Env.SERVE_PROBES) != "false",
         command=command,
     )
 
