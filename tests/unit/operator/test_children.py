@@ -84,7 +84,7 @@ def test_an_account_of_the_templates_own_is_used_by_either_name_and_bound(field:
     spec = pod_of({field: "cloud-reader"})["spec"]
     assert spec["serviceAccountName"] == "cloud-reader" and "serviceAccount" not in spec
     job = a_job(template={"spec": {"containers": [], field: "cloud-reader"}})
-    assert children.worker_binding(job)["subjects"][0]["name"] == "cloud-reader"
+    assert children.worker_binding(job, ("digits-0",))["subjects"][0]["name"] == "cloud-reader"
 
 
 def test_the_agent_has_a_token_whatever_pod_and_account_say_of_mounting_one() -> None:
