@@ -19,6 +19,8 @@ from typing import Final
 
 import msgspec
 
+from understudy_kube import shallow
+
 
 class ApiError(Exception):
     """One failed request. `message` names the request, what was answered and what to do."""
@@ -87,6 +89,7 @@ class Status(msgspec.Struct):
     message: str = ""
 
 
+_STATUS: Final = msgspec.json.Decoder(Status)
 _KINDS: Final[dict[int, type[ApiError]]] = {
     401: Unauthorized,
     403: Forbidden,
@@ -115,7 +118,7 @@ _TEXT_MAX_CHARS: Final = 400
 
 def _status_of(body: bytes) -> Status:
     try:
-        return msgspec.json.decode(body, type=Status)
+        return shallow.decode(body, _STATUS)
     except msgspec.MsgspecError:
         return Status(message=body[:_TEXT_MAX_CHARS].decode(errors="replace").strip())
 

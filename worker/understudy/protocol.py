@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 from understudy_contract.reports import CheckpointRef
+from understudy_kube import shallow
 
 LINE_MAX_BYTES: Final = 1 << 20
 """A longer line is not one of ours: readers give up rather than buffer without end."""
@@ -141,8 +142,8 @@ FromTrainer = (
     Hello | Ready | Started | TermTaken | FirstStep | Committed | HandedOver | Completed | Superseded | Failed | Notice
 )
 
-_from_agent: Final = msgspec.json.Decoder(FromAgent)
-_from_trainer: Final = msgspec.json.Decoder(FromTrainer)
+_from_agent: Final[msgspec.json.Decoder[FromAgent]] = msgspec.json.Decoder(FromAgent)
+_from_trainer: Final[msgspec.json.Decoder[FromTrainer]] = msgspec.json.Decoder(FromTrainer)
 
 
 def encode(message: FromAgent | FromTrainer) -> bytes:
@@ -152,11 +153,11 @@ def encode(message: FromAgent | FromTrainer) -> bytes:
 
 def decode_from_agent(line: bytes) -> FromAgent:
     """Parse a line that the agent sent; raises msgspec.MsgspecError on anything else."""
-    message: FromAgent = _from_agent.decode(line)
+    message: FromAgent = shallow.decode(line, _from_agent)
     return message
 
 
 def decode_from_trainer(line: bytes) -> FromTrainer:
     """Parse a line that the trainer sent; raises msgspec.MsgspecError on anything else."""
-    message: FromTrainer = _from_trainer.decode(line)
+    message: FromTrainer = shallow.decode(line, _from_trainer)
     return message
