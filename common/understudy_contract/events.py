@@ -39,6 +39,8 @@ class EventReason(StrEnum):
     CLAIM_REFUSED = "ClaimRefused"
     POD_PENDING = "PodPending"
     NOT_NODE_FAULT_TOLERANT = "NotNodeFaultTolerant"
+    UNREADABLE = "Unreadable"
+    OPERATOR_ERROR = "OperatorError"
     # What workers notice
     INHERITED = "Inherited"
     NOT_INHERITED = "NotInherited"

@@ -16,6 +16,7 @@ from understudy_contract.events import EventReason
 from understudy_contract.lease import annotation_pointer, micro_time
 from understudy_contract.names import Annotation, Label
 from understudy_kube.client import Api, ApiError, Conflict, Invalid, NotFound
+from understudy_kube.informer import identify
 
 from understudy_operator import events
 from understudy_operator.core.actions import (
@@ -79,6 +80,13 @@ class Actor:
                 raise
             what = f"Pod {action.name} is refused" if isinstance(action, CreatePod) else "A child is refused"
             self._trouble(job, action, memo, EventReason.REFUSED, f"{what}: {error.message}", now)
+        except Exception as error:
+            if isinstance(action, Promote):
+                raise  # tried again at once
+            what = f"{type(action).__name__} failed: {type(error).__name__}: {error}"
+            if (known := memo.problems.get(aim(action))) is None or known.message != what:
+                log.exception("%s/%s: %s", job.namespace, job.name, what)
+            self._trouble(job, action, memo, EventReason.OPERATOR_ERROR, what, now)
         else:
             memo.problems.pop(aim(action), None)
 
@@ -89,15 +97,15 @@ class Actor:
         """
         path, known = self._job_path(job), self._world.jobs.known((job.namespace, job.name))
         try:
-            body = msgspec.json.decode(await self._api.get(path))
+            body = await self._api.get(path)
         except NotFound:
             body = None
-        if body is None or body["metadata"]["uid"] != job.uid:
+        if body is None or identify(body).uid != job.uid:
             log.info("%s/%s is gone", job.namespace, job.name)
-            self._world.jobs.forget((job.namespace, job.name), job.uid)
+            self._world.jobs.forget(job)
             return False
-        self._world.jobs.changed(body, instead_of=known)
-        return True
+        self._world.take_job(body, instead_of=known)
+        return self._world.jobs.find(job.uid) is not None
 
     def _trouble(self, job: Job, action: Action, memo: Memo, reason: EventReason, message: str, now: Now) -> None:
         known = memo.problems.get(aim(action))
@@ -215,7 +223,7 @@ class Actor:
         with suppress(NotFound, Conflict):  # it has gone, or is another job of this name by now
             await self._api.delete(self._job_path(job), body=body)
             log.info("%s/%s: deleted: %s", job.namespace, job.name, action.why)
-        self._world.jobs.forget((job.namespace, job.name), job.uid)
+        self._world.jobs.forget(job)
 
     async def _write_status(self, job: Job, action: WriteStatus, memo: Memo, now: Now) -> None:
         """Write the status, unless somebody has changed the job meanwhile: what follows from that is decided anew."""
@@ -224,16 +232,16 @@ class Actor:
         try:
             answer = await self._api.merge_patch(path, msgspec.json.encode(body))
         except NotFound:
-            self._world.jobs.forget((job.namespace, job.name), job.uid)
+            self._world.jobs.forget(job)
             return
         except Conflict:
             await self.still_there(job)
             known = self._world.jobs.known((job.namespace, job.name))
-            if known is not None and known["metadata"]["resourceVersion"] == job.resource_version:
+            if known is not None and known.resource_version == job.resource_version:
                 raise  # nobody has changed it: a decision anew would be the same one, at once
             return
         memo.status_written_at = now.at
-        self._world.jobs.changed(msgspec.json.decode(answer))
+        self._world.take_job(answer)
 
     async def _emit(self, job: Job, action: Emit, memo: Memo, now: Now) -> None:
         await events.post(self._api, job, action, now)
@@ -247,7 +255,7 @@ class Actor:
             answer = await self._api.json_patch(self._job_path(job), msgspec.json.encode(patch))
         except Invalid:
             answer = await self._api.get(self._job_path(job))  # somebody has changed it: decide anew
-        self._world.jobs.changed(msgspec.json.decode(answer))
+        self._world.take_job(answer)
 
     def _job_path(self, job: Job) -> str:
         return f"/apis/{names.API_VERSION}/namespaces/{job.namespace}/{names.PLURAL}/{job.name}"

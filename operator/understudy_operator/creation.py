@@ -5,18 +5,22 @@ it is gone. So is a Lease of its own that has lost the label by which it is watc
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from understudy_contract import names
 from understudy_contract.events import EventReason
 from understudy_contract.names import Label
+from understudy_kube import shallow
 from understudy_kube.client import Api, Conflict, NotFound
 
 from understudy_operator import children
 from understudy_operator.core.actions import CreatePod
 from understudy_operator.core.model import Job
 from understudy_operator.objects import ClaimObject
+
+_ANY: Final = msgspec.json.Decoder(ClaimObject)
+"""Reads the metadata of any object."""
 
 
 class TroubleError(Exception):
@@ -68,7 +72,7 @@ async def ensure(
 
 
 def _accept(job: Job, body: dict[str, Any], found: bytes, ours: Callable[[Job, bytes], bool]) -> bytes:
-    meta = msgspec.json.decode(found, type=ClaimObject).metadata
+    meta = shallow.decode(found, _ANY).metadata
     what = f"{body['kind']} {meta.name} in namespace {job.namespace}"
     if ours(job, found):
         if body["kind"] != "Lease" or Label.JOB_UID in meta.labels:
@@ -87,10 +91,10 @@ def _accept(job: Job, body: dict[str, Any], found: bytes, ours: Callable[[Job, b
 
 def owned_by(job: Job, body: bytes) -> bool:
     """Tell whether an object's owner is this very job, not an earlier one of its name."""
-    meta = msgspec.json.decode(body, type=ClaimObject).metadata
+    meta = shallow.decode(body, _ANY).metadata
     return any(owner.uid == job.uid for owner in meta.owner_references)
 
 
 def made_for(job: Job, body: bytes) -> bool:
     """Accept the claim that an earlier job of the same name left: its checkpoints stay, under that job's uid."""
-    return msgspec.json.decode(body, type=ClaimObject).metadata.labels.get(Label.JOB) == job.name
+    return shallow.decode(body, _ANY).metadata.labels.get(Label.JOB) == job.name

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import msgspec
-from understudy_contract.lease import micro_time, natural
+from understudy_contract.lease import LeaseObject, LeaseRecord, micro_time, natural
 from understudy_contract.names import TRAINER_CONTAINER, Annotation, Label, Rank, Role, Term
 
 from understudy_operator.core import model
@@ -137,6 +137,23 @@ def node_record(node: NodeObject) -> tuple[str, bool]:
     return node.metadata.name, node.ready
 
 
+def slim_pod(pod: PodObject) -> PodObject:
+    """Keep of a pod what is read: its labels and annotations may have 256 kB each, and belong to whoever made it."""
+    meta = pod.metadata
+    meta.labels = {label: meta.labels[label] for label in Label if label in meta.labels}
+    meta.annotations = (
+        {Annotation.TERM: meta.annotations[Annotation.TERM]} if Annotation.TERM in meta.annotations else {}
+    )
+    return pod
+
+
+def slim_lease(lease: LeaseObject) -> LeaseRecord:
+    """Keep of a Lease what is read."""
+    labels = lease.metadata.labels
+    lease.metadata.labels = {label: labels[label] for label in Label if label in labels}
+    return lease.record()
+
+
 def pod_view(
     pod: PodObject,
     *,
@@ -177,8 +194,11 @@ def _deletion_time(meta: Meta) -> str:
     """Tell when the deletion was asked for: Kubernetes writes down when the grace period will be over."""
     if meta.deletion_timestamp is None:
         return ""
-    over = datetime.fromisoformat(meta.deletion_timestamp)
-    return micro_time(over - timedelta(seconds=meta.deletion_grace_period_seconds or 0))
+    try:
+        over = datetime.fromisoformat(meta.deletion_timestamp)
+        return micro_time(over - timedelta(seconds=meta.deletion_grace_period_seconds or 0))
+    except (ValueError, OverflowError):  # whoever deletes a pod chooses the period, up to 2^63 s
+        return meta.deletion_timestamp
 
 
 def _container(pod: PodObject, running_since: float) -> model.Container:

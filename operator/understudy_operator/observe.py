@@ -12,19 +12,22 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import msgspec
-from understudy_contract.lease import LeaseObject, LeaseRecord
-from understudy_contract.names import API_VERSION, PLURAL, Annotation, Label, Rank, rank_lease_name, slot_lease_name
+from understudy_contract import names
+from understudy_contract.lease import LeaseObject, LeaseRecord, natural
+from understudy_contract.names import API_VERSION, PLURAL, Label, Rank, rank_lease_name, slot_lease_name
 from understudy_contract.reports import Heartbeat
+from understudy_kube import shallow
 from understudy_kube.client import Api, ApiError, NotFound
-from understudy_kube.informer import Informer, Key
+from understudy_kube.informer import Informer, Key, identify
 
 from understudy_operator.core import model
-from understudy_operator.core.policy import InvalidSpecError, read_policy
+from understudy_operator.decoding import UnreadableJobError, read_job
 from understudy_operator.hearing import LEASES, Hearing
-from understudy_operator.jobs import Jobs
+from understudy_operator.jobs import Jobs, Named, TooLargeError
 from understudy_operator.objects import (
     ClaimObject,
     NodeObject,
@@ -32,7 +35,10 @@ from understudy_operator.objects import (
     claim_record,
     node_record,
     pod_view,
+    slim_lease,
+    slim_pod,
 )
+from understudy_operator.quarantine import CLAIM, JOB, LEASE, NODE, POD, Quarantine
 
 log: Final = logging.getLogger("understudy")
 
@@ -47,6 +53,13 @@ CATCH_UP_PAUSE_S: Final = 0.2
 """Before a list that failed is tried again: until it succeeds, nobody acts."""
 FIRST_LIST_PAUSE_S: Final = 1.0
 """Before the first list of the jobs is tried again: who knows none does not lead, and another may."""
+
+
+class _Items(msgspec.Struct):
+    items: list[msgspec.Raw] = []
+
+
+_ITEMS: Final = msgspec.json.Decoder(_Items)
 
 
 @dataclass(slots=True)
@@ -65,6 +78,7 @@ class World:
         self._wake = wake
         self._clock = clock
         self.jobs: Final = Jobs(wake)
+        self.quarantine: Final = Quarantine(api)
         self._pods_of: defaultdict[Key, dict[Key, None]] = defaultdict(dict)
         """In the order in which they were seen: what is decided must not depend on how Python hashes a name."""
         self._sightings: dict[str, _Sighting] = {}
@@ -72,14 +86,23 @@ class World:
         self._cut_off_at = -math.inf
         ours = {"labelSelector": str(Label.JOB_UID)}
         self.pods: Final = Informer[PodObject](
-            api, "/api/v1/pods", kind=PodObject, to_record=_same, on_change=self._pod_changed, params=ours, clock=clock
+            api,
+            "/api/v1/pods",
+            kind=PodObject,
+            to_record=slim_pod,
+            on_change=self._pod_changed,
+            on_unreadable=partial(self.quarantine.add, POD),
+            params=ours,
+            clock=clock,
         )
         self.leases: Final = Informer[LeaseRecord](
             api,
             LEASES,
             kind=LeaseObject,
-            to_record=LeaseObject.record,
+            to_record=slim_lease,
             on_change=self._lease_changed,
+            keep=self._is_of_a_job,
+            on_unreadable=partial(self.quarantine.add, LEASE),
             params=ours,
             clock=clock,
         )
@@ -90,10 +113,17 @@ class World:
             kind=ClaimObject,
             to_record=claim_record,
             on_change=self._claim_changed,
+            on_unreadable=partial(self.quarantine.add, CLAIM),
             clock=clock,
         )
         self.nodes: Final = Informer[tuple[str, bool]](
-            api, "/api/v1/nodes", kind=NodeObject, to_record=node_record, on_change=self._node_changed, clock=clock
+            api,
+            "/api/v1/nodes",
+            kind=NodeObject,
+            to_record=node_record,
+            on_change=self._node_changed,
+            on_unreadable=partial(self.quarantine.add, NODE),
+            clock=clock,
         )
         self.informers: Final[tuple[Informer[Any], ...]] = (self.pods, self.leases, self.claims, self.nodes)
         self.listed: Final = asyncio.Event()
@@ -109,6 +139,7 @@ class World:
         while True:
             try:
                 await self._refresh_jobs()
+                await self.leases.refresh()  # those that came before their jobs were not kept
                 break
             except ApiError as error:
                 known = "; install the resource definition first" if isinstance(error, NotFound) else ""
@@ -138,10 +169,34 @@ class World:
         return tuple(self.jobs)
 
     async def _refresh_jobs(self) -> None:
-        before, listed = self.jobs.all(), []
+        before = self.jobs.all()
+        found: dict[Key, Named] = {}
         async for page in self._api.list_pages(JOBS):
-            listed += msgspec.json.decode(page)["items"]
-        self.jobs.listed(listed, before)
+            for raw in shallow.decode(page, _ITEMS).items:
+                job = identify(raw)
+                found[job.namespace, job.name] = job
+                self.take_job(raw, instead_of=before.get((job.namespace, job.name)))
+        self.jobs.listed(found, before)
+
+    def told(self, text: bytes) -> None:
+        """Take in a TrainingJob as kopf's watch tells it."""
+        self.take_job(text, told=True)
+
+    def take_job(self, text: bytes | msgspec.Raw, *, instead_of: model.Job | None = None, told: bool = False) -> None:
+        """Take in a TrainingJob as the API gives it; one that cannot be read is set aside, and its owner is told."""
+        try:
+            job = read_job(text)
+        except UnreadableJobError as error:
+            self.jobs.set_aside(error.identity, natural(error.identity.resource_version) or 0)
+            self.quarantine.add(JOB, error.identity, str(error))
+            return
+        try:
+            if told:
+                self.jobs.told(job)
+            else:
+                self.jobs.changed(job, instead_of=instead_of)
+        except TooLargeError as error:
+            self.quarantine.add(JOB, job, str(error))
 
     async def keep_contact(self) -> None:
         """Know for ever whether the API server lives."""
@@ -163,12 +218,9 @@ class World:
         self._suspects = {**lately, node: now}
 
     def observe(self, key: Key, at: float) -> model.Observation | None:
-        """Build the Observation of a job; None when it is gone, going, or cannot be read."""
-        body = self.jobs.known(key)
-        if body is None or body["metadata"].get("deletionTimestamp"):
-            return None
-        job = self._job(body)
-        if job is None:
+        """Build the Observation of a job; None when it is gone, going, or set aside since it cannot be read."""
+        job = self.jobs.known(key)
+        if job is None or job.deleting:
             return None
         memo = self.jobs.memo(job.uid)
         pods = self._pods(job)
@@ -233,24 +285,11 @@ class World:
             and pod.metadata.labels.get(Label.JOB_UID) != job.uid
         }
 
-    def _job(self, body: Mapping[str, Any]) -> model.Job | None:
-        meta = body["metadata"]
-        try:
-            policy = read_policy(meta["name"], body.get("spec") or {})
-        except (InvalidSpecError, ValueError, TypeError) as error:
-            log.warning("%s/%s cannot be read: %s", meta["namespace"], meta["name"], error)
-            return None
-        return model.Job(
-            namespace=meta["namespace"],
-            name=meta["name"],
-            uid=meta["uid"],
-            generation=meta.get("generation", 0),
-            created=meta.get("creationTimestamp", ""),
-            policy=policy,
-            status=body.get("status") or {},
-            switchover=(meta.get("annotations") or {}).get(Annotation.SWITCHOVER),
-            resource_version=meta.get("resourceVersion", ""),
-        )
+    def _is_of_a_job(self, lease: LeaseObject) -> bool:
+        """Tell whether a Lease can be one of a known job: anybody may make others and label them so."""
+        owners = lease.metadata.owner_references
+        job = self.jobs.find(owners[0].uid) if owners else None
+        return job is not None and names.is_lease_name(lease.metadata.name, job.name, job.policy.ranks)
 
     def _pods(self, job: model.Job) -> Mapping[str, Mapping[str, model.Pod]]:
         """Give the pods of a job by the label of their rank, then by name, in the order in which they were seen."""
@@ -347,10 +386,6 @@ class World:
         if old != new:
             for key in self.jobs:
                 self._wake(key)
-
-
-def _same(pod: PodObject) -> PodObject:
-    return pod
 
 
 def _renewal(lease: LeaseRecord) -> tuple[object, ...]:

@@ -229,6 +229,10 @@ class Job:
     """The rank that is to change its primary, as the annotation has it."""
     resource_version: str = ""
     """Of the object that `switchover` was read from."""
+    deleting: bool = False
+    """Somebody has deleted it, and a finalizer keeps it."""
+    size_bytes: int = 0
+    """Of the text of its spec and status."""
 
 
 @dataclass(frozen=True, slots=True)

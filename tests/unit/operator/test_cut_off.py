@@ -144,12 +144,17 @@ class TestSight:
         for index, quiet_s in enumerate(sorted(silent_s, reverse=True)):
             self.at = 1000.0 - quiet_s
             world.leases.contact.heard()
+            world.take_job(self.job(index))
             world.pods.upsert(self.pod(index))
             world.leases.upsert(self.lease(index))
         while self.at < 1000.0:
             self.at += 1.0
             world.leases.contact.heard()
         return world
+
+    def job(self, index: int) -> bytes:
+        meta = {"name": f"job{index}", "namespace": "n", "uid": f"j{index}", "resourceVersion": "1"}
+        return msgspec.json.encode({"metadata": meta, "spec": {"template": {"spec": {"containers": []}}}})
 
     def pod(self, index: int) -> PodObject:
         meta = {"name": f"job{index}-0-0", "namespace": "n", "uid": f"p{index}", "resourceVersion": "1"}
@@ -160,7 +165,13 @@ class TestSight:
 
     def lease(self, index: int) -> LeaseObject:
         beat = Heartbeat(pod=f"job{index}-0-0", term=1, phase=Phase.TRAINING)
-        meta = {"name": f"job{index}-0", "namespace": "n", "uid": f"l{index}", "resourceVersion": "1"}
+        meta: dict[str, object] = {
+            "name": f"job{index}-0",
+            "namespace": "n",
+            "uid": f"l{index}",
+            "resourceVersion": "1",
+        }
+        meta |= {"ownerReferences": [{"uid": f"j{index}"}]}
         spec = {"holderIdentity": f"job{index}-0-0", "leaseTransitions": 1, "leaseDurationSeconds": LEASE_S}
         notes = {Annotation.HEARTBEAT: msgspec.json.encode(beat).decode()}
         return msgspec.convert({"metadata": {**meta, "annotations": notes}, "spec": spec}, LeaseObject)
