@@ -68,6 +68,10 @@ test-unit: venv ## lint and the tests that need no cluster (those of the chart n
 simulate: venv ## search SEEDS=100000 seeds for schedules that break a promise
 	$(RUN) -m tests.simulation.simulate --seeds $(or $(SEEDS),100000) --first $(or $(FIRST),0)
 
+.PHONY: fuzz
+fuzz: venv ## fuzz every decoder for MINUTES=10 on the Python of the operator's image
+	$(RUN) -m tests.fuzz.image --seconds $$((60 * $(or $(MINUTES),10)))
+
 .PHONY: format
 format: venv ## format the code
 	$(VENV)/bin/ruff check --fix --quiet . && $(VENV)/bin/ruff format --quiet .

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +70,20 @@ class Engine:
                 command += ["--isolation=chroot"]
             log = paths.cache() / "logs" / f"build-{name.partition(':')[0]}.log"
             run_logged([*command, context], log, env=os.environ, what=f"building {name}")
+
+    def run(self, name: str, command: Sequence[str], mounts: Mapping[Path, str], environment: Mapping[str, str]) -> int:
+        """Run a command in an image, with folders of this machine to read; return its exit code."""
+        volumes = [f"--volume={source}:{target}:ro" for source, target in mounts.items()]
+        settings = [f"--env={key}={value}" for key, value in environment.items()]
+        if self.program != "buildah":
+            start = [self.program, "run", "--rm", *volumes, *settings, f"--entrypoint={command[0]}", name, *command[1:]]
+            return subprocess.run(start, check=False).returncode
+        container = run(["buildah", "from", name]).strip()
+        try:
+            inside = ["buildah", "run", "--isolation=chroot", *volumes, *settings, container, "--", *command]
+            return subprocess.run(inside, check=False).returncode
+        finally:
+            run(["buildah", "rm", container])
 
     def commit_root(self, root: Path, name: str) -> None:
         """Make an image of a folder that holds a whole root file system."""

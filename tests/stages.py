@@ -23,9 +23,11 @@ STAGES: dict[str, list[list[str]]] = {
     ],
     # Before the unit tests: it brings helm, without which those of the chart are skipped.
     "cluster": [[PYTHON, "-m", "localcluster", "up"]],
-    "unit": [[PYTHON, "-m", "pytest", "-q", "tests/unit"]],
+    "unit": [[PYTHON, "-m", "pytest", "-q", "tests/unit", "tests/fuzz"]],
     "simulation": [[PYTHON, "-m", "pytest", "-q", "tests/simulation"]],
     "images": [[PYTHON, "-m", "localcluster", "images"]],
+    # In the image just built; `make fuzz` does so for longer.
+    "fuzz": [[PYTHON, "-m", "tests.fuzz.image", "--seconds", "60"]],
     "localcluster": [[PYTHON, "-m", "pytest", "-q", "tests/localcluster"]],
     "integration": [[PYTHON, "-m", "pytest", "-q", "tests/integration"]],
     "e2e": [[PYTHON, "-m", "pytest", "-q", "tests/e2e"]],

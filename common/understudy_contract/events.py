@@ -44,6 +44,8 @@ class EventReason(StrEnum):
     POD_GATED = "PodGated"
     TEMPLATE_CHANGED = "TemplateChanged"
     NOT_NODE_FAULT_TOLERANT = "NotNodeFaultTolerant"
+    UNREADABLE = "Unreadable"
+    OPERATOR_ERROR = "OperatorError"
     # What workers notice
     INHERITED = "Inherited"
     NOT_INHERITED = "NotInherited"

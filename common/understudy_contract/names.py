@@ -1,6 +1,7 @@
 """Names on the wire: the API group, labels, annotations, environment variables, and the names of a job's children."""
 
 import hashlib
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final, NewType
@@ -37,6 +38,10 @@ Step = NewType("Step", int)
 
 MAX_REDUNDANCY: Final = 5
 """Redundant pods of a rank at most, as the CRD has it."""
+
+
+_LEASE: Final = re.compile(r"(0|[1-9][0-9]{0,8})(?:-s([0-9]))?", re.ASCII)
+"""What follows the job's name in that of a Lease: the rank, and the slot of a redundant pod."""
 
 
 class Role(StrEnum):
@@ -145,6 +150,12 @@ def lease_names(job: str, ranks: int) -> tuple[str, ...]:
         for rank in range(ranks)
         for name in (rank_lease_name(job, rank), *(slot_lease_name(job, rank, slot) for slot in range(MAX_REDUNDANCY)))
     )
+
+
+def is_lease_name(name: str, job: str, ranks: int) -> bool:
+    """Tell whether a name is one of `lease_names`."""
+    found = _LEASE.fullmatch(name.removeprefix(f"{job}-")) if name.startswith(f"{job}-") else None
+    return found is not None and int(found[1]) < ranks and int(found[2] or 0) < MAX_REDUNDANCY
 
 
 def budget_name(job: str, rank: int) -> str:

@@ -1,7 +1,8 @@
 """A thin client of the API server: bytes in, bytes out; decoding is the caller's.
 
 Guarantees that every failure is an ApiError, that no request outlives its time-out and no watch its silence limit, and
-that a request is sent once more when the kept-alive connection under it had died or its token had rotated. So a request
+that a request is sent once more when the kept-alive connection under it had died or its token had rotated; and that a
+page of a list is no larger than PAGE_MAX_BYTES or a single object, however large the objects are. So a request
 may be carried out twice: every write of ours is a compare-and-set, has a name of its own, or says the same thing twice.
 Does not decode, cache or wait out errors. Connections are kept warm; concurrent requests use connections of their own.
 """
@@ -14,6 +15,7 @@ from typing import Final, Self
 import aiohttp
 import msgspec
 
+from understudy_kube import shallow
 from understudy_kube.credentials import Credentials, CredentialsError
 from understudy_kube.errors import (
     ApiError,
@@ -58,6 +60,9 @@ _CREATE_S: Final = 15.0
 """What is made passes admission: the API server itself gives an admission webhook 10 s, unless told otherwise, and only
 then says that it cannot be called."""
 
+PAGE_MAX_BYTES: Final = 4 * 1024 * 1024
+"""A page of 500 ordinary pods has about 3 MB; 500 objects as large as etcd takes them would have 750 MB."""
+
 _Params = Mapping[str, str]
 
 
@@ -66,6 +71,13 @@ class _Page(msgspec.Struct):
         continue_: str = msgspec.field(name="continue", default="")
 
     metadata: _Meta = msgspec.field(default_factory=_Meta)
+
+
+_PAGE: Final = msgspec.json.Decoder(_Page)
+
+
+class _TooLargeError(Exception):
+    """An answer has more bytes than it may have."""
 
 
 class Api:
@@ -131,10 +143,22 @@ class Api:
         timeout_s: float | None = None,
     ) -> bytes:
         """Send one request and give the body of a 2xx answer; raise an ApiError otherwise."""
+        return await self._request(method, path, body, content_type, params, timeout_s)
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        content_type: str,
+        params: _Params | None,
+        timeout_s: float | None = None,
+        max_bytes: int | None = None,
+    ) -> bytes:
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         try:
             async with asyncio.timeout(limit_s):
-                code, answer = await self._send_twice(method, path, body, content_type, params)
+                code, answer = await self._send_twice(method, path, body, content_type, params, max_bytes)
         except TimeoutError:
             raise Unreachable(f"{method} {path} had no answer within {limit_s:g} s; is the API server up?") from None
         except (aiohttp.ClientError, OSError, CredentialsError) as error:
@@ -144,20 +168,32 @@ class Api:
         return answer
 
     async def _send_twice(
-        self, method: str, path: str, body: bytes | None, content_type: str, params: _Params | None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        content_type: str,
+        params: _Params | None,
+        max_bytes: int | None = None,
     ) -> tuple[int, bytes]:
         try:
-            code, answer = await self._send(method, path, body, content_type, params)
+            code, answer = await self._send(method, path, body, content_type, params, max_bytes)
         except aiohttp.ClientConnectorError:
             raise  # refused: there was no old connection to blame
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            code, answer = await self._send(method, path, body, content_type, params)
+            code, answer = await self._send(method, path, body, content_type, params, max_bytes)
         if code == 401 and self.credentials.refresh():
-            return await self._send(method, path, body, content_type, params)
+            return await self._send(method, path, body, content_type, params, max_bytes)
         return code, answer
 
     async def _send(
-        self, method: str, path: str, body: bytes | None, content_type: str, params: _Params | None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        content_type: str,
+        params: _Params | None,
+        max_bytes: int | None = None,
     ) -> tuple[int, bytes]:
         async with self._open().request(
             method,
@@ -169,19 +205,31 @@ class Api:
             server_hostname=self.credentials.server_name,
             allow_redirects=False,
         ) as response:
-            return response.status, await response.read()
+            return response.status, await _read(response, max_bytes)
 
     async def list_pages(
         self, path: str, *, params: _Params | None = None, limit: int = 500
     ) -> AsyncGenerator[bytes, None]:
-        """Give a list page by page, raw; Gone when a page's continue token expired: start again."""
-        query = {**(params or {}), "limit": str(limit)}
+        """Give a list page by page, raw; Gone when a page's continue token expired: start again.
+
+        The API server counts objects, not bytes: a page that becomes too large is given up, and asked for with a
+        quarter of the objects. Pages grow again when objects are small.
+        """
+        query, count = {**(params or {})}, limit
         while True:
-            page = await self.request("GET", path, params=query)
+            query["limit"] = str(count)
+            try:
+                most = PAGE_MAX_BYTES if count > 1 else None
+                page = await self._request("GET", path, None, JSON, query, max_bytes=most)
+            except _TooLargeError:
+                count = max(1, count // 4)
+                continue
             yield page
-            query["continue"] = msgspec.json.decode(page, type=_Page).metadata.continue_
+            query["continue"] = shallow.decode(page, _PAGE).metadata.continue_
             if not query["continue"]:
                 return
+            if len(page) * 2 < PAGE_MAX_BYTES:
+                count = min(limit, count * 2)
 
     async def watch(
         self,
@@ -236,6 +284,17 @@ class Api:
         if self._session is None:
             raise RuntimeError("Api is used outside its `async with`")
         return self._session
+
+
+async def _read(response: aiohttp.ClientResponse, max_bytes: int | None) -> bytes:
+    if max_bytes is None:
+        return await response.read()
+    found = bytearray()
+    async for chunk in response.content.iter_any():
+        found += chunk
+        if len(found) > max_bytes:
+            raise _TooLargeError  # the connection is closed with what was not read
+    return bytes(found)
 
 
 def _unreachable(verb: str, path: str, error: Exception) -> Unreachable:

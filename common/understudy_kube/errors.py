@@ -19,6 +19,7 @@ from typing import Final
 
 import msgspec
 
+from understudy_kube import shallow
 from understudy_kube.refusals import Refusal, classify
 
 
@@ -95,6 +96,7 @@ class Status(msgspec.Struct):
     message: str = ""
 
 
+_STATUS: Final = msgspec.json.Decoder(Status)
 _KINDS: Final[dict[int, type[ApiError]]] = {
     401: Unauthorized,
     403: Forbidden,
@@ -118,7 +120,7 @@ _TEXT_MAX_CHARS: Final = 400
 
 def _status_of(body: bytes) -> Status:
     try:
-        return msgspec.json.decode(body, type=Status)
+        return shallow.decode(body, _STATUS)
     except msgspec.MsgspecError:
         return Status(message=body[:_TEXT_MAX_CHARS].decode(errors="replace").strip())
 

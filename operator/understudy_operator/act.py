@@ -17,6 +17,7 @@ from understudy_contract.lease import annotation_pointer, micro_time
 from understudy_contract.names import Annotation, Label
 from understudy_contract.text import clean
 from understudy_kube.client import Api, ApiError, Conflict, Forbidden, Invalid, NotFound
+from understudy_kube.informer import identify
 
 from understudy_operator import children, events
 from understudy_operator.core.actions import (
@@ -94,6 +95,13 @@ class Actor:
             trouble = TroubleError(EventReason.REFUSED, f"{what}: {error.message}")
             trouble.__cause__ = error
             await self._trouble(job, action, memo, trouble, now)
+        except Exception as error:
+            if isinstance(action, Promote):
+                raise  # tried again at once
+            what = f"{type(action).__name__} failed: {type(error).__name__}: {error}"
+            if (known := memo.problems.get(aim(action))) is None or known.message != clean(what, PROBLEM_MAX_BYTES):
+                log.exception("%s/%s: %s", job.namespace, job.name, what)
+            await self._trouble(job, action, memo, TroubleError(EventReason.OPERATOR_ERROR, what), now)
         else:
             memo.problems.pop(aim(action), None)
             memo.room_made_at.pop(aim(action), None)
@@ -105,15 +113,16 @@ class Actor:
         """
         path, known = self._job_path(job), self._world.jobs.known((job.namespace, job.name))
         try:
-            body = msgspec.json.decode(await self._api.get(path))
+            body = await self._api.get(path)
         except NotFound:
             body = None
-        if body is None or body["metadata"]["uid"] != job.uid:
+        if body is None or identify(body).uid != job.uid:
             log.info("%s/%s is gone", job.namespace, job.name)
-            self._world.jobs.forget((job.namespace, job.name), job.uid)
+            self._world.jobs.forget(job)
             return False
-        self._world.jobs.changed(body, instead_of=known)
-        return "deletionTimestamp" not in body["metadata"]
+        self._world.take_job(body, instead_of=known)
+        found = self._world.jobs.find(job.uid)
+        return found is not None and not found.deleting
 
     async def _trouble(self, job: Job, action: Action, memo: Memo, trouble: TroubleError, now: Now) -> None:
         """Remember what keeps this action from being carried out; make room first where ended pods fill the quota."""
@@ -286,7 +295,7 @@ class Actor:
         with suppress(NotFound, Conflict):  # it has gone, or is another job of this name by now
             await self._api.delete(self._job_path(job), body=body)
             log.info("%s/%s: deleted: %s", job.namespace, job.name, action.why)
-        self._world.jobs.forget((job.namespace, job.name), job.uid)
+        self._world.jobs.forget(job)
 
     async def _write_status(self, job: Job, action: WriteStatus, memo: Memo, now: Now) -> None:
         """Write the status, unless somebody has changed the job meanwhile: what follows from that is decided anew."""
@@ -295,17 +304,17 @@ class Actor:
         try:
             answer = await self._api.merge_patch(path, msgspec.json.encode(body))
         except NotFound:
-            self._world.jobs.forget((job.namespace, job.name), job.uid)
+            self._world.jobs.forget(job)
             return
         except Conflict:
             await self.still_there(job)
             known = self._world.jobs.known((job.namespace, job.name))
-            if known is not None and known["metadata"]["resourceVersion"] == job.resource_version:
+            if known is not None and known.resource_version == job.resource_version:
                 raise  # nobody has changed it: a decision anew would be the same one, at once
             return
         memo.status_written_at = now.at
         memo.allowance.status_written(now.at)
-        self._world.jobs.changed(msgspec.json.decode(answer))
+        self._world.take_job(answer)
 
     async def _emit(self, job: Job, action: Emit, memo: Memo, now: Now) -> None:
         if not memo.allowance.has_room(action, job.policy.ranks, now.at):
@@ -325,7 +334,7 @@ class Actor:
             answer = await self._api.json_patch(self._job_path(job), msgspec.json.encode(patch))
         except Invalid:
             answer = await self._api.get(self._job_path(job))  # somebody has changed it: decide anew
-        self._world.jobs.changed(msgspec.json.decode(answer))
+        self._world.take_job(answer)
 
     def _job_path(self, job: Job) -> str:
         return f"/apis/{names.API_VERSION}/namespaces/{job.namespace}/{names.PLURAL}/{job.name}"

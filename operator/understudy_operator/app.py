@@ -1,9 +1,10 @@
 """kopf runs the process, logs in, delivers TrainingJobs and answers the liveness probe; all else is ours.
 
 Only an event handler is registered: no create, update or delete handlers, timers, daemons or indexes, which would
-write annotations and finalizers of their own. Every event wakes one job in the queue. Every replica knows everything;
-the one that leads acts. Told to stop, it hands the lead over first. The process ends, non-zero, when any of its tasks
-does: the kubelet starts it anew.
+write annotations and finalizers of their own. What kopf gets of a TrainingJob is an envelope (envelopes.py), so that it
+decodes nothing that a user has written. Every event wakes one job in the queue. Every replica knows everything; the one
+that leads acts. Told to stop, it hands the lead over first. The process ends, non-zero, when any of its tasks does: the
+kubelet starts it anew.
 """
 
 import asyncio
@@ -17,11 +18,12 @@ import aiohttp
 import kopf
 from understudy_contract import names
 from understudy_kube.client import Api, Credentials
-from understudy_kube.informer import Key
+from understudy_kube.informer import Key, identify
 from understudy_kube.leadership import Leadership, new_identity
 from understudy_kube.workqueue import WorkQueue
 
 from understudy_operator.act import Actor
+from understudy_operator.envelopes import TEXT, Response
 from understudy_operator.observe import World
 from understudy_operator.readiness import serve_readiness
 from understudy_operator.reconcile import Reconciler
@@ -31,6 +33,10 @@ log: Final = logging.getLogger("understudy")
 
 LEASE: Final = "understudy-operator"
 """Whoever holds it leads; in the operator's own namespace."""
+
+
+KOPF_PAGE: Final = 20
+"""TrainingJobs in a page of kopf's list, which is never asked for again with fewer: 20 of the largest have 30 MB."""
 
 
 class _EndlessBackoff:
@@ -74,6 +80,7 @@ class App:
             async with readiness, asyncio.TaskGroup() as group:
                 background = [group.create_task(informer.run()) for informer in world.informers]
                 background.append(group.create_task(world.keep_contact()))
+                background.append(group.create_task(world.quarantine.run()))
                 background.append(group.create_task(reconciler.run()))
                 election = group.create_task(_stand(leadership, world, reconciler))
                 tasks = await kopf.spawn_tasks(
@@ -106,9 +113,9 @@ class App:
         @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
         async def changed(event: Any, **_: Any) -> None:
             if event["type"] == "DELETED":
-                world.jobs.deleted(event["object"])
+                world.jobs.forget(identify(event["object"][TEXT].encode()))
             else:
-                world.jobs.told(event["object"])
+                world.told(event["object"][TEXT].encode())
 
         return registry
 
@@ -121,7 +128,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.queueing.idle_timeout = 0.5
     settings.queueing.error_delays = (0.1, 0.5, 1, 2, 5)
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = KOPF_PAGE
     settings.watching.server_timeout = 240
     settings.watching.client_timeout = 300
     settings.watching.connect_timeout = 5
@@ -143,6 +150,7 @@ def _session(credentials: Credentials) -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(limit=0, ssl=credentials.ssl_context or True),
         headers={"User-Agent": "understudy-operator"},
         middlewares=(authorize,),
+        response_class=Response,
     )
 
 

@@ -51,7 +51,7 @@ def claim(job: Job) -> Json:
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": _meta(job, job.policy.claim_name, owned=False),
-        "spec": job.policy.claim_template,
+        "spec": dict(job.policy.claim_template or {}),
     }
 
 

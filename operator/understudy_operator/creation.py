@@ -16,6 +16,7 @@ from understudy_contract import names
 from understudy_contract.events import EventReason
 from understudy_contract.lease import decode_lease
 from understudy_contract.names import Label
+from understudy_kube import shallow
 from understudy_kube.client import Api, Conflict, NotFound
 
 from understudy_operator import children
@@ -28,6 +29,9 @@ log: Final = logging.getLogger("understudy")
 
 KEPT_AS_FOUND: Final = ("Lease", "Pod", "PersistentVolumeClaim")
 """Kinds that are not adopted one by one: Leases and pods are as a whole, and a claim has no owner."""
+
+_ANY: Final = msgspec.json.Decoder(ClaimObject)
+"""Reads the metadata of any object."""
 
 
 class TroubleError(Exception):
@@ -98,7 +102,7 @@ async def ensure(
 async def _accept(
     api: Api, job: Job, path: str, body: dict[str, Any], found: bytes, ours: Callable[[Job, bytes], bool]
 ) -> bytes:
-    kind, meta = body["kind"], msgspec.json.decode(found, type=ClaimObject).metadata
+    kind, meta = body["kind"], shallow.decode(found, _ANY).metadata
     if kind == "Lease" and (ours(job, found) or is_orphan(job, meta)):
         if Label.JOB_UID in meta.labels:
             return found
@@ -136,10 +140,10 @@ def is_orphan(job: Job, meta: Meta) -> bool:
 
 def owned_by(job: Job, body: bytes) -> bool:
     """Tell whether an object's owner is this very job, not an earlier one of its name."""
-    meta = msgspec.json.decode(body, type=ClaimObject).metadata
+    meta = shallow.decode(body, _ANY).metadata
     return any(owner.uid == job.uid for owner in meta.owner_references)
 
 
 def made_for(job: Job, body: bytes) -> bool:
     """Accept the claim that an earlier job of the same name left: its checkpoints stay, under that job's uid."""
-    return msgspec.json.decode(body, type=ClaimObject).metadata.labels.get(Label.JOB) == job.name
+    return shallow.decode(body, _ANY).metadata.labels.get(Label.JOB) == job.name

@@ -6,6 +6,8 @@ up: nothing depends on it.
 
 import hashlib
 import logging
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -25,20 +27,38 @@ MESSAGE_MAX_BYTES: Final = 1024
 """The API's limit for an Event's note."""
 
 
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The object that an Event is about."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    """Empty for one that has none."""
+    name: str
+    uid: str
+
+
 async def post(api: Api, job: Job, event: Emit, now: Now) -> None:
     """Post an Event about a job."""
-    digest = hashlib.sha256(f"{job.uid} {event.key}".encode()).hexdigest()[:16]
-    stamp = micro_time(now.wall)[:19] + "Z"
+    await post_about(api, Subject(names.API_VERSION, names.KIND, job.namespace, job.name, job.uid), event, now.wall)
+
+
+async def post_about(api: Api, subject: Subject, event: Emit, wall: datetime) -> None:
+    """Post an Event about any object."""
+    digest = hashlib.sha256(f"{subject.uid} {event.key}".encode()).hexdigest()[:16]
+    stamp = micro_time(wall)[:19] + "Z"
+    namespace = subject.namespace or "default"  # where Kubernetes itself keeps Events of nodes
     body = {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{job.name}.{digest}", "namespace": job.namespace},
+        "metadata": {"name": f"{subject.name}.{digest}", "namespace": namespace},
         "involvedObject": {
-            "apiVersion": names.API_VERSION,
-            "kind": names.KIND,
-            "name": job.name,
-            "namespace": job.namespace,
-            "uid": job.uid,
+            "apiVersion": subject.api_version,
+            "kind": subject.kind,
+            "name": subject.name,
+            "namespace": subject.namespace,
+            "uid": subject.uid,
         },
         "type": event_type(event.reason),
         "reason": event.reason,
@@ -50,8 +70,8 @@ async def post(api: Api, job: Job, event: Emit, now: Now) -> None:
         "reportingComponent": COMPONENT,
     }
     try:
-        await api.post(f"/api/v1/namespaces/{job.namespace}/events", msgspec.json.encode(body))
+        await api.post(f"/api/v1/namespaces/{namespace}/events", msgspec.json.encode(body))
     except Conflict:
         pass  # posted before
     except (Forbidden, Invalid, NotFound) as error:
-        log.warning("%s/%s: Event %s was refused: %s", job.namespace, job.name, event.reason, error.message)
+        log.warning("%s/%s: Event %s was refused: %s", subject.namespace, subject.name, event.reason, error.message)

@@ -2,14 +2,16 @@
 
 Guarantees that a newer state is not replaced by one that was told late, and that a job that has gone does not come back
 by such an answer. Does not know which of two states is newer after an etcd was restored from a backup: then the job is
-doubtful until somebody asks. Reads no clock.
+doubtful until somebody asks. Guarantees that the jobs of one namespace take no more than LARGE_MAX_BYTES of memory
+beyond what ordinary jobs take; not that a namespace has few of these, which a quota of the cluster can ensure. Reads no
+clock.
 """
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final, Protocol
 
 from understudy_kube.informer import Key
 
@@ -19,6 +21,27 @@ from understudy_operator.core.actions import Emit
 
 GONE_KEPT: Final = 4096
 """uids of deleted jobs remembered: the answer to an own write that a deletion overtook is never that late."""
+
+
+ORDINARY_BYTES: Final = 16 * 1024
+"""Of spec and status: a job that has no more is always read."""
+LARGE_MAX_BYTES: Final = 16 * 1024 * 1024
+"""What larger jobs of one namespace may have together beyond that: a tenant that fills it harms no other."""
+
+
+class Named(Protocol):
+    """What tells one object from all others."""
+
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def uid(self) -> str: ...
+
+
+class TooLargeError(Exception):
+    """A namespace has too many large jobs for another one; the message is for its owner."""
 
 
 @dataclass(slots=True)
@@ -47,88 +70,118 @@ class Memo:
     status_written_at: float = -math.inf
     room_made_at: dict[model.Aim, float] = field(default_factory=dict)
     """When an ended pod was removed last, so that a quota has room for what it had refused."""
+    faults: set[str] = field(default_factory=set)
+    """Parts of a decision that failed the last time: logged once."""
 
 
 class Jobs:
-    """All TrainingJobs, by namespace and name, as the API gives them; and a memo of each."""
+    """All TrainingJobs that can be read, by namespace and name; and a memo of each."""
 
     def __init__(self, wake: Callable[[Key], None]) -> None:
         self._wake = wake
-        self._bodies: dict[Key, Mapping[str, Any]] = {}
+        self._jobs: dict[Key, model.Job] = {}
+        self._keys: dict[str, Key] = {}
+        """By uid."""
+        self._large: Counter[str] = Counter()
+        """Bytes beyond the ordinary, by namespace."""
         self._gone: dict[str, None] = {}
         self._doubtful: set[Key] = set()
         self._memos: dict[str, Memo] = {}
 
     def __iter__(self) -> Iterator[Key]:
         """Name every job."""
-        return iter(tuple(self._bodies))
+        return iter(tuple(self._jobs))
 
     def generation(self, key: Key) -> int:
         """Return the generation of a job's spec, as known; 0 for none."""
-        body = self._bodies.get(key)
-        return int(body["metadata"].get("generation", 0)) if body is not None else 0
+        job = self._jobs.get(key)
+        return job.generation if job is not None else 0
 
-    def known(self, key: Key) -> Mapping[str, Any] | None:
+    def known(self, key: Key) -> model.Job | None:
         """Return a job as it is known."""
-        return self._bodies.get(key)
+        return self._jobs.get(key)
 
-    def told(self, body: Mapping[str, Any]) -> None:
+    def find(self, uid: str) -> model.Job | None:
+        """Return the job of a uid, if it is known."""
+        key = self._keys.get(uid)
+        return self._jobs.get(key) if key is not None else None
+
+    def told(self, job: model.Job) -> None:
         """Take in a TrainingJob as the watch tells it; one that was deleted has come back, from a backup."""
-        self._gone.pop(body["metadata"]["uid"], None)
-        self.changed(body)
+        self._gone.pop(job.uid, None)
+        self.changed(job)
 
-    def changed(self, body: Mapping[str, Any], *, instead_of: Mapping[str, Any] | None = None) -> None:
-        """Take in a TrainingJob, unless a newer state of it is known.
+    def changed(self, job: model.Job, *, instead_of: model.Job | None = None) -> None:
+        """Take in a TrainingJob, unless a newer state of it is known; raises TooLargeError, and then forgets it.
 
         An older one is doubtful: told late, or of an etcd that was restored from a backup. Whoever asks finds out: what
         was known before the question (`instead_of`) yields to the answer, whatever its version.
         """
-        key = (body["metadata"]["namespace"], body["metadata"]["name"])
-        known = self._bodies.get(key)
-        if body["metadata"]["uid"] in self._gone:
+        key = (job.namespace, job.name)
+        known = self._jobs.get(key)
+        if job.uid in self._gone:
             return  # an answer to our own write that the deletion overtook
         answered = instead_of is not None and known is instead_of
         if answered:
             self._doubtful.discard(key)
-        if known is not None and not answered and _version(known) >= _version(body):
-            if _version(known) > _version(body):
+        if known is not None and not answered and _version(known) >= _version(job):
+            if _version(known) > _version(job):
                 self._doubtful.add(key)
                 self._wake(key)
             return
-        self._bodies[key] = body
+        held = self._large[job.namespace] - (_excess(known) if known is not None else 0)
+        if held + _excess(job) > LARGE_MAX_BYTES:
+            self._remove(key)
+            raise TooLargeError(
+                f"This TrainingJob is not read, and nothing is done for it: its spec and status have {job.size_bytes} "
+                f"bytes, and the jobs of namespace {job.namespace} have {LARGE_MAX_BYTES} together already, counted "
+                f"beyond {ORDINARY_BYTES} each. Make the specs smaller, or delete jobs that have ended."
+            )
+        if known is not None and known.uid != job.uid:
+            self._keys.pop(known.uid, None)
+        self._weigh(job.namespace, held + _excess(job))
+        self._jobs[key] = job
+        self._keys[job.uid] = key
         self._wake(key)
 
-    def listed(self, bodies: Iterable[Mapping[str, Any]], before: Mapping[Key, Mapping[str, Any]]) -> None:
-        """Take in a list of all jobs, which was asked for when `before` was known of them."""
-        found = {(body["metadata"]["namespace"], body["metadata"]["name"]): body for body in bodies}
-        for key, known in before.items():
-            if key not in found and self._bodies.get(key) is known:
-                self.forget(key, known["metadata"]["uid"])
-        for key, body in found.items():
-            self.changed(body, instead_of=before.get(key))
+    def _remove(self, key: Key) -> None:
+        known = self._jobs.pop(key, None)
+        if known is not None:
+            self._keys.pop(known.uid, None)
+            self._weigh(known.namespace, self._large[known.namespace] - _excess(known))
 
-    def all(self) -> Mapping[Key, Mapping[str, Any]]:
+    def _weigh(self, namespace: str, size_bytes: int) -> None:
+        self._large[namespace] = size_bytes
+        if not size_bytes:
+            del self._large[namespace]
+
+    def listed(self, found: Mapping[Key, Named], before: Mapping[Key, model.Job]) -> None:
+        """Forget what a list of all jobs does not name, which was asked for when `before` was known of them."""
+        for key, known in before.items():
+            if key not in found and self._jobs.get(key) is known:
+                self.forget(known)
+
+    def all(self) -> Mapping[Key, model.Job]:
         """Return all jobs as they are known now."""
-        return dict(self._bodies)
+        return dict(self._jobs)
 
     def is_doubtful(self, key: Key) -> bool:
         """Tell whether a job may be older than what is known of it: to be asked."""
         return key in self._doubtful
 
-    def deleted(self, body: Mapping[str, Any]) -> None:
-        """Forget a TrainingJob; the garbage collector sees to its children."""
-        meta = body["metadata"]
-        self.forget((meta["namespace"], meta["name"]), meta["uid"])
+    def set_aside(self, job: Named, version: float) -> None:
+        """Forget a job that cannot be read in this version, unless a newer one is known, until another version can."""
+        known = self._jobs.get((job.namespace, job.name))
+        if known is not None and known.uid == job.uid and _version(known) <= version:
+            self._remove((job.namespace, job.name))
 
-    def forget(self, key: Key, uid: str) -> None:
-        """Forget a job that is gone: so kopf has told, or a write of ours: kopf does not tell of every deletion."""
-        known = self._bodies.get(key)
-        if known is not None and known["metadata"]["uid"] == uid:
-            del self._bodies[key]
-        self._gone[uid] = None
+    def forget(self, job: Named) -> None:
+        """Forget a deleted job, reported by kopf or by a failed write; the garbage collector sees to its children."""
+        self.set_aside(job, math.inf)
+        self._gone[job.uid] = None
         if len(self._gone) > GONE_KEPT:
             del self._gone[next(iter(self._gone))]
-        self._memos.pop(uid, None)
+        self._memos.pop(job.uid, None)
 
     def memo(self, uid: str) -> Memo:
         """Return what this process remembers of a job."""
@@ -143,5 +196,9 @@ class Jobs:
         self._memos.clear()
 
 
-def _version(body: Mapping[str, Any]) -> int:
-    return int(body["metadata"]["resourceVersion"])
+def _version(job: model.Job) -> int:
+    return int(job.resource_version)
+
+
+def _excess(job: model.Job) -> int:
+    return max(0, job.size_bytes - ORDINARY_BYTES)

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 from understudy_contract.bounds import COUNT_MAX, TERM_MAX, TEXT_MAX_BYTES
-from understudy_contract.lease import micro_time, natural
+from understudy_contract.lease import LeaseObject, LeaseRecord, micro_time, natural
 from understudy_contract.names import TRAINER_CONTAINER, Annotation, Label, Rank, Role, Term
 from understudy_contract.text import clean, clean_lines
 
@@ -175,6 +175,23 @@ def node_record(node: NodeObject) -> tuple[str, bool]:
     return node.metadata.name, node.ready
 
 
+def slim_pod(pod: PodObject) -> PodObject:
+    """Keep of a pod what is read: its labels and annotations may have 256 kB each, and belong to whoever made it."""
+    meta = pod.metadata
+    meta.labels = {label: meta.labels[label] for label in Label if label in meta.labels}
+    meta.annotations = (
+        {Annotation.TERM: meta.annotations[Annotation.TERM]} if Annotation.TERM in meta.annotations else {}
+    )
+    return pod
+
+
+def slim_lease(lease: LeaseObject) -> LeaseRecord:
+    """Keep of a Lease what is read."""
+    labels = lease.metadata.labels
+    lease.metadata.labels = {label: labels[label] for label in Label if label in labels}
+    return lease.record()
+
+
 def pod_view(
     pod: PodObject,
     *,
@@ -229,8 +246,8 @@ def _deletion_time(meta: Meta) -> str:
     try:
         over = datetime.fromisoformat(meta.deletion_timestamp)
         return micro_time(over - timedelta(seconds=meta.deletion_grace_period_seconds or 0))
-    except (ValueError, OverflowError):
-        return ""  # a grace period of more than all time: somebody gave it in the deletion
+    except (ValueError, OverflowError):  # whoever deletes a pod chooses the period, up to 2^63 s
+        return meta.deletion_timestamp
 
 
 def _container(pod: PodObject, running_since: float) -> model.Container:

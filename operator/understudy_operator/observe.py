@@ -12,16 +12,17 @@ import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import msgspec
-from understudy_contract.lease import LeaseObject, LeaseRecord
+from understudy_contract import names
+from understudy_contract.lease import LeaseObject, LeaseRecord, natural
 from understudy_contract.names import (
     API_VERSION,
     MAX_REDUNDANCY,
     PLURAL,
-    Annotation,
     Label,
     Rank,
     lease_names,
@@ -29,14 +30,15 @@ from understudy_contract.names import (
     slot_lease_name,
 )
 from understudy_contract.reports import Heartbeat
+from understudy_kube import shallow
 from understudy_kube.client import Api, ApiError, NotFound
-from understudy_kube.informer import Informer, Key
+from understudy_kube.informer import Informer, Key, identify
 
 from understudy_operator.core import model
 from understudy_operator.core.adoption import find_identity, is_child
-from understudy_operator.core.policy import InvalidSpecError, read_policy
+from understudy_operator.decoding import UnreadableJobError, read_job
 from understudy_operator.hearing import LEASES, Hearing
-from understudy_operator.jobs import Jobs
+from understudy_operator.jobs import Jobs, Named, TooLargeError
 from understudy_operator.objects import (
     ClaimObject,
     NodeObject,
@@ -44,7 +46,10 @@ from understudy_operator.objects import (
     claim_record,
     node_record,
     pod_view,
+    slim_lease,
+    slim_pod,
 )
+from understudy_operator.quarantine import CLAIM, JOB, LEASE, NODE, POD, Quarantine
 
 log: Final = logging.getLogger("understudy")
 
@@ -60,6 +65,19 @@ CATCH_UP_PAUSE_S: Final = 0.2
 """Before a list that failed is tried again: until it succeeds, nobody acts."""
 FIRST_LIST_PAUSE_S: Final = 1.0
 """Before the first list of the jobs is tried again: who knows none does not lead, and another may."""
+
+
+ORPHANS_MAX: Final = 1024
+"""Leases without an owner that are remembered, of all namespaces, until a job of their name is made."""
+_SHAPE: Final = re.compile(r"-\d{1,6}(-s\d)?")
+"""What follows the job's name in the name of a Lease: a rank, and perhaps a slot."""
+
+
+class _Items(msgspec.Struct):
+    items: list[msgspec.Raw] = []
+
+
+_ITEMS: Final = msgspec.json.Decoder(_Items)
 
 
 @dataclass(slots=True)
@@ -78,6 +96,7 @@ class World:
         self._wake = wake
         self._clock = clock
         self.jobs: Final = Jobs(wake)
+        self.quarantine: Final = Quarantine(api)
         self._pods_of: defaultdict[Key, dict[Key, None]] = defaultdict(dict)
         """In the order in which they were seen: what is decided must not depend on how Python hashes a name."""
         self._sightings: dict[str, _Sighting] = {}
@@ -88,14 +107,23 @@ class World:
         """The uid of the job that has adopted an earlier one's children, by the uid in their labels."""
         ours = {"labelSelector": str(Label.JOB_UID)}
         self.pods: Final = Informer[PodObject](
-            api, "/api/v1/pods", kind=PodObject, to_record=_same, on_change=self._pod_changed, params=ours, clock=clock
+            api,
+            "/api/v1/pods",
+            kind=PodObject,
+            to_record=slim_pod,
+            on_change=self._pod_changed,
+            on_unreadable=partial(self.quarantine.add, POD),
+            params=ours,
+            clock=clock,
         )
         self.leases: Final = Informer[LeaseRecord](
             api,
             LEASES,
             kind=LeaseObject,
-            to_record=LeaseObject.record,
+            to_record=slim_lease,
             on_change=self._lease_changed,
+            keep=self._is_of_a_job,
+            on_unreadable=partial(self.quarantine.add, LEASE),
             params=ours,
             clock=clock,
         )
@@ -106,10 +134,17 @@ class World:
             kind=ClaimObject,
             to_record=claim_record,
             on_change=self._claim_changed,
+            on_unreadable=partial(self.quarantine.add, CLAIM),
             clock=clock,
         )
         self.nodes: Final = Informer[tuple[str, bool]](
-            api, "/api/v1/nodes", kind=NodeObject, to_record=node_record, on_change=self._node_changed, clock=clock
+            api,
+            "/api/v1/nodes",
+            kind=NodeObject,
+            to_record=node_record,
+            on_change=self._node_changed,
+            on_unreadable=partial(self.quarantine.add, NODE),
+            clock=clock,
         )
         self.informers: Final[tuple[Informer[Any], ...]] = (self.pods, self.leases, self.claims, self.nodes)
         self.listed: Final = asyncio.Event()
@@ -125,6 +160,7 @@ class World:
         while True:
             try:
                 await self._refresh_jobs()
+                await self.leases.refresh()  # those that came before their jobs were not kept
                 break
             except ApiError as error:
                 known = "; install the resource definition first" if isinstance(error, NotFound) else ""
@@ -154,10 +190,34 @@ class World:
         return tuple(self.jobs)
 
     async def _refresh_jobs(self) -> None:
-        before, listed = self.jobs.all(), []
+        before = self.jobs.all()
+        found: dict[Key, Named] = {}
         async for page in self._api.list_pages(JOBS):
-            listed += msgspec.json.decode(page)["items"]
-        self.jobs.listed(listed, before)
+            for raw in shallow.decode(page, _ITEMS).items:
+                job = identify(raw)
+                found[job.namespace, job.name] = job
+                self.take_job(raw, instead_of=before.get((job.namespace, job.name)))
+        self.jobs.listed(found, before)
+
+    def told(self, text: bytes) -> None:
+        """Take in a TrainingJob as kopf's watch tells it."""
+        self.take_job(text, told=True)
+
+    def take_job(self, text: bytes | msgspec.Raw, *, instead_of: model.Job | None = None, told: bool = False) -> None:
+        """Take in a TrainingJob as the API gives it; one that cannot be read is set aside, and its owner is told."""
+        try:
+            job = read_job(text)
+        except UnreadableJobError as error:
+            self.jobs.set_aside(error.identity, natural(error.identity.resource_version) or 0)
+            self.quarantine.add(JOB, error.identity, str(error))
+            return
+        try:
+            if told:
+                self.jobs.told(job)
+            else:
+                self.jobs.changed(job, instead_of=instead_of)
+        except TooLargeError as error:
+            self.quarantine.add(JOB, job, str(error))
 
     async def keep_contact(self) -> None:
         """Know for ever whether the API server lives."""
@@ -179,17 +239,15 @@ class World:
         self._suspects = {**lately, node: now}
 
     def observe(self, key: Key, at: float) -> model.Observation | None:
-        """Build the Observation of a job; None when it is gone, going, or cannot be read."""
-        body = self.jobs.known(key)
-        if body is None or body["metadata"].get("deletionTimestamp"):
+        """Build the Observation of a job; None when it is gone, going, or set aside since it cannot be read."""
+        job = self.jobs.known(key)
+        if job is None or job.deleting:
             return None
-        job = self._job(body)
-        if job is None:
-            return None
+        job = self._with_identity(job)
         memo = self.jobs.memo(job.uid)
         lease_s = job.policy.lease_duration_s
         if memo.identity != job.identity:  # what was made for another one is looked at again
-            memo.identity, memo.prepared_at, memo.budgets = job.identity, -math.inf, None
+            memo.identity, memo.prepared_at, memo.budgets, memo.granted = job.identity, -math.inf, None, frozenset()
         if job.adopted_uid:
             self._adopters[job.adopted_uid] = job.uid
         pods = self._pods(job, memo.killed)
@@ -273,48 +331,46 @@ class World:
 
         Then those of ranks that this job has not are named as well.
         """
-        shape = re.compile(rf"{re.escape(job.name)}-\d+(-s\d+)?")
         left = [
             model.Leftover(record.name, (record.labels or {}).get(Label.JOB_UID, ""), going=bool(record.owner_uid))
             for (namespace, _), record in self.leases.records.items()
             if namespace == job.namespace
             and (record.labels or {}).get(Label.JOB) == job.name
-            and shape.fullmatch(record.name)
+            and _is_left_by(job.name, record.name)
             and not is_child(record, job.name, job.uid, job.identity)
         ]
         needed = set(lease_names(job.name, job.policy.ranks))
         return tuple(left) if any(lease.name in needed for lease in left) else ()
 
-    def _identity(self, meta: Mapping[str, Any], status: Mapping[str, Any], ranks: int) -> str:
-        namespace, uid = meta["namespace"], meta["uid"]
+    def _with_identity(self, job: model.Job) -> model.Job:
+        """Say under which uid the job's children stand: an earlier job's, if it has adopted those."""
 
         def lease(name: str) -> LeaseRecord | None:
-            return self.leases.records.get((namespace, name))
+            return self.leases.records.get((job.namespace, name))
 
         def taken(other: str) -> bool:
-            return any(body["metadata"]["uid"] == other for body in self.jobs.all().values())
+            return self.jobs.find(other) is not None
 
-        return find_identity(meta["name"], uid, status.get("adoptedUid"), ranks, lease, taken)
+        told = job.status.get("adoptedUid")
+        adopted = find_identity(job.name, job.uid, told, job.policy.ranks, lease, taken)
+        return replace(job, adopted_uid=adopted) if adopted else job
 
-    def _job(self, body: Mapping[str, Any]) -> model.Job | None:
-        meta = body["metadata"]
-        try:
-            policy = read_policy(meta["name"], body.get("spec") or {})
-        except (InvalidSpecError, ValueError, TypeError) as error:
-            log.warning("%s/%s cannot be read: %s", meta["namespace"], meta["name"], error)
-            return None
-        return model.Job(
-            namespace=meta["namespace"],
-            name=meta["name"],
-            uid=meta["uid"],
-            generation=meta.get("generation", 0),
-            created=meta.get("creationTimestamp", ""),
-            policy=policy,
-            status=body.get("status") or {},
-            switchover=(meta.get("annotations") or {}).get(Annotation.SWITCHOVER),
-            resource_version=meta.get("resourceVersion", ""),
-            adopted_uid=self._identity(meta, body.get("status") or {}, policy.ranks),
-        )
+    def _is_of_a_job(self, lease: LeaseObject) -> bool:
+        """Tell whether a Lease can be one of a known job: anybody may make others and label them so.
+
+        Those that an earlier job has left are kept as well, since a job of that name may adopt them, or has to say that
+        they are in its way. Without an owner they may be there before that job is: so many are kept, and no more.
+        """
+        meta = lease.metadata
+        if meta.owner_references and (job := self.jobs.find(meta.owner_references[0].uid)) is not None:
+            return names.is_lease_name(meta.name, job.name, job.policy.ranks)
+        name = meta.labels.get(Label.JOB, "")
+        if not _is_left_by(name, meta.name):
+            return False
+        if self.jobs.known((meta.namespace, name)) is not None:
+            return True
+        orphans = sum(not record.owner_uid for record in self.leases.records.values())
+        return not meta.owner_references and orphans < ORPHANS_MAX
 
     def _pods(self, job: model.Job, killed: Mapping[str, model.Killed]) -> Mapping[str, Mapping[str, model.Pod]]:
         """Give the pods of a job by the label of their rank, then by name, in the order in which they were seen."""
@@ -425,8 +481,9 @@ def _heard_within_s(patience_s: int, lease_s: int) -> float:
     return max(lease_s, model.LATE * patience_s) if patience_s <= COMPARABLE * lease_s else lease_s
 
 
-def _same(pod: PodObject) -> PodObject:
-    return pod
+def _is_left_by(job: str, lease: str) -> bool:
+    """Tell whether a Lease has the name of one that a job of this name makes, however many ranks that had."""
+    return bool(job) and lease.startswith(f"{job}-") and _SHAPE.fullmatch(lease, len(job)) is not None
 
 
 def _renewal(lease: LeaseRecord) -> tuple[object, ...]:

@@ -123,14 +123,17 @@ class Reconciler:
             except ApiError as error:
                 if not isinstance(error, Conflict):
                     log.warning("%s/%s: %s", *key, error.message)
-                # Not the key's back-off, which its other actions may have driven up: a promotion waits for nobody.
-                tries = self._failed[key] = self._failed.get(key, 0) + 1
-                self._queue.add_after(key, min(PROMOTION_PAUSE_S * 2.0 ** min(tries, 30), PROMOTION_PAUSE_MAX_S))
+                self._try_again(key)
             except Exception:
                 log.exception("%s/%s: this cycle failed; trying again", *key)
-                self._queue.retry(key)
+                self._try_again(key)
             finally:
                 self._queue.done(key)
+
+    def _try_again(self, key: Key) -> None:
+        # Not the key's back-off, which its other actions may have driven up: a promotion waits for nobody.
+        tries = self._failed[key] = self._failed.get(key, 0) + 1
+        self._queue.add_after(key, min(PROMOTION_PAUSE_S * 2.0 ** min(tries, 30), PROMOTION_PAUSE_MAX_S))
 
     async def _cycle(self, key: Key) -> None:
         """Promote until nothing is left to promote, and begin the rest; also when a promotion fails, and raise then."""
@@ -155,6 +158,10 @@ class Reconciler:
     def _begin_rest(self, key: Key, observation: Observation, decision: Decision, now: Now) -> None:
         """Let the other actions run beside the queue, and look again when it is time."""
         memo = self._world.jobs.memo(observation.job.uid)
+        for fault in decision.faults:
+            if str(fault) not in memo.faults:
+                log.error("%s/%s: %s", *key, fault, exc_info=fault.error)
+        memo.faults = {str(fault) for fault in decision.faults}
         wanted = [*decision.rest, *memo.last_words.values()]
         memo.emitted &= {a.key for a in wanted if isinstance(a, Emit)}  # what is over is posted never again
         news = [a for a in wanted if isinstance(a, Emit) and a.key not in memo.emitted]

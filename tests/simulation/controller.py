@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 import msgspec
 from understudy_kube.errors import ApiError
-from understudy_kube.informer import Key
+from understudy_kube.informer import Key, identify
 from understudy_kube.leadership import Leadership
 from understudy_kube.workqueue import WorkQueue
 from understudy_operator.act import Actor
@@ -64,7 +64,7 @@ class Operator:
             try:
                 page: Any = msgspec.json.decode(await self.api.get(JOBS))
                 for body in page["items"]:
-                    self._world.jobs.told(body)
+                    self._world.told(msgspec.json.encode(body))
                 params = {"resourceVersion": page["metadata"]["resourceVersion"]}
                 watch = self.api.watch(JOBS, params=params, timeout_s=240.0, silence_s=90.0)
                 async with aclosing(watch) as lines:
@@ -76,8 +76,8 @@ class Operator:
     def _take(self, event: Any) -> None:
         match event["type"]:
             case "ADDED" | "MODIFIED":
-                self._world.jobs.told(event["object"])
+                self._world.told(msgspec.json.encode(event["object"]))
             case "DELETED":
-                self._world.jobs.deleted(event["object"])
+                self._world.jobs.forget(identify(msgspec.json.encode(event["object"])))
             case "ERROR":
                 raise ApiError(event["object"]["code"], "", "the watch has ended")

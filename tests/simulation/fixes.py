@@ -30,7 +30,7 @@ FIXES: tuple[Mutant, ...] = (
         "a job is over before the labels have followed its last promotion, and they never do",
         8,
         5004159,
-        (Edit(decide.decide, "rest += [a for a in labels(view) if Role.PRIMARY in (a.role, a.pod.role)]", "pass"),),
+        (Edit(decide._last_labels, "[a for a in labels(view) if Role.PRIMARY in (a.role, a.pod.role)]", "[]"),),
     ),
     Mutant(
         "the late answer to a renewal from before a restore hides from its leader what stands there",

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 from understudy_contract.bounds import bounded
 from understudy_contract.reports import CheckpointRef
+from understudy_kube import shallow
 
 LINE_MAX_BYTES: Final = 1 << 20
 """A longer line is not one of ours: readers give up rather than buffer without end."""
@@ -167,8 +168,8 @@ FromTrainer = (
     | Notice
 )
 
-_from_agent: Final = msgspec.json.Decoder(FromAgent)
-_from_trainer: Final = msgspec.json.Decoder(FromTrainer)
+_from_agent: Final[msgspec.json.Decoder[FromAgent]] = msgspec.json.Decoder(FromAgent)
+_from_trainer: Final[msgspec.json.Decoder[FromTrainer]] = msgspec.json.Decoder(FromTrainer)
 
 
 def encode(message: FromAgent | FromTrainer) -> bytes:
@@ -178,14 +179,11 @@ def encode(message: FromAgent | FromTrainer) -> bytes:
 
 def decode_from_agent(line: bytes) -> FromAgent:
     """Parse a line that the agent sent; raises msgspec.MsgspecError on anything else."""
-    message: FromAgent = _from_agent.decode(line)
+    message: FromAgent = shallow.decode(line, _from_agent)
     return bounded(message)
 
 
 def decode_from_trainer(line: bytes) -> FromTrainer:
     """Parse a line that the trainer sent; raises msgspec.MsgspecError on anything else."""
-    try:
-        message: FromTrainer = _from_trainer.decode(line)
-    except RecursionError as error:
-        raise msgspec.DecodeError("it is nested too deeply") from error
+    message: FromTrainer = shallow.decode(line, _from_trainer)
     return bounded(message)

@@ -13,6 +13,7 @@ from understudy_operator.core.actions import Action, Emit
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.deadlines import DEADLINE_EXCEEDED
 from understudy_operator.core.detection import judge_redundant, scene
+from understudy_operator.core.faults import Fault
 from understudy_operator.core.model import Now, Observation, Pod, RankView
 from understudy_operator.core.pending import GATED, Finding, claim_refused, problem, stuck, volume_trouble
 from understudy_operator.core.suspension import living, suspended
@@ -20,6 +21,9 @@ from understudy_operator.core.template import changes
 from understudy_operator.core.training import training
 
 CONTROL_PLANE: Final = "ControlPlaneDegraded"
+OPERATOR_ERROR: Final = "OperatorError"
+MESSAGE_MAX_CHARS: Final = 800
+"""Of what failed: an Event has room for 1024."""
 MESSAGE_MAX_BYTES: Final = 4096
 """Of a condition's message, which may list every pod of a job; the CRD takes 32 KiB."""
 _ADVICE: Final[Mapping[str, str]] = {
@@ -98,6 +102,32 @@ def _failed(observation: Observation) -> dict[str, Finding]:
     }
 
 
+def has_been_in_error(observation: Observation) -> bool:
+    """Tell whether the status says, or is to say, that a part of the operator's work failed."""
+    told = any(entry.get("type") == OPERATOR_ERROR for entry in observation.job.status.get("conditions", ()))
+    return told or any(p.reason == EventReason.OPERATOR_ERROR for p in observation.problems.values())
+
+
+def operator_error(observation: Observation, faults: Iterable[Fault]) -> Finding:
+    """Say which parts of the operator's work for this job failed by an error of its own."""
+    refused = (p.message for p in observation.problems.values() if p.reason == EventReason.OPERATOR_ERROR)
+    found = sorted({*map(str, faults), *refused})
+    if not found:
+        return Finding(False, "NoError", "Every part of the operator's work for this job is done")
+    return Finding(
+        True,
+        "Failed",
+        f"{'; '.join(found)[:MESSAGE_MAX_CHARS]}. This is an error of the operator: report it, with its log. Primaries "
+        "that fail are replaced all the same.",
+    )
+
+
+def error_events(status: Mapping[str, Any]) -> list[Action]:
+    """List the Event about an error of the operator that a status tells of."""
+    errors = [c for c in status["conditions"] if c["type"] == OPERATOR_ERROR and c["status"] == "True"]
+    return [Emit(f"operator error {c['message']}", EventReason.OPERATOR_ERROR, c["message"]) for c in errors]
+
+
 def render(
     found: Mapping[str, Finding], old: Iterable[Mapping[str, Any]], generation: int, now: Now
 ) -> list[dict[str, Any]]:
@@ -126,7 +156,9 @@ def events(observation: Observation, now: Now) -> list[Action]:
     if job_over(observation) or observation.job.policy.suspend:
         return []
     found = adoption.events(observation)
-    told: set[tuple[str, str]] = set()
+    told: set[tuple[str, str]] = {
+        (kind, EventReason.OPERATOR_ERROR) for kind, _ in observation.problems
+    }  # `error_events`
     for (action, _), refusal in observation.problems.items():
         if not refusal.passing and (action, refusal.reason) not in told:  # a quota refuses the pods of all ranks alike
             told.add((action, refusal.reason))

@@ -1,12 +1,14 @@
 """decide: what is to be done about a job, in order, and when to look again.
 
 Deterministic: equal observations and times give equal decisions. Promotions stand apart from the rest, because they
-may not wait for it.
+may not wait for it; and no error in one part of a decision takes another part from it (faults.py).
 """
 
 import math
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from understudy_contract.names import Role
@@ -28,6 +30,7 @@ from understudy_operator.core.causes import unexplained
 from understudy_operator.core.completion import job_over, rank_complete
 from understudy_operator.core.deadlines import expired, overdue
 from understudy_operator.core.detection import judge_primary, scene
+from understudy_operator.core.faults import Fault, Parts
 from understudy_operator.core.model import Now, Observation, RankView
 from understudy_operator.core.opening import raise_term
 from understudy_operator.core.provisioning import OVER, labels, provide_rank, removals
@@ -49,60 +52,74 @@ class Decision:
     promotions: tuple[Promote, ...]
     rest: tuple[Action, ...]
     wake_at: float
+    faults: tuple[Fault, ...] = ()
+    """What could not be decided."""
 
 
 def decide(observation: Observation, now: Now) -> Decision:
     """Decide on a job."""
     promotions: list[Promote] = []
-    rest: list[Action] = []
-    wake_at = math.inf
     if job_over(observation):
-        for view in observation.ranks:
-            # A training may end before the labels have followed its last promotion; what else there is, goes.
-            rest += [a for a in labels(view) if Role.PRIMARY in (a.role, a.pod.role)]
-            gone, again_at = removals(observation.job.name, view, now, over=OVER)
-            rest += gone
-            wake_at = min(wake_at, again_at)
-        removal, again_at = expired(observation, now)
-        rest += removal
-        wake_at = min(wake_at, again_at)
+        parts = _over(observation, now)
     elif observation.job.policy.suspend:
+        parts = Parts(math.inf)
         for view in observation.ranks:
-            actions, again_at = suspend_rank(observation, view, now)
-            rest += actions
-            wake_at = min(wake_at, again_at)
+            parts.add(f"suspending rank {view.rank}", partial(suspend_rank, observation, view, now))
     else:
-        # Events wake a job; this look finds what no event told, such as a watch that came back to a world unchanged.
-        wake_at = now.at + observation.job.policy.lease_duration_s
-        # Before all that may fail, and keep the rest of its rank waiting: that would be for good.
-        given_up, again_at = overdue(observation, now)
-        rest += given_up
-        wake_at = min(wake_at, again_at)
-        # At first nothing can be made without them; later, a lost rank needs its pods more.
-        preparation = _prepare(observation, now)
-        rest += [] if observation.prepared else preparation
-        due = [problem.again_at for problem in observation.problems.values() if problem.again_at > now.at]
-        wake_at = min(wake_at, *due) if due else wake_at
-        for view in observation.ranks:
-            verdict = _promotion(observation, view, now)
-            if isinstance(verdict, Promote):
-                promotions.append(verdict)
-                continue
-            if isinstance(verdict, GiveUp):
-                rest.append(verdict)
-                continue
-            rest += [*raise_term(observation, view), *switch_over(observation, view, now)]
-            rest += _ask_why(observation, view)
-            actions, again_at = provide_rank(observation, view, now)
-            rest += actions
-            wake_at = min(wake_at, verdict, again_at)
-        rest += preparation if observation.prepared else []
-        rest += _grant_rights(observation, rest, now)
-        rest += _keep_budgets(observation, now)
-    rest += [*refuse(observation), *adopt(observation)]
-    report, again_at = status_clause.report(observation, now)
-    rest += report
-    return Decision(tuple(promotions), tuple(rest), min(wake_at, again_at))
+        parts = _running(observation, promotions, now)
+    parts.add("a switchover", partial(refuse, observation))
+    parts.add("adoption", partial(adopt, observation))
+    parts.add("the report", partial(status_clause.report, observation, now, tuple(parts.faults)))
+    if any(fault.part == "the report" for fault in parts.faults):
+        parts.add("the report of a failed report", partial(status_clause.excuse, observation, now, tuple(parts.faults)))
+    return Decision(tuple(promotions), tuple(parts.actions), parts.wake_at, tuple(parts.faults))
+
+
+def _over(observation: Observation, now: Now) -> Parts:
+    parts = Parts(math.inf)
+    for view in observation.ranks:
+        # A training may end before the labels have followed its last promotion; what else there is, goes.
+        parts.add(f"labels of rank {view.rank}", partial(_last_labels, view))
+        parts.add(f"removals of rank {view.rank}", partial(removals, observation.job.name, view, now, over=OVER))
+    parts.add("removal of the job", partial(expired, observation, now))
+    return parts
+
+
+def _last_labels(view: RankView) -> list[Action]:
+    return [a for a in labels(view) if Role.PRIMARY in (a.role, a.pod.role)]
+
+
+def _running(observation: Observation, promotions: list[Promote], now: Now) -> Parts:
+    # Events wake a job; this look finds what no event told, such as a watch that came back to a world unchanged.
+    parts = Parts(now.at + observation.job.policy.lease_duration_s)
+    # Before all that may fail, and keep the rest of its rank waiting: that would be for good.
+    parts.add("the deadline", partial(overdue, observation, now))
+    # At first nothing can be made without them; later, a lost rank needs its pods more.
+    if not observation.prepared:
+        parts.add("preparation", partial(_prepare, observation, now))
+    due = [problem.again_at for problem in observation.problems.values() if problem.again_at > now.at]
+    parts.wake_at = min(parts.wake_at, *due) if due else parts.wake_at
+    for view in observation.ranks:
+        parts.add(f"rank {view.rank}", partial(_rank, observation, view, promotions, now))
+    if observation.prepared:
+        parts.add("preparation", partial(_prepare, observation, now))
+    parts.add("rights of the workers", partial(_grant_rights, observation, parts.actions, now))
+    parts.add("disruption budgets", partial(_keep_budgets, observation, now))
+    return parts
+
+
+def _rank(
+    observation: Observation, view: RankView, promotions: list[Promote], now: Now
+) -> tuple[Iterable[Action], float]:
+    verdict = _promotion(observation, view, now)
+    if isinstance(verdict, Promote):
+        promotions.append(verdict)
+        return (), math.inf
+    if isinstance(verdict, GiveUp):
+        return (verdict,), math.inf
+    actions, again_at = provide_rank(observation, view, now)
+    moves = (*raise_term(observation, view), *switch_over(observation, view, now), *_ask_why(observation, view))
+    return (*moves, *actions), min(verdict, again_at)
 
 
 def _promotion(observation: Observation, view: RankView, now: Now) -> Promote | GiveUp | float:

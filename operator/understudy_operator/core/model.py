@@ -257,6 +257,10 @@ class Job:
     """Of the object that `switchover` was read from."""
     adopted_uid: str = ""
     """uid of the earlier job of this name whose children this one has adopted (adoption.py); empty: none."""
+    deleting: bool = False
+    """Somebody has deleted it, and a finalizer keeps it."""
+    size_bytes: int = 0
+    """Of the text of its spec and status."""
 
     @property
     def identity(self) -> str:

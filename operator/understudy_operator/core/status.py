@@ -19,6 +19,7 @@ from understudy_operator.core import budget, causes, conditions
 from understudy_operator.core.actions import Action, Emit, OpenRank, WriteStatus
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.deadlines import active_since
+from understudy_operator.core.faults import Fault
 from understudy_operator.core.model import Now, Observation, Pod, RankView
 from understudy_operator.core.opening import last_saves
 from understudy_operator.core.pending import Finding
@@ -37,9 +38,9 @@ _PROGRESS: Final = ("step", "checkpointStep", "checkpointTerm", "redundant", "tr
 Json = dict[str, Any]
 
 
-def report(observation: Observation, now: Now) -> tuple[list[Action], float]:
+def report(observation: Observation, now: Now, faults: tuple[Fault, ...] = ()) -> tuple[list[Action], float]:
     """Write the status if it is due, and list the Events that there should be."""
-    wanted = _status(observation, now)
+    wanted = _status(observation, now, faults)
     actions: list[Action] = []
     wake_at = math.inf
     old = observation.job.status
@@ -73,7 +74,21 @@ def _notable(status: Mapping[str, Any]) -> Json:
     return kept
 
 
-def _status(observation: Observation, now: Now) -> Json:
+def excuse(observation: Observation, now: Now, faults: tuple[Fault, ...]) -> tuple[list[Action], float]:
+    """Write the condition that tells of faults, and nothing else: the status cannot be made of what is observed."""
+    job = observation.job
+    error = {conditions.OPERATOR_ERROR: conditions.operator_error(observation, faults)}
+    before = list(job.status.get("conditions", ()))
+    others = [entry for entry in before if entry.get("type") != conditions.OPERATOR_ERROR]
+    wanted = {**job.status, "conditions": [*others, *conditions.render(error, before, job.generation, now)]}
+    told = conditions.error_events(wanted)
+    if wanted == job.status:
+        return told, math.inf
+    due = observation.status_written_at + PROGRESS_S
+    return (told, due) if now.at < due else ([WriteStatus(wanted), *told], math.inf)
+
+
+def _status(observation: Observation, now: Now, faults: tuple[Fault, ...] = ()) -> Json:
     job = observation.job
     ranks = [_rank(observation, view, now) for view in observation.ranks]
     failovers = _failovers(observation)
@@ -83,6 +98,8 @@ def _status(observation: Observation, now: Now) -> Json:
     at_work = 0 if job_over(observation) or job.policy.suspend else sum(not rank_complete(v) for v in observation.ranks)
     desired = job.policy.redundancy * at_work
     found = conditions.assess(observation, ready, desired, now)
+    if faults or conditions.has_been_in_error(observation):
+        found[conditions.OPERATOR_ERROR] = conditions.operator_error(observation, faults)
     since = active_since(observation) or job.status.get("startTime")
     return {
         "observedGeneration": job.generation,
@@ -279,7 +296,7 @@ def _events(observation: Observation, status: Json, now: Now) -> list[Action]:
         events.append(Emit(f"resumed {generation}", EventReason.RESUMED, "Resumed: each rank gets a new pod"))
     if status["phase"] == "Succeeded" and completed:
         events.append(Emit("complete", EventReason.COMPLETED, "Every rank has completed its training"))
-    return events + conditions.events(observation, now)
+    return events + conditions.events(observation, now) + conditions.error_events(status)
 
 
 def _cause_found(status: Json, view: RankView, promotion: Promotion) -> Iterator[Emit]:

@@ -17,6 +17,7 @@ from understudy_contract import names
 from understudy_contract.exits import ExitCode, ReleaseReason
 from understudy_contract.lease import LeaseRecord, decode_lease, micro_time, renewal_patch
 from understudy_contract.reports import CheckpointRef, FirstStep, Heartbeat, Phase, Release
+from understudy_kube import shallow
 from understudy_kube.client import Api, NotFound
 
 Json = dict[str, Any]
@@ -182,7 +183,7 @@ class Worker:
         """Renew once; raises ApiError as the API server refuses."""
         said = Heartbeat(pod=self.pod, term=self.term, phase=phase, volume="v", **beat)
         body = renewal_patch(said, datetime.now(UTC), release=release)
-        return decode_lease(await self.api.json_patch(f"{self.stage.path('leases')}/{self.lease}", body))
+        return record_of(decoded(await self.api.json_patch(f"{self.stage.path('leases')}/{self.lease}", body)))
 
     async def train(self, step: int, checkpoint_step: int) -> LeaseRecord:
         """Report progress as a primary."""
@@ -221,7 +222,7 @@ def record_of(body: Json) -> LeaseRecord:
 
 
 def decoded(body: bytes) -> Json:
-    found: Json = json.loads(body)
+    found: Json = json.loads(shallow.cut(body))
     return found
 
 

@@ -34,7 +34,9 @@ class Replica:
         self.world = World(api, self._woken)
         self.actor = Actor(api, self.world)
         policy = read_policy("job", {"template": {"spec": {"containers": [TRAINER]}}})
-        self.job = Job(stage.namespace, "job", "1-2-3", 1, "", policy, {})
+        self.job = Job(stage.namespace, "job", "1-2-3", 1, "", policy, {}, resource_version="1")
+        self.world.jobs.changed(self.job)  # Leases of others are not kept
+        self.unborn_when_woken.clear()
 
     async def act(self, action: actions.Action) -> None:
         await self.actor.act(self.job, action, NOW)

@@ -166,7 +166,7 @@ class Stage:
 
     def announce(self) -> None:
         """Let kopf tell of the job as it is."""
-        self.world.jobs.changed(json.loads(json.dumps(self.server.objects[JOB])))
+        self.world.take_job(json.dumps(self.server.objects[JOB]).encode())
 
     def runs(self, pod: str, node: str) -> None:
         """Let a pod run on a node that is Ready."""

@@ -145,6 +145,7 @@ class TestSight:
         world.leases.contact.opened()
         for index, quiet_s in enumerate(sorted(silent_s, reverse=True)):
             self.pass_time(world, 1000.0 - quiet_s)
+            world.take_job(self.job(index))
             world.pods.upsert(self.pod(index))
             last = hours and index == len(silent_s) - 1
             world.leases.upsert(self.lease(index, 3600 * hours if last else LEASE_S))
@@ -159,6 +160,10 @@ class TestSight:
             world.leases.contact.heard()
         world.leases.contact.heard()
 
+    def job(self, index: int) -> bytes:
+        meta = {"name": f"job{index}", "namespace": "n", "uid": f"j{index}", "resourceVersion": "1"}
+        return msgspec.json.encode({"metadata": meta, "spec": {"template": {"spec": {"containers": []}}}})
+
     def pod(self, index: int) -> PodObject:
         meta = {"name": f"job{index}-0-0", "namespace": "n", "uid": f"p{index}", "resourceVersion": "1"}
         labels = {Label.JOB: f"job{index}", Label.JOB_UID: f"j{index}", Label.RANK: "0"}
@@ -168,7 +173,13 @@ class TestSight:
 
     def lease(self, index: int, duration_s: int) -> LeaseObject:
         beat = Heartbeat(pod=f"job{index}-0-0", term=1, phase=Phase.TRAINING)
-        meta = {"name": f"job{index}-0", "namespace": "n", "uid": f"l{index}", "resourceVersion": "1"}
+        meta: dict[str, object] = {
+            "name": f"job{index}-0",
+            "namespace": "n",
+            "uid": f"l{index}",
+            "resourceVersion": "1",
+        }
+        meta |= {"ownerReferences": [{"uid": f"j{index}"}]}
         spec = {"holderIdentity": f"job{index}-0-0", "leaseTransitions": 1, "leaseDurationSeconds": duration_s}
         notes = {Annotation.HEARTBEAT: msgspec.json.encode(beat).decode()}
         return msgspec.convert({"metadata": {**meta, "annotations": notes}, "spec": spec}, LeaseObject)

@@ -1,5 +1,6 @@
 """What the World keeps of jobs and pods, fed as the watches would feed it."""
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -9,15 +10,18 @@ from understudy_contract.lease import LeaseObject
 from understudy_contract.names import Annotation, Label
 from understudy_kube.client import Api, Credentials
 from understudy_kube.informer import Key
+from understudy_operator.core.model import Job
+from understudy_operator.decoding import read_job
 from understudy_operator.objects import NodeObject, PodObject
 from understudy_operator.observe import World
 
 KEY = ("default", "digits")
 
 
-def body(uid: str, version: int) -> dict[str, Any]:
-    meta = {"namespace": "default", "name": "digits", "uid": uid, "resourceVersion": str(version)}
-    return {"metadata": meta, "spec": {"template": {"spec": {"containers": [{"name": "trainer"}]}}}}
+def job(uid: str, version: int, name: str = "digits", **spec: Any) -> Job:
+    meta = {"namespace": "default", "name": name, "uid": uid, "resourceVersion": str(version)}
+    body = {"metadata": meta, "spec": {"template": {"spec": {"containers": [{"name": "trainer"}]}}, **spec}}
+    return read_job(json.dumps(body).encode())
 
 
 def pod(version: int, job_uid: str) -> PodObject:
@@ -32,23 +36,23 @@ def a_world() -> World:
 
 def test_an_answer_that_comes_after_the_deletion_brings_no_job_back() -> None:
     world = a_world()
-    world.jobs.changed(body("a", 1))
-    world.jobs.deleted(body("a", 2))
-    world.jobs.changed(body("a", 3))
+    world.jobs.changed(job("a", 1))
+    world.jobs.forget(job("a", 2))
+    world.jobs.changed(job("a", 3))
     assert world.observe(KEY, 0.0) is None
 
 
 def test_a_late_word_of_an_older_job_does_not_replace_the_new_one_of_its_name() -> None:
     world = a_world()
-    world.jobs.changed(body("b", 5))
-    world.jobs.changed(body("a", 4))
+    world.jobs.changed(job("b", 5))
+    world.jobs.changed(job("a", 4))
     observed = world.observe(KEY, 0.0)
     assert observed is not None and observed.job.uid == "b"
 
 
 def test_a_pod_that_was_given_another_jobs_label_is_forgotten_by_its_own() -> None:
     world = a_world()
-    world.jobs.changed(body("a", 1))
+    world.jobs.changed(job("a", 1))
     world.pods.upsert(pod(2, "a"))
     world.pods.upsert(pod(3, "x"))
     world.pods.remove(("default", "digits-0-0"), "p")
@@ -58,7 +62,7 @@ def test_a_pod_that_was_given_another_jobs_label_is_forgotten_by_its_own() -> No
 
 def test_what_an_earlier_job_of_the_name_has_left_may_still_save_where_its_node_lives() -> None:
     world = a_world()
-    world.jobs.changed(body("b", 9))
+    world.jobs.changed(job("b", 9))
     world.nodes.upsert(node("well", "True"))
     world.nodes.upsert(node("lost", "Unknown"))
     for index, (uid, on, phase) in enumerate(
@@ -106,7 +110,7 @@ def node(name: str, ready: str) -> NodeObject:
 def test_a_node_that_was_suspect_is_forgotten_when_another_one_is() -> None:
     now = 0.0
     world = World(Api(Credentials("http://127.0.0.1:1", None)), lambda key: None, lambda: now)
-    world.jobs.changed(body("a", 1))
+    world.jobs.changed(job("a", 1))
     for now, name in ((0.0, "first"), (30.0, "second"), (75.0, "third")):  # noqa: B007 - the clock reads it
         world.suspect(name)
     observed = world.observe(KEY, now)
@@ -115,36 +119,36 @@ def test_a_node_that_was_suspect_is_forgotten_when_another_one_is() -> None:
 
 def test_an_older_job_is_asked_about_and_believed_if_the_answer_says_so() -> None:
     world = a_world()
-    world.jobs.changed(body("a", 9))
-    world.jobs.changed(body("a", 4))
+    world.jobs.changed(job("a", 9))
+    world.jobs.changed(job("a", 4))
     known = world.jobs.known(KEY)
-    assert known == body("a", 9)
+    assert known == job("a", 9)
     assert world.jobs.is_doubtful(KEY)
-    world.jobs.changed(body("a", 4), instead_of=known)
-    assert world.jobs.known(KEY) == body("a", 4)
+    world.jobs.changed(job("a", 4), instead_of=known)
+    assert world.jobs.known(KEY) == job("a", 4)
     assert not world.jobs.is_doubtful(KEY)
 
 
 def test_a_list_of_all_jobs_wins_over_what_was_known_when_it_was_asked_for() -> None:
     world = a_world()
-    other = {**body("c", 2), "metadata": {**body("c", 2)["metadata"], "name": "other"}}
-    for told in (body("a", 9), other):
+    for told in (job("a", 9), job("c", 2, "other")):
         world.jobs.changed(told)
     before = world.jobs.all()
-    world.jobs.listed([body("a", 4)], before)
-    assert dict(world.jobs.all()) == {KEY: body("a", 4)}
-    world.jobs.changed(body("a", 10))
-    world.jobs.listed([], before)
+    world.jobs.changed(job("a", 4), instead_of=before[KEY])
+    world.jobs.listed({KEY: job("a", 4)}, before)
+    assert dict(world.jobs.all()) == {KEY: job("a", 4)}
+    world.jobs.changed(job("a", 10))
+    world.jobs.listed({}, before)
     assert list(world.jobs) == [KEY], "told of after the question"
 
 
 def test_an_answer_that_a_newer_word_has_overtaken_changes_nothing() -> None:
     world = a_world()
-    world.jobs.changed(body("a", 9))
+    world.jobs.changed(job("a", 9))
     asked_of = world.jobs.known(KEY)
-    world.jobs.changed(body("a", 10))
-    world.jobs.changed(body("a", 9), instead_of=asked_of)
-    assert world.jobs.known(KEY) == body("a", 10)
+    world.jobs.changed(job("a", 10))
+    world.jobs.changed(job("a", 9), instead_of=asked_of)
+    assert world.jobs.known(KEY) == job("a", 10)
 
 
 class Read(dict[Key, PodObject]):
@@ -161,9 +165,7 @@ class Read(dict[Key, PodObject]):
 
 def test_a_pod_is_looked_at_once_however_many_ranks_its_job_has(monkeypatch: pytest.MonkeyPatch) -> None:
     world = a_world()
-    job = body("a", 1)
-    job["spec"]["ranks"] = 3
-    world.jobs.changed(job)
+    world.jobs.changed(job("a", 1, ranks=3))
     for index, rank in enumerate("210120x"):  # the last with a label that somebody has changed
         labels = {Label.JOB: "digits", Label.JOB_UID: "a", Label.RANK: rank}
         name = f"digits-{rank}-{9 - index}"

@@ -10,6 +10,7 @@ from understudy_contract.lease import encode
 from understudy_contract.names import Annotation, Label, Rank, Term
 from understudy_contract.reports import Heartbeat, Notice, Phase, Release
 from understudy_kube.client import Api, ApiError, Conflict, Forbidden, ServerError, Unreachable
+from understudy_kube.informer import Identity
 from understudy_operator.core.actions import RaiseTerm
 from understudy_operator.ranks import Ranks
 from understudy_operator.reconcile import LANES
@@ -518,7 +519,7 @@ async def test_nothing_is_made_for_a_job_whose_deletion_nobody_told_of(stage: St
 async def test_what_is_under_way_for_a_job_that_goes_is_left_and_nothing_is_remembered_of_it(stage: Stage) -> None:
     def goes(verb: str, path: str) -> ApiError | None:
         if verb == "POST leases":
-            stage.world.jobs.forget(("default", "digits"), "job")
+            stage.world.jobs.forget(Identity("digits", "default", "job"))
         return None
 
     with refusing(stage, goes):
@@ -531,7 +532,7 @@ async def test_what_is_under_way_for_a_job_that_goes_is_left_and_nothing_is_reme
 async def test_a_job_does_not_wait_for_the_failures_of_an_earlier_one_of_its_name(stage: Stage) -> None:
     with refusing(stage, lambda verb, path: unreachable(verb, path) if verb != "LIST" else None):
         await stage.run(5 * MINUTE)
-        stage.world.jobs.forget(("default", "digits"), "job")
+        stage.world.jobs.forget(Identity("digits", "default", "job"))
         await stage.run(MINUTE)
         stage.server.objects[JOB]["metadata"]["uid"] = "another"
         stage.announce()

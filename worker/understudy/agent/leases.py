@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
-from understudy_contract.lease import LeaseObject, decode_lease, renewal_patch
+from understudy_contract.lease import LeaseObject, renewal_patch
+from understudy_kube import shallow
 from understudy_kube.client import Api, ApiError, Forbidden, Invalid, NotFound
 
 from understudy.agent import model
@@ -39,6 +40,11 @@ class _Position(msgspec.Struct):
         resource_version: str = msgspec.field(name="resourceVersion", default="")
 
     metadata: _Meta = msgspec.field(default_factory=_Meta)
+
+
+_EVENT: Final = msgspec.json.Decoder(_WatchEvent)
+_LEASE: Final = msgspec.json.Decoder(LeaseObject)
+_POSITION: Final = msgspec.json.Decoder(_Position)
 
 
 def is_unfit(error: ApiError) -> bool:
@@ -91,7 +97,7 @@ class Leases:
 
     async def _get(self, lease: str) -> None:
         try:
-            record = decode_lease(await self._api.get(f"{self._base}/{lease}"))
+            record = shallow.decode(await self._api.get(f"{self._base}/{lease}"), _LEASE).record()
         except (ApiError, msgspec.MsgspecError) as error:
             self._feed(model.LeaseUnread(lease, str(error)))
         else:
@@ -102,7 +108,9 @@ class Leases:
         patch = renewal_patch(action.beat, datetime.now(UTC), release=action.release, notice=action.notice)
         try:
             body = await self._api.json_patch(f"{self._base}/{action.lease}", patch, timeout_s=action.timeout_s)
-            answer: model.Event = model.Renewed(action.lease, action.number, decode_lease(body).duration_s)
+            answer: model.Event = model.Renewed(
+                action.lease, action.number, shallow.decode(body, _LEASE).record().duration_s
+            )
         except msgspec.MsgspecError as error:
             answer = model.RenewalFailed(action.lease, action.number, False, f"an answer that is no Lease: {error}")
         except ApiError as error:
@@ -136,11 +144,11 @@ class Leases:
 
     def _take(self, line: bytes) -> str:
         """Pass an event on; give the position after it, empty when it cannot be gone on from."""
-        event = msgspec.json.decode(line, type=_WatchEvent)
+        event = shallow.decode(line, _EVENT)
         if event.type in ("ADDED", "MODIFIED"):
-            record = msgspec.json.decode(event.object, type=LeaseObject).record()
+            record = shallow.decode(event.object, _LEASE).record()
             self._feed(model.LeaseSeen(record, watched=True))
             return record.resource_version
         if event.type == "ERROR":
             return ""
-        return msgspec.json.decode(event.object, type=_Position).metadata.resource_version
+        return shallow.decode(event.object, _POSITION).metadata.resource_version

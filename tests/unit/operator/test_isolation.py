@@ -1,0 +1,117 @@
+"""An error of the operator in one part of its work costs no other part: least of all a promotion."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from understudy_operator import act
+from understudy_operator.core import conditions
+from understudy_operator.core.actions import Emit, KeepBudgets, Prepare, WriteStatus
+from understudy_operator.core.decide import decide
+
+from tests.unit.operator.builders import NOW, PRIMARY, Scene, of
+from tests.unit.operator.stage import Stage, stage_test
+from tests.unit.operator.test_reconcile import both_at_work
+
+PARTS = ("overdue", "_prepare", "_keep_budgets", "provide_rank", "raise_term", "switch_over", "refuse")
+decide_module = importlib.import_module("understudy_operator.core.decide")
+
+
+def breaks(*_: Any, **__: Any) -> Any:
+    raise KeyError("promotedAt")
+
+
+def lost() -> Scene:
+    """Two ranks, of which the first has lost its primary."""
+    return Scene(ranks=2).settled().gone(PRIMARY)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_whatever_else_cannot_be_decided_the_promotion_is(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = decide(lost().observe(), NOW).promotions
+    assert len(expected) == 1
+    monkeypatch.setattr(decide_module, part, breaks)
+    decision = decide(lost().given(prepared_at=-1e9).observe(), NOW)
+    assert decision.promotions == expected
+    assert decision.faults, "it is said"
+    (status,) = of(decision.rest, WriteStatus)
+    error = next(c for c in status.status["conditions"] if c["type"] == conditions.OPERATOR_ERROR)
+    assert error["status"] == "True" and "KeyError: 'promotedAt'" in error["message"]
+    assert [e.reason for e in of(decision.rest, Emit) if e.reason == "OperatorError"] == ["OperatorError"]
+
+
+def test_a_rank_that_cannot_be_judged_keeps_no_other_from_its_promotion(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(ranks=2).settled().gone(PRIMARY).gone("digits-1-0")
+    whole = decide(scene.observe(), NOW).promotions
+    judge: Callable[..., Any] = decide_module.judge_primary
+
+    def first_breaks(lease: Any, *args: Any, **kwargs: Any) -> Any:
+        return breaks() if lease.record.name == "digits-0" else judge(lease, *args, **kwargs)
+
+    monkeypatch.setattr(decide_module, "judge_primary", first_breaks)
+    assert decide(scene.observe(), NOW).promotions == whole[1:]
+
+
+@pytest.mark.parametrize("failed", ["_status", "_events", "_notable", "_failovers"])
+def test_a_report_that_fails_is_told_in_the_status_that_stands(failed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = lost().given(status_written_at=-1e9)
+    expected = decide(scene.observe(), NOW)
+    monkeypatch.setattr(importlib.import_module("understudy_operator.core.status"), failed, breaks)
+    decision = decide(scene.observe(), NOW)
+    assert decision.promotions == expected.promotions
+    told = [a for a in decision.rest if isinstance(a, WriteStatus | Emit)]
+    assert [a for a in decision.rest if a not in told] == [
+        a for a in expected.rest if not isinstance(a, WriteStatus | Emit)
+    ]
+    (status,) = of(decision.rest, WriteStatus)
+    kept = [c for c in status.status["conditions"] if c["type"] != conditions.OPERATOR_ERROR]
+    assert {**status.status, "conditions": kept} == {**scene.job.status}
+    scene.job = replace(scene.job, status=status.status)
+    assert of(decide(scene.observe(), NOW).rest, WriteStatus) == [], "once"
+
+
+def test_a_status_that_no_operator_wrote_holds_no_promotion_back() -> None:
+    scene = lost()
+    scene.job = replace(scene.job, status={**scene.job.status, "failovers": [{"rank": 0, "term": 1}]})
+    decision = decide(scene.observe(), NOW)
+    assert len(decision.promotions) == 1
+    assert [fault.part for fault in decision.faults] == ["the report"]
+
+
+def test_an_error_that_is_over_is_told_as_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = lost()
+    with monkeypatch.context() as patch:
+        patch.setattr(decide_module, "refuse", breaks)
+        scene.settled()
+    assert scene.settled().condition(conditions.OPERATOR_ERROR)["status"] == "False"
+
+
+@pytest.mark.parametrize("work", ["prepare", "keep_budgets", "build_pod"])
+def test_work_that_raises_is_a_problem_and_all_else_goes_on(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    aimed = {"prepare": Prepare, "keep_budgets": KeepBudgets}
+
+    @stage_test
+    async def in_virtual_time(stage: Stage) -> None:
+        await both_at_work(stage)
+        with monkeypatch.context() as patch:
+            patch.setattr(act, work, breaks)
+            job = stage.world.jobs.known(("default", "digits"))
+            assert job is not None
+            memo = stage.world.jobs.memo(job.uid)
+            memo.prepared_at, memo.budgets = -1e9, None
+            stage.releases("digits-0")
+            await stage.run(1)
+            stage.reports("digits-0-1", "digits-0", "training")
+            await stage.run(20)
+            assert stage.status["ranks"][0]["primary"] == "digits-0-1"
+            error = stage.condition(conditions.OPERATOR_ERROR)
+            assert error["status"] == "True" and "KeyError" in error["message"]
+            named = aimed[work].__name__ if work in aimed else "CreatePod"
+            assert named in error["message"]
+            assert sum(event["reason"] == "OperatorError" for event in stage.events()) == 1
+        await stage.run(60)
+        assert stage.condition(conditions.OPERATOR_ERROR)["status"] == "False"
+
+    in_virtual_time()
