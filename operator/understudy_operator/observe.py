@@ -365,10 +365,11 @@ class World:
         if meta.owner_references and (job := self.jobs.find(meta.owner_references[0].uid)) is not None:
             return names.is_lease_name(meta.name, job.name, job.policy.ranks)
         name = meta.labels.get(Label.JOB, "")
+        if (job := self.jobs.known((meta.namespace, name))) is not None:
+            # With one rank more than the job has, it is not this job's shape that was left.
+            return names.is_lease_name(meta.name, name, job.policy.ranks + 1)
         if not _is_left_by(name, meta.name):
             return False
-        if self.jobs.known((meta.namespace, name)) is not None:
-            return True
         orphans = sum(not record.owner_uid for record in self.leases.records.values())
         return not meta.owner_references and orphans < ORPHANS_MAX
 

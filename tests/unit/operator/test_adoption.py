@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from understudy_contract.lease import LeaseRecord
 from understudy_contract.names import Label, Term, worker_role_name
+from understudy_kube.informer import Identity
 from understudy_operator.core.actions import Adopt, OpenRank
 from understudy_operator.core.adoption import find_identity
 from understudy_operator.core.model import Claim, Leftover
@@ -168,7 +169,7 @@ def orphan(stage: Stage, *, uid: str = NEW, seen: bool = True, **spec: Any) -> N
     """Let the job be deleted without its children, and a new one of its name be made."""
     strip(stage, seen=seen)
     old = stage.server.objects[JOB]
-    stage.world.jobs.deleted(old)
+    stage.world.jobs.forget(Identity("digits", "default", OLD))
     meta = {"namespace": "default", "name": "digits", "uid": uid}
     stage.server._put(JOB, {"metadata": meta, "spec": {**old["spec"], **spec}})
     stage.announce()

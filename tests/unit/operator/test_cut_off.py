@@ -222,7 +222,7 @@ class TestSight:
         for name, lease_s in ("short", LEASE_S), ("long", 3600):
             spec = {"template": {"spec": {}}, "failover": {"leaseDurationSeconds": lease_s}}
             meta = {"name": name, "namespace": "n", "uid": name, "resourceVersion": "1"}
-            world.jobs.changed({"metadata": meta, "spec": spec})
+            world.take_job(msgspec.json.encode({"metadata": meta, "spec": spec}))
         seen = {name: world.observe(("n", name), 1000.0) for name in ("short", "long")}
         assert {name: seen[name].control_plane_degraded for name in seen} == {"short": True, "long": False}
         again = {name: world.observe(("n", name), 1000.0).cut_off_at for name in seen}

@@ -121,7 +121,7 @@ async def test_where_the_job_has_none_the_ended_pods_of_another_make_room(stage:
     meta = {"namespace": "default", "name": "other", "uid": "o", "resourceVersion": "1"}
     other = {"metadata": meta, "spec": stage.server.objects[JOB]["spec"], "status": {"phase": "Failed"}}
     stage.server.objects[JOB.replace("digits", "other")] = other
-    stage.world.jobs.changed(other)
+    stage.world.take_job(json.dumps(other).encode())
     labels = {"understudy.dev/job": "other", "understudy.dev/job-uid": "o", "understudy.dev/rank": "0"}
     owned = {"namespace": "default", "labels": labels, "ownerReferences": [{"uid": "o"}]}
     lease = {"metadata": {**owned, "name": "other-0", "uid": "other-0"}, "spec": {"holderIdentity": "other-0-1"}}
