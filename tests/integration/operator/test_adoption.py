@@ -7,7 +7,7 @@ job.
 from typing import Any
 
 import pytest
-from understudy_contract.names import Label
+from understudy_contract.names import Label, worker_role_name
 
 from tests.integration.operator.process import Operator
 from tests.integration.operator.rank import Rank, failover, promoted
@@ -15,13 +15,14 @@ from tests.integration.operator.stage import Json, Stage
 
 pytestmark = pytest.mark.cluster
 
+ROLE = worker_role_name("job", ("job-0", "job-0-s0"))
 CHILDREN = {
     "pods": ("job-0-0", "job-0-1"),
     "leases": ("job-0", "job-0-s0"),
     "services": ("job",),
     "serviceaccounts": ("job-worker",),
-    "roles": ("job-worker",),
-    "rolebindings": ("job-worker",),
+    "roles": (ROLE,),
+    "rolebindings": (ROLE,),
     "poddisruptionbudgets": ("job-0",),
 }
 
@@ -29,6 +30,7 @@ CHILDREN = {
 async def orphan(stage: Stage) -> str:
     """Take the children's owner away; return its uid."""
     job = await stage.get("trainingjobs", "job")
+    await stage.until("rolebindings", ROLE, lambda _: True, "the rights to both Leases")
     await stage.delete("trainingjobs", "job", propagationPolicy="Orphan")
     for kind, names in CHILDREN.items():
         for name in names:

@@ -30,7 +30,7 @@ async def test_an_account_by_its_old_name_is_the_pods_and_gets_the_workers_role(
     await stage.create_job("job", template={"spec": {"containers": [TRAINER], "serviceAccount": "cloud-reader"}})
     pod = await stage.until("pods", "job-0-0", lambda _: True, "the primary")
     assert pod["spec"]["serviceAccountName"] == "cloud-reader"
-    (binding,) = await stage.list("rolebindings")
+    binding = await stage.until("rolebindings", None, lambda _: True, "the pods' rights")
     assert [subject["name"] for subject in binding["subjects"]] == ["cloud-reader"]
     assert "job-worker" not in [account["metadata"]["name"] for account in await stage.list("serviceaccounts")]
 

@@ -1,5 +1,6 @@
 """Ended pods that are kept for their logs make room for a pod that a quota has refused."""
 
+import json
 from typing import Any
 
 from understudy_contract.names import Rank, Role
