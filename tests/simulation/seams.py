@@ -53,6 +53,18 @@ class _WallClock:
         return process.wall()
 
 
+class _NoRandom:
+    """Stands for the random generators of a process, of which a trainer here has none of its own."""
+
+    @staticmethod
+    def read() -> dict[str, Any]:
+        return {}
+
+    @staticmethod
+    def write(_saved: object) -> None:
+        pass
+
+
 def _container() -> Any:
     return current().program.belongings
 
@@ -107,6 +119,7 @@ def installed(random: Random, hear: Callable[[logging.LogRecord], None]) -> Iter
         (understudy.session, "Counters", _counters),
         (understudy.session, "RankStore", _store),
         (understudy.restore, "RankStore", _store),
+        (understudy.session, "global_random", _NoRandom),
         (understudy.session, "collect", lambda _facts: {}),
         (understudy.session, "explain_failures", nothing),
         (understudy.session, "explain_end", nothing),
