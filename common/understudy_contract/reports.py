@@ -12,7 +12,7 @@ from understudy_contract.names import Term
 
 LAST_WORDS_MAX_CHARS: Final = 1024
 """A message is cut here (bounds.py): annotations of one object share 256 KiB, and status repeats them."""
-LAST_FAILURE_MAX_CHARS: Final = 300
+LAST_FAILURE_MAX_BYTES: Final = 300
 """A heartbeat's last_failure is cut here, where it is written and where it is read: every renewal carries it."""
 FAILURES_MAX: Final = 1000
 """A heartbeat's counts of failures are cut here where they are read: a worker may write any number."""

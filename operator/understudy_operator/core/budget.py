@@ -26,7 +26,8 @@ from typing import Any, Final
 
 from understudy_contract.lease import LeaseRecord
 from understudy_contract.names import Rank
-from understudy_contract.reports import FAILURES_MAX, LAST_FAILURE_MAX_CHARS, Cause, Phase
+from understudy_contract.reports import FAILURES_MAX, LAST_FAILURE_MAX_BYTES, Cause, Phase
+from understudy_contract.text import clean
 
 from understudy_operator.core.detection import Failure
 from understudy_operator.core.model import Now, Pod
@@ -84,8 +85,7 @@ def restarts(record: LeaseRecord) -> int:
 def last_survived(record: LeaseRecord) -> str:
     """Say why the last failure happened that the holder has survived, on one line; empty: there was none."""
     beat = record.current_heartbeat
-    words = " ".join((beat.last_failure or "").split()) if beat is not None else ""
-    return "".join(character for character in words if character.isprintable())[:LAST_FAILURE_MAX_CHARS]
+    return clean(beat.last_failure or "", LAST_FAILURE_MAX_BYTES) if beat is not None else ""
 
 
 def application_failures_after(record: LeaseRecord, failure: Failure) -> int:

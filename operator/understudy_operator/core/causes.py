@@ -23,10 +23,11 @@ from typing import Final
 
 from understudy_contract.exits import ExitCode
 from understudy_contract.reports import Cause
+from understudy_contract.text import clean
 
 from understudy_operator.core.model import Pod, Terminated
 
-WORDS_CHARS: Final = 300
+WORDS_BYTES: Final = 300
 """How much of a sentence of Kubernetes goes into a message."""
 KILLED: Final = 128 + 9
 """Exit code of a process that SIGKILL ended."""
@@ -199,4 +200,4 @@ def _by_events(pod: Pod) -> Reason | None:
 
 def one_line(text: str) -> str:
     """Put a sentence of Kubernetes on one line, and cut it."""
-    return " ".join(text.split())[:WORDS_CHARS].rstrip(" .:")
+    return clean(text, WORDS_BYTES).rstrip(" .:")

@@ -8,7 +8,7 @@ from understudy.agent import model
 from understudy.agent.verdict import FAILED_ENDS_WITHIN_S, LAUNCHER_ENDS_WITHIN_S, RESTARTS_WITHIN_S
 from understudy_contract.events import EventReason
 from understudy_contract.exits import ExitCode
-from understudy_contract.reports import LAST_FAILURE_MAX_CHARS, Phase, Promotion, Release
+from understudy_contract.reports import LAST_FAILURE_MAX_BYTES, Phase, Promotion, Release
 
 from tests.unit.agent.driver import OTHER, POD, RANK, SLOT, Driver, drive, lease, rank_with_floor, ref
 
@@ -284,4 +284,4 @@ def test_a_second_process_counts_once_for_each_trainer_and_disturbs_nobody() -> 
 
 def test_a_long_reason_is_cut_in_the_heartbeat() -> None:
     it = restarted(drive().primary(), "x" * 1024)
-    assert len(str(it.renewals[-1].beat.last_failure)) == LAST_FAILURE_MAX_CHARS
+    assert len(str(it.renewals[-1].beat.last_failure).encode()) == LAST_FAILURE_MAX_BYTES

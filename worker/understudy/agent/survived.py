@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from understudy_contract.events import EventReason
-from understudy_contract.reports import LAST_FAILURE_MAX_CHARS, CheckpointRef, Notice
+from understudy_contract.reports import LAST_FAILURE_MAX_BYTES, CheckpointRef, Notice
+from understudy_contract.text import clean
 
 _ALL_TOLD: Final = 5
 """Restarts of which each becomes an Event; after that those whose number is a power of two."""
@@ -88,4 +89,4 @@ class Survived:
 
 def brief(reason: str) -> str:
     """Cut a reason to what each heartbeat may carry."""
-    return reason if len(reason) <= LAST_FAILURE_MAX_CHARS else reason[: LAST_FAILURE_MAX_CHARS - 1] + "…"
+    return clean(reason, LAST_FAILURE_MAX_BYTES)
