@@ -69,7 +69,7 @@ simulate: venv ## search SEEDS=100000 seeds for schedules that break a promise
 	$(RUN) -m tests.simulation.simulate --seeds $(or $(SEEDS),100000) --first $(or $(FIRST),0)
 
 .PHONY: fuzz
-fuzz: venv ## fuzz every decoder for MINUTES=10 on the Python of the operator's image
+fuzz: venv ## fuzz every decoder for MINUTES=10 on the Python of the images
 	$(RUN) -m tests.fuzz.image --seconds $$((60 * $(or $(MINUTES),10)))
 
 .PHONY: format

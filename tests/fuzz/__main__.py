@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from hypothesis.errors import HypothesisWarning
 
-MODULES = ("tests.fuzz.test_decoders", "tests.fuzz.test_protocol")
+MODULES = ("tests.fuzz.test_decoders", "tests.fuzz.test_protocol", "tests.fuzz.test_volume")
 EXAMPLES = 200
 """Of each test in its turn."""
 

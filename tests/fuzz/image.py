@@ -1,10 +1,13 @@
-"""Fuzz on the Python and the packages of the operator's image: `python -m tests.fuzz.image [--seconds 60] [NAME ...]`.
+"""Fuzz on the Python and the packages of the images: `python -m tests.fuzz.image [--seconds 60] [NAME ...]`.
+
+Half of the time goes to the operator's image, half to the worker's, which alone has what reads a volume.
 
 How deep a decoder may descend, and what it does there, depends on the version of Python and on the build of msgspec.
 The sources are this checkout's, mounted. So is hypothesis, in the version of the environment of development, built for
 the image's Python.
 """
 
+import argparse
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -14,9 +17,10 @@ from localcluster.engine import Engine
 from localcluster.shell import ClusterError, run
 
 ROOT = Path(__file__).resolve().parents[2]
-IMAGE = "understudy-operator:dev"
+IMAGES = {"understudy-operator:dev": "operator", "understudy-worker:dev": "worker"}
+"""Each with the source root of its side."""
 PYTHON, VERSION = "/opt/venv/bin/python", "3.13"
-"""Of the image: see Dockerfile.operator."""
+"""Of both images: see Dockerfile.operator and Dockerfile.worker."""
 HERE, PACKAGES = "/fuzz", "/fuzz-packages"
 
 
@@ -32,17 +36,25 @@ def packages() -> Path:
 
 def mounts() -> dict[Path, str]:
     """Say what lies where in the container."""
-    sources = {ROOT / name: f"{HERE}/{name}" for name in ("common", "operator", "tests")}
+    sources = {ROOT / name: f"{HERE}/{name}" for name in ("common", "operator", "worker", "tests")}
     return {**sources, packages(): PACKAGES}
 
 
 def main() -> None:
-    """Build the image if it has changed, and fuzz in it."""
-    path = ":".join((HERE, f"{HERE}/common", f"{HERE}/operator", PACKAGES))
+    """Build the images if they have changed, and fuzz in each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("names", nargs="*")
+    wanted = parser.parse_args()
+    command = [PYTHON, "-m", "tests.fuzz", "--seconds", str(wanted.seconds / len(IMAGES)), *wanted.names]
     try:
-        images.build([IMAGE])
-        command = [PYTHON, "-m", "tests.fuzz", *sys.argv[1:]]
-        sys.exit(Engine.find().run(IMAGE, command, mounts(), {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}))
+        images.build(list(IMAGES))
+        for image, side in IMAGES.items():
+            path = ":".join((HERE, f"{HERE}/common", f"{HERE}/{side}", PACKAGES))
+            print(f"in {image}:", flush=True)
+            environment = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+            if code := Engine.find().run(image, command, mounts(), environment):
+                sys.exit(code)
     except ClusterError as error:
         sys.exit(str(error))
 

@@ -1,7 +1,6 @@
 """Whatever lies on a volume, a reader returns values within their bounds, or one of its own errors.
 
-Contents are sealed, so that they pass the digest and reach the decoders: whoever writes on a volume can seal. How many
-examples are tried is the profile's to say.
+Contents are sealed, so that they pass the digest and reach the decoders: whoever writes on a volume can seal.
 """
 
 import contextlib
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from understudy.checkpoint import RankStore
 from understudy.checkpoint.folder import BASE, RankFolder
@@ -26,12 +25,12 @@ from understudy.errors import CheckpointDamaged, UnderstudyError
 from understudy_contract.bounds import TERM_MAX
 from understudy_contract.reports import CheckpointRef
 
+from tests.fuzz.strategies import fuzz
 from tests.memory_volume import MemoryFileSystem
 
 ROOT = Path("/volume")
 STEP = ROOT / "job" / "rank-0" / "term-9-a" / "step-7"
 OURS = Mark("2026-01-03T00:00:00Z", "digits")
-any_example = settings(deadline=None)
 
 numbers = st.one_of(
     st.integers(-2, 12), st.integers(), st.sampled_from([2**31 - 1, 2**31, 2**53, 2**63, 2**64, 10**400]), st.floats()
@@ -106,7 +105,7 @@ def require_bounded(ref: CheckpointRef) -> None:
 
 
 @given(manifest=st.one_of(manifests.map(files), contents), state=st.binary(max_size=200))
-@any_example
+@fuzz
 def test_any_manifest_is_a_checkpoint_within_bounds_or_damaged(manifest: bytes, state: bytes) -> None:
     try:
         found = read(volume(STEP, (MANIFEST, manifest), (STATE, state)), STEP)
@@ -119,7 +118,7 @@ def test_any_manifest_is_a_checkpoint_within_bounds_or_damaged(manifest: bytes, 
 
 
 @given(st.data())
-@any_example
+@fuzz
 def test_any_state_beside_a_whole_manifest_is_that_state_or_damaged(data: st.DataObject) -> None:
     arrays = {"w": np.arange(6, dtype=np.float32), "b": np.ones(3, bool)}
     state = State(arrays)
@@ -138,7 +137,7 @@ def test_any_state_beside_a_whole_manifest_is_that_state_or_damaged(data: st.Dat
 
 
 @given(base=st.one_of(contents, st.fixed_dictionaries({"term": numbers, "pod": st.text(), "line": lines}).map(files)))
-@any_example
+@fuzz
 def test_any_base_is_a_line_within_bounds(base: bytes) -> None:
     folder = RankFolder(ROOT, "job", 0, volume(STEP.parent, (BASE, base)))
     for ref in folder.line_of(TermFolder(9, "a", STEP.parent, counts=True, steps=())):
@@ -158,7 +157,7 @@ def test_any_base_is_a_line_within_bounds(base: bytes) -> None:
         ).map(files),
     )
 )
-@any_example
+@fuzz
 def test_any_mark_is_one_that_a_job_can_have_left_or_nobodys(mark: bytes) -> None:
     fs = volume(ROOT / "other", (MARK, mark))
     for uid, found in earlier_jobs(ROOT, "own", OURS, fs):
@@ -170,7 +169,7 @@ def test_any_mark_is_one_that_a_job_can_have_left_or_nobodys(mark: bytes) -> Non
 
 
 @given(content=contents)
-@any_example
+@fuzz
 def test_any_volume_id_is_one_or_none(content: bytes) -> None:
     store = RankStore(ROOT, "job", 0, keep=1, fs=volume(STEP.parents[1], ("VOLUME", content)))
     found = store.volume_id()
@@ -184,7 +183,7 @@ step_names = st.builds("step-{}".format, st.one_of(numbers, st.text("0123456789"
 
 
 @given(st.one_of(file_names, term_names, step_names))
-@any_example
+@fuzz
 def test_a_name_is_one_of_ours_exactly_or_none(name: str) -> None:
     if (term := term_of(name)) is not None:
         assert name == f"term-{term[0]}-{term[1]}"
@@ -255,7 +254,7 @@ def tried(call: Any) -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(PLACES), st.sampled_from(THINGS)), max_size=6), st.booleans())
-@any_example
+@fuzz
 def test_whatever_lies_on_a_volume_a_job_trains_or_says_why_and_harms_nobody(
     planted: list[tuple[str, str]], begun: bool
 ) -> None:
