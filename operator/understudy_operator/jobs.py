@@ -87,6 +87,8 @@ class Jobs:
         self._gone: dict[str, None] = {}
         self._doubtful: set[Key] = set()
         self._memos: dict[str, Memo] = {}
+        self._aside: dict[str, Named] = {}
+        """Jobs that cannot be read now, by uid: their Leases are still theirs."""
 
     def __iter__(self) -> Iterator[Key]:
         """Name every job."""
@@ -105,6 +107,11 @@ class Jobs:
         """Return the job of a uid, if it is known."""
         key = self._keys.get(uid)
         return self._jobs.get(key) if key is not None else None
+
+    def is_aside(self, uid: str, name: str) -> bool:
+        """Tell whether a job of this uid and name is there and cannot be read now."""
+        job = self._aside.get(uid)
+        return job is not None and job.name == name
 
     def told(self, job: model.Job) -> None:
         """Take in a TrainingJob as the watch tells it; one that was deleted has come back, from a backup."""
@@ -130,8 +137,11 @@ class Jobs:
                 self._wake(key)
             return
         held = self._large[job.namespace] - (_excess(known) if known is not None else 0)
-        if held + _excess(job) > LARGE_MAX_BYTES:
+        # One that is read stays so whatever its status has grown to: it trains, and its owner has changed nothing.
+        grown = known is not None and (known.uid, known.generation) == (job.uid, job.generation)
+        if held + _excess(job) > LARGE_MAX_BYTES and not grown:
             self._remove(key)
+            self._aside[job.uid] = job
             raise TooLargeError(
                 f"This TrainingJob is not read, and nothing is done for it: its spec and status have {job.size_bytes} "
                 f"bytes, and the jobs of namespace {job.namespace} have {LARGE_MAX_BYTES} together already, counted "
@@ -142,6 +152,7 @@ class Jobs:
         self._weigh(job.namespace, held + _excess(job))
         self._jobs[key] = job
         self._keys[job.uid] = key
+        self._aside.pop(job.uid, None)
         self._wake(key)
 
     def _remove(self, key: Key) -> None:
@@ -171,6 +182,7 @@ class Jobs:
 
     def set_aside(self, job: Named, version: float) -> None:
         """Forget a job that cannot be read in this version, unless a newer one is known, until another version can."""
+        self._aside[job.uid] = job
         known = self._jobs.get((job.namespace, job.name))
         if known is not None and known.uid == job.uid and _version(known) <= version:
             self._remove((job.namespace, job.name))
@@ -178,6 +190,7 @@ class Jobs:
     def forget(self, job: Named) -> None:
         """Forget a deleted job, reported by kopf or by a failed write; the garbage collector sees to its children."""
         self.set_aside(job, math.inf)
+        del self._aside[job.uid]
         self._gone[job.uid] = None
         if len(self._gone) > GONE_KEPT:
             del self._gone[next(iter(self._gone))]

@@ -67,6 +67,8 @@ FIRST_LIST_PAUSE_S: Final = 1.0
 """Before the first list of the jobs is tried again: who knows none does not lead, and another may."""
 
 
+RANKS_MAX: Final = 256
+"""The most ranks of a job that the API admits."""
 ORPHANS_MAX: Final = 1024
 """Leases without an owner that are remembered, of all namespaces, until a job of their name is made."""
 _SHAPE: Final = re.compile(r"-\d{1,6}(-s\d)?")
@@ -349,7 +351,7 @@ class World:
             return self.leases.records.get((job.namespace, name))
 
         def taken(other: str) -> bool:
-            return self.jobs.find(other) is not None
+            return self.jobs.find(other) is not None or self.jobs.is_aside(other, job.name)
 
         told = job.status.get("adoptedUid")
         adopted = find_identity(job.name, job.uid, told, job.policy.ranks, lease, taken)
@@ -365,6 +367,9 @@ class World:
         if meta.owner_references and (job := self.jobs.find(meta.owner_references[0].uid)) is not None:
             return names.is_lease_name(meta.name, job.name, job.policy.ranks)
         name = meta.labels.get(Label.JOB, "")
+        # Of a job that cannot be read just now nobody knows the ranks. Its workers go on, and so it will be read again.
+        if meta.owner_references and self.jobs.is_aside(meta.owner_references[0].uid, name):
+            return names.is_lease_name(meta.name, name, RANKS_MAX)
         if (job := self.jobs.known((meta.namespace, name))) is not None:
             # With one rank more than the job has, it is not this job's shape that was left.
             return names.is_lease_name(meta.name, name, job.policy.ranks + 1)

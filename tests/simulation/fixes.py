@@ -29,7 +29,7 @@ FIXES: tuple[Mutant, ...] = (
     Mutant(
         "a job is over before the labels have followed its last promotion, and they never do",
         8,
-        5004159,
+        30001405,
         (Edit(decide._last_labels, "[a for a in labels(view) if Role.PRIMARY in (a.role, a.pod.role)]", "[]"),),
     ),
     Mutant(

@@ -25,6 +25,7 @@ from understudy_contract.exits import ExitCode
 from understudy_contract.reports import Cause
 from understudy_contract.text import clean
 
+from understudy_operator.core.actions import END_POD_S
 from understudy_operator.core.model import Pod, Terminated
 
 WORDS_BYTES: Final = 300
@@ -100,7 +101,7 @@ _DISRUPTION: Final[Mapping[str, tuple[Cause, str, str]]] = {
 
 def told(pod: Pod) -> Reason | None:
     """Say why a pod ended or is ending, if Kubernetes gives a reason beyond a deletion or an exit code."""
-    if pod.reason:
+    if pod.reason and not _ended_by_operator(pod):
         return _by_status(pod)
     if pod.deleting_since is not None:
         return _by_disruption(pod)
@@ -112,6 +113,11 @@ def told(pod: Pod) -> Reason | None:
     if isinstance(end, Terminated) and end.reason == "OOMKilled" and end.exit_code == KILLED:
         return Reason(Cause.OOM_KILLED, "ran out of memory (OOMKilled)", "", TRAINER_MEMORY, program=True)
     return _by_events(pod)
+
+
+def _ended_by_operator(pod: Pod) -> bool:
+    """Tell whether the deadline that a pod has exceeded is the operator's own, which ends what outlives the trainer."""
+    return pod.reason == "DeadlineExceeded" and pod.active_deadline_s == END_POD_S
 
 
 def unexplained(pod: Pod) -> bool:

@@ -79,7 +79,8 @@ def raise_term(observation: Observation, view: RankView) -> list[RaiseTerm | Emi
 
 
 def _implausible(observation: Observation, rank: int, beat: Heartbeat) -> str:
-    folder = f"{observation.job.uid}/rank-{rank}/term-{beat.term_floor}-..."
+    below = f"{observation.job.policy.sub_path}/" if observation.job.policy.sub_path else ""
+    folder = f"{below}{observation.job.identity}/rank-{rank}/term-{beat.term_floor}-..."
     return (
         f"{beat.pod} cannot begin term {beat.term}: it reports term {beat.term_floor}, which rank {rank} cannot have "
         f"had. Remove {folder} from claim {observation.job.policy.claim_name}, then delete the pod"

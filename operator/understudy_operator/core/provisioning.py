@@ -32,12 +32,14 @@ from understudy_operator.core.actions import (
 from understudy_operator.core.causes import unexplained
 from understudy_operator.core.completion import rank_complete
 from understudy_operator.core.detection import Failure, judge_redundant, scene
-from understudy_operator.core.model import Lease, Now, Observation, RankView
+from understudy_operator.core.model import Lease, Now, Observation, Pod, RankView
 from understudy_operator.core.opening import last_saves, open_rank
 from understudy_operator.core.policy import Policy
 
 ENDED_PODS_KEPT: Final = 2
 """Ended pods of a rank that are kept for their logs."""
+ASK_WITHIN_S: Final = 10.0
+"""How long a lost redundant pod is not replaced while its Events are asked for the cause: they may not be to be had."""
 ENDS_WITHIN_S: Final = 15.0
 """From a worker's release to the end of its container, as the kubelet tells it: a second, more on a crowded node."""
 OVER: Final = "its training is over"
@@ -107,8 +109,8 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
         verdict = judge_redundant(lease, pod, scene(observation, now), unborn=unborn)
         if isinstance(verdict, float):
             return _bear(observation, view, slot, lease, now) if unborn and holder not in view.pods else [], verdict
-        if pod is not None and unexplained(pod):
-            return [], math.inf  # its Events are asked, so that its loss is told with its cause
+        if pod is not None and unexplained(pod) and now.at < (ask_until := _asked_until(pod)):
+            return [], ask_until  # its Events are asked, so that its loss is told with its cause
         failure, losses = verdict, losses + 1
         known = pod is not None or lease.acknowledged or holder in observation.vanished
         loss = verdict.message if known else ""  # else perhaps it never was made, as whoever was to make it has ended
@@ -124,6 +126,10 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
     if now.at < due:
         return [], due
     return [AssignSlot(view.rank, slot, lease.record, view.lease.record, losses, loss, suspect)], math.inf
+
+
+def _asked_until(pod: Pod) -> float:
+    return math.inf if pod.ending_since is None else pod.ending_since + ASK_WITHIN_S
 
 
 def _bear(observation: Observation, view: RankView, slot: int | None, lease: Lease, now: Now) -> list[Action]:

@@ -285,3 +285,27 @@ def test_a_second_process_counts_once_for_each_trainer_and_disturbs_nobody() -> 
 def test_a_long_reason_is_cut_in_the_heartbeat() -> None:
     it = restarted(drive().primary(), "x" * 1024)
     assert len(str(it.renewals[-1].beat.last_failure).encode()) == LAST_FAILURE_MAX_BYTES
+
+
+def test_the_end_deadline_of_a_trainer_is_not_its_successors() -> None:
+    it = drive(end_s=40).primary().feed(protocol.Completed(100)).accept()
+    later(it, 5).feed(protocol.Failed("ValueError: after the training")).feed(model.TrainerLost())
+    later(it, 2).feed(protocol.Hello("1")).accept().begin(1)
+    later(it, 60)
+    assert [renewal.release for renewal in it.renewals if renewal.release] == []
+
+
+def test_a_script_that_is_started_again_has_not_returned() -> None:
+    it = drive().primary().feed(protocol.Completed(100)).accept().feed(protocol.Returned("thread upload"))
+    it.feed(protocol.Failed("SystemExit: 3")).feed(model.TrainerLost())
+    later(it, 2).feed(protocol.Hello("1")).accept().begin(1)
+    it.feed(protocol.Completed(100)).accept().feed(model.Terminated())
+    assert [renewal.release for renewal in it.renewals if renewal.release] == [], "it may still upload"
+
+
+@pytest.mark.parametrize("final", [False, True])
+def test_a_hand_over_that_comes_too_late_keeps_the_exception_before_it(final: bool) -> None:
+    it = drive().primary().feed(model.Terminated())
+    later(it, 18).feed(protocol.Failed("ValueError: while saving", final=final))
+    later(it, 3)
+    assert release(it).message.startswith("ValueError: while saving")

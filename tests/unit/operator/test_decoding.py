@@ -1,7 +1,7 @@
 """What becomes of a TrainingJob that no user of good will has written."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from understudy_operator.decoding import LEVELS_MAX, SPEC_MAX_BYTES, Packed, Unr
 from understudy_operator.observe import World
 
 from tests.unit.kube.test_shallow import nested
-from tests.unit.operator.builders import PRIMARY, Scene
+from tests.unit.operator.builders import PRIMARY, Scene, a_job
 
 TEMPLATE: dict[str, Any] = {"spec": {"containers": [{"name": "trainer", "command": ["python"]}]}}
 KEY = ("default", "digits")
@@ -167,3 +167,15 @@ def test_the_large_jobs_of_a_namespace_take_no_more_than_their_share() -> None:
 
 def known(world: World) -> list[Job]:
     return list(world.jobs.all().values())
+
+
+def test_a_job_that_is_read_stays_so_whatever_its_status_grows_to() -> None:
+    held = jobs.Jobs(lambda key: None)
+    trains = replace(a_job(), name="trains", uid="t", resource_version="1", size_bytes=jobs.ORDINARY_BYTES)
+    held.changed(trains)
+    most = jobs.LARGE_MAX_BYTES + jobs.ORDINARY_BYTES
+    held.changed(replace(trains, name="large", uid="l", size_bytes=most))
+    held.changed(replace(trains, resource_version="9", size_bytes=jobs.ORDINARY_BYTES + 1))
+    assert held.known(("default", "trains")) is not None
+    with pytest.raises(jobs.TooLargeError):
+        held.changed(replace(trains, resource_version="10", generation=9, size_bytes=jobs.ORDINARY_BYTES + 1))

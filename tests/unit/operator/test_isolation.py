@@ -1,18 +1,21 @@
 """An error of the operator in one part of its work costs no other part: least of all a promotion."""
 
 import importlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from understudy_kube.client import ApiError
+from understudy_kube.errors import ServerError
 from understudy_operator import act
 from understudy_operator.core import conditions
 from understudy_operator.core.actions import Emit, KeepBudgets, Prepare, WriteStatus
 from understudy_operator.core.decide import decide
 
 from tests.unit.operator.builders import NOW, PRIMARY, Scene, of
-from tests.unit.operator.stage import Stage, stage_test
+from tests.unit.operator.stage import JOB, PODS, Stage, refusing, stage_test
 from tests.unit.operator.test_reconcile import both_at_work
 
 PARTS = ("overdue", "_prepare", "_keep_budgets", "provide_rank", "raise_term", "switch_over", "refuse")
@@ -115,3 +118,55 @@ def test_work_that_raises_is_a_problem_and_all_else_goes_on(work: str, monkeypat
         assert stage.condition(conditions.OPERATOR_ERROR)["status"] == "False"
 
     in_virtual_time()
+
+
+async def at_work(stage: Stage) -> None:
+    """Let a primary train, with a warm redundant pod beside it."""
+    await stage.run(1)
+    stage.runs("digits-0-0", "a")
+    stage.reports("digits-0-0", "digits-0", "training")
+    await stage.run(1)
+    stage.runs("digits-0-1", "b")
+    await renew(stage, 2)
+
+
+async def renew(stage: Stage, times: int) -> None:
+    """Let both workers renew, some seconds apart."""
+    for _ in range(times):
+        stage.reports("digits-0-0", "digits-0", "training")
+        stage.reports("digits-0-1", "digits-0-s0", "ready")
+        await stage.run(2)
+
+
+@stage_test
+async def test_a_job_that_cannot_be_read_for_a_while_keeps_its_warm_pod(stage: Stage) -> None:
+    await at_work(stage)
+    good = json.loads(json.dumps(stage.server.objects[JOB]["spec"]))
+    bad = json.loads(json.dumps(stage.server.objects[JOB]))
+    bad["spec"]["template"]["metadata"] = {"annotations": {"large": "y" * 300_000}}
+    stage.server._put(JOB, bad)
+    stage.announce()
+    await renew(stage, 3)
+    stage.server._put(JOB, json.loads(json.dumps(stage.server.objects[JOB])) | {"spec": good})
+    stage.announce()
+    await renew(stage, 3)
+    assert sorted(stage.pods()) == ["digits-0-0", "digits-0-1"]
+    assert "RedundantLost" not in [event["reason"] for event in stage.events()]
+
+
+@stage_test
+async def test_a_redundant_pod_is_replaced_although_its_events_cannot_be_listed(stage: Stage) -> None:
+    await at_work(stage)
+    state = {"terminated": {"exitCode": 137, "reason": "Error", "finishedAt": "2026-01-01T00:00:09Z"}}
+    body = stage.server.objects[f"{PODS}/digits-0-1"]
+    ended = {"phase": "Failed", "containerStatuses": [{"name": "trainer", "state": state}]}
+    stage.world.pods.upsert(stage.server._put(f"{PODS}/digits-0-1", {**body, "status": ended}))
+
+    def down(verb: str, path: str) -> ApiError | None:
+        return ServerError(500, "InternalError", "down") if path.endswith("/events") else None
+
+    with refusing(stage, down):
+        for _ in range(10):
+            stage.reports("digits-0-0", "digits-0", "training")
+            await stage.run(2)
+    assert "digits-0-2" in stage.pods()

@@ -1,5 +1,7 @@
 """A rank whose Lease is gone, or older than the volume."""
 
+from dataclasses import replace
+
 import pytest
 from understudy_contract.events import EventReason
 from understudy_contract.names import Role, Term
@@ -106,6 +108,13 @@ def test_a_term_that_the_rank_cannot_have_had_raises_nothing_and_is_told(floor: 
     (told,) = [event for event in of(decision.rest, Emit) if event.reason == EventReason.FOREIGN_ON_VOLUME]
     assert f"reports term {floor}, which rank 0 cannot have had. Remove" in told.message
     assert f"rank-0/term-{floor}-... from claim" in told.message
+
+
+def test_what_is_to_be_removed_lies_in_the_folder_that_the_job_really_uses() -> None:
+    scene = Scene().asked(sub_path="team-a").beat(RANK, phase=Phase.STARTING, term_floor=TERM_CEILING)
+    scene.job = replace(scene.job, adopted_uid="old")
+    (told,) = [event for event in of(scene.decide().rest, Emit) if event.reason == EventReason.FOREIGN_ON_VOLUME]
+    assert f"Remove team-a/old/rank-0/term-{TERM_CEILING}-... from claim" in told.message
 
 
 def test_a_term_is_raised_as_far_as_an_etcd_may_have_forgotten() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from understudy_operator.core.actions import AskWhy, AssignSlot, Promote
+from understudy_operator.core.actions import END_POD_S, AskWhy, AssignSlot, Promote
 from understudy_operator.core.causes import told, unexplained
 from understudy_operator.core.model import Killed, Pod
 from understudy_operator.inquiry import read_events
@@ -374,3 +374,10 @@ def test_status_and_conditions_of_a_pod_are_read() -> None:
 def test_the_end_of_a_pod_is_no_cause_of_anothers_loss() -> None:
     scene = Scene().promoted(cause="Terminated", source="digits-0-9").pod(PRIMARY, **EVICTED)
     assert scene.written()["failovers"][0]["cause"] == "Terminated"
+
+
+def test_the_end_that_the_operator_brings_to_a_sidecar_is_no_cause() -> None:
+    scene = Scene().promoted(cause="ProcessExited", source=PRIMARY, message="the trainer ended: ValueError")
+    late = {"phase": "Failed", "reason": "DeadlineExceeded", "message": "Pod was active on the node longer"}
+    scene.pod(PRIMARY, **late, container=ended(1), active_deadline_s=END_POD_S)
+    assert scene.written()["failovers"][0]["cause"] == "ProcessExited"

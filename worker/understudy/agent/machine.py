@@ -236,7 +236,7 @@ class Machine:
             self._log(line)
         match message:
             case protocol.Hello():
-                self._hello_by = self._failed_by = _NEVER
+                self._hello_by = self._failed_by = self._end_by = _NEVER
                 if self._trainer.survived.restarts:
                     self._renewals.hurry()
                 self._followed = None
@@ -320,7 +320,7 @@ class Machine:
     def _on_time(self) -> None:
         now = self._now
         if now >= self._hand_over_by:
-            words = late_hand_over(self._config.hand_over_s, completed=self._trainer.completed is not None)
+            words = late_hand_over(self._config.hand_over_s, self._trainer)
             self._log(words.message)
             self._finish(words, grace_s=0.0)
         if now >= self._failed_by:

@@ -108,7 +108,7 @@ class Progress:
         """Forget the trainer before; keep what is true of the pod: volume, newest checkpoint, notices."""
         sentence = self.survived.start_again(self.failure, self.checkpoint, volume=self.volume_failed)
         self._notice(self.survived.notice(sentence))
-        self.loaded = self.started = self.first = self.completed = self.failed = None
+        self.loaded = self.started = self.first = self.completed = self.returned = self.failed = None
         self.volume_failed = self.superseded = self.lost = False
         self.term_taken = 0
         return sentence

@@ -153,9 +153,13 @@ def _held_up(trainer: Progress) -> str:
     return f" (waiting for {trainer.returned.waits_for})" if trainer.returned and trainer.returned.waits_for else ""
 
 
-def late_hand_over(within_s: float, *, completed: bool) -> LastWords:
+def late_hand_over(within_s: float, trainer: Progress) -> LastWords:
     """Judge a hand-over that missed its deadline: the trainer is killed."""
-    if completed:
+    if trainer.failed is not None:
+        return _failure(
+            trainer, f"{trainer.failed}; no hand-over within {within_s:g} s after that: killed by the agent"
+        )
+    if trainer.completed is not None:
         return LastWords(
             ReleaseReason.HANDED_OVER,
             ExitCode.HANDED_OVER,
