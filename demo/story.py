@@ -1,5 +1,6 @@
 """What happens in the demo, in order, and what must come true of it."""
 
+import signal
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -109,7 +110,8 @@ class Story:
                 self._screen.command(f"kubectl delete pod {pod.name} --wait=false")
             case faults.KILL_TRAINER:
                 trainer = faults.agent_and_trainer(self._testbed, pod)[1]
-                self._screen.command(f"kill -KILL {trainer.pid}    # {' '.join(trainer.argv[:2])} … of {pod.name}")
+                kill = self._testbed.cluster.signal_command(trainer, signal.SIGKILL)
+                self._screen.command(f"{kill}    # {' '.join(trainer.argv[:2])} … of {pod.name}")
             case _:
                 self._screen.command(f"the power of {pod.node} is cut: it runs {self._who_runs_on(pod.node)}")
         found = measure.failover(self._testbed, JOB, rank, fault)

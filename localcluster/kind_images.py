@@ -1,0 +1,59 @@
+"""Bring images into kind's nodes: only those that a node lacks, only into the nodes that lack them.
+
+Which content of a name a node has is written beside the image itself, as a label in the node's container runtime: it
+goes when the image goes or is replaced. docker's own ids cannot be compared with those in the nodes, for docker names
+an image by its manifest or by its configuration, depending on its store.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from localcluster import paths
+from localcluster.engine import Engine
+from localcluster.kind_node import KindNode
+from localcluster.load import CTR
+from localcluster.shell import ClusterError, run, say, step
+
+LABEL = "understudy.dev/engine-id"
+
+
+def load(cluster: str, nodes: Sequence[KindNode], name: str) -> None:
+    """Make the nodes have an image of docker's store as it is now."""
+    present = Engine("docker").image_id(name)
+    if present is None:
+        raise ClusterError(f"docker has no image {name}: build it with `python -m localcluster images`")
+    wanted = f"docker.io/library/{name}" if "/" not in name else name
+    behind = [node for node in nodes if not _has(node, wanted, present)]
+    if not behind:
+        say(f"  {name} is on every node")
+        return
+    names = ",".join(node.name for node in behind)
+    paths.cache().mkdir(parents=True, exist_ok=True)
+    with step(f"{name} is loaded into {names}"), tempfile.TemporaryDirectory(dir=paths.cache()) as folder:
+        archive = Path(folder) / "image.tar"
+        _save(name, archive)
+        run(["kind", "load", "image-archive", archive, "--name", cluster, "--nodes", names])
+        for node in behind:
+            node.run([*CTR, "images", "label", wanted, f"{LABEL}={present}"])
+
+
+def _has(node: KindNode, name: str, engine_id: str) -> bool:
+    found = node.run([*CTR, "images", "list", "--quiet", f'name=="{name}",labels."{LABEL}"=="{engine_id}"'])
+    return bool(found.strip())
+
+
+def _save(name: str, archive: Path) -> None:
+    """Write an image for the platform of docker's machine; of an image for several, docker would write an index only.
+
+    docker before 28 does not know the option, and has each image for one platform anyway.
+    """
+    platform = run(["docker", "version", "--format", "{{.Server.Os}}/{{.Server.Arch}}"]).strip()
+    try:
+        run(["docker", "save", "--platform", platform, "--output", archive, name])
+    except ClusterError as error:
+        if "unknown flag" not in str(error):
+            raise
+        run(["docker", "save", "--output", archive, name])
