@@ -25,6 +25,7 @@ def down(_: argparse.Namespace) -> None:
     """end the cluster and leave nothing of it but caches"""
     Cluster.down()
     say("The cluster is down.")
+    _tell_others()
 
 
 def images(arguments: argparse.Namespace) -> None:
@@ -47,6 +48,7 @@ def status(_: argparse.Namespace) -> None:
     say(Cluster.choice())
     if not Cluster.is_running():
         say("down")
+        _tell_others()
         if left := Cluster.residue():
             say(f"but not all is gone: {', '.join(left)}\n`python -m localcluster up` makes it anew, `down` removes it")
         return
@@ -55,6 +57,12 @@ def status(_: argparse.Namespace) -> None:
         power = "on" if node.is_running else "off"
         say(f"{node.name}  power {power}  network {'connected' if node.is_connected else 'cut off'}")
     say(f"KUBECONFIG={cluster.kubeconfig}")
+    _tell_others()
+
+
+def _tell_others() -> None:
+    for name in Cluster.others():
+        say(f"The other one runs beside it: UNDERSTUDY_CLUSTER={name} before a command means that one.")
 
 
 def _excepted(host: str) -> bool:

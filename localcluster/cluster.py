@@ -6,6 +6,7 @@ used where docker answers and kind is installed. The environment variable UNDERS
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -106,6 +107,16 @@ class Cluster(ABC):
         """End the cluster, whatever state it is in, and leave nothing of it but caches."""
         _implementation().down(checkout=checkout)
 
+    @staticmethod
+    def others() -> list[str]:
+        """Return the values of UNDERSTUDY_CLUSTER under which another cluster runs beside the chosen one."""
+        found = []
+        for name, implementation in _implementations().items():
+            with contextlib.suppress(ClusterError):  # its engine does not answer: nothing of it runs
+                if name != _chosen()[0] and implementation.is_running():
+                    found.append(name)
+        return found
+
     @property
     def kubeconfig(self) -> Path:
         """An administrator's kubeconfig."""
@@ -190,12 +201,15 @@ def _chosen() -> tuple[str, str]:
     return "kind", "docker runs and kind is installed"
 
 
-def _implementation() -> type[Cluster]:
+def _implementations() -> dict[str, type[Cluster]]:
     from localcluster.embedded import EmbeddedCluster
     from localcluster.kind import KindCluster
 
-    choices: dict[str, type[Cluster]] = {"embedded": EmbeddedCluster, "kind": KindCluster}
-    chosen, _ = _chosen()
+    return {"embedded": EmbeddedCluster, "kind": KindCluster}
+
+
+def _implementation() -> type[Cluster]:
+    choices, (chosen, _) = _implementations(), _chosen()
     if chosen not in choices:
         raise ClusterError(f"{CHOICE}={chosen}: choose one of {', '.join(choices)}")
     return choices[chosen]

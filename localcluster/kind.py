@@ -82,7 +82,7 @@ class KindCluster(Cluster):
 
     @staticmethod
     def is_running() -> bool:
-        return NAME in run([program("kind"), "get", "clusters"]).split()
+        return shutil.which("kind") is not None and NAME in run(["kind", "get", "clusters"]).split()
 
     @staticmethod
     def down(*, checkout: Path = paths.CHECKOUT) -> None:

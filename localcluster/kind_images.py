@@ -11,8 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from localcluster import paths
-from localcluster.engine import Engine
+from localcluster import images, paths
 from localcluster.kind_node import KindNode
 from localcluster.load import CTR
 from localcluster.shell import ClusterError, run, say, step
@@ -22,9 +21,7 @@ LABEL = "understudy.dev/engine-id"
 
 def load(cluster: str, nodes: Sequence[KindNode], name: str) -> None:
     """Make the nodes have an image of docker's store as it is now."""
-    present = Engine("docker").image_id(name)
-    if present is None:
-        raise ClusterError(f"docker has no image {name}: build it with `python -m localcluster images`")
+    present = images.identity(name)
     wanted = f"docker.io/library/{name}" if "/" not in name else name
     behind = [node for node in nodes if not _has(node, wanted, present)]
     if not behind:

@@ -145,6 +145,6 @@ def require_root(what: str) -> None:
     """Refuse to go on without the rights that namespaces and mounts need."""
     if os.geteuid() != 0 or sys.platform != "linux":
         raise ClusterError(
-            f"{what} needs root on Linux (it makes network namespaces and mounts): run it as root, "
-            "or install docker and kind, which are then used instead"
+            f"{what} needs root on Linux (it makes network namespaces and mounts): run it as root there. "
+            "`make cluster` and `make demo` need no root where docker runs and kind is installed"
         )
