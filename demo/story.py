@@ -2,12 +2,14 @@
 
 import signal
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import yaml
 from rich import box
 from rich.table import Table
+from understudy_contract.names import claim_name
 
 from demo.checks import accuracy, check, said_by_status, said_seconds
 from demo.screen import JOB, Screen
@@ -33,6 +35,21 @@ def manifest(*, shared: bool) -> Object:
     return body
 
 
+def hindrance(modes: Iterable[str], *, shared: bool) -> str:
+    """Say why a job whose volume has these access modes is not shown the loss of a node; empty when it is."""
+    if "ReadWriteMany" in modes:
+        return ""
+    if shared:
+        return (
+            f"The job's volume is that of an earlier run, and of one node. `kubectl delete tj {JOB}` and "
+            f"`kubectl delete pvc {claim_name(JOB)}` make room for one that every node can mount"
+        )
+    return (
+        "The volumes of this cluster are of one node, so that all pods of a job run there and are lost with it. "
+        "`python -m localcluster down`, then `make demo`, makes a cluster whose nodes share a folder"
+    )
+
+
 class Story:
     """One run of the demo."""
 
@@ -41,8 +58,7 @@ class Story:
         self._screen = screen
         self._output = output
         self._failovers: list[Failover] = []
-        self._shared = testbed.cluster.has_shared_volumes
-        self._manifest = manifest(shared=self._shared)
+        self._manifest = manifest(shared=testbed.cluster.has_shared_volumes)
         self._save_every = jobs.argument(self._manifest, "save-every")
 
     @staticmethod
@@ -61,11 +77,12 @@ class Story:
         first, second = self._plan()
         self._lose(first, faults.KUBECTL_DELETE, "kubectl delete pod of a primary: a drained node, an eviction")
         self._lose(second, faults.KILL_TRAINER, "SIGKILL of a trainer: out of memory, a crash")
-        if self._shared:
+        if hindrance := self._hindrance():
+            self._screen.chapter("Left out: the power cut of a node")
+            self._screen.say(hindrance)
+        else:
             title = "Power cut of a node: everything on it is gone, without a word"
             self._lose(self._exposed(), faults.POWER_CUT, title)
-        else:
-            self._leave_out_power_cut()
         self._complete()
         self._conclude(began)
 
@@ -137,12 +154,11 @@ class Story:
             fault.undo(self._testbed, pod.node)
             self._screen.say(f"{pod.node} is Ready")
 
-    def _leave_out_power_cut(self) -> None:
-        self._screen.chapter("Left out: the power cut of a node")
-        self._screen.say(
-            "The volumes of this cluster are of one node, so that all pods of a job run there and are lost with it. "
-            "`python -m localcluster down`, then `make demo`, makes a cluster whose nodes share a folder"
-        )
+    def _hindrance(self) -> str:
+        """Say why the loss of a node cannot be shown; empty when it can. The volume may be that of an earlier run."""
+        claim = self._testbed.kube.get(f"/api/v1/namespaces/default/persistentvolumeclaims/{claim_name(JOB)}")
+        modes = claim.get("status", {}).get("accessModes", ())
+        return hindrance(modes, shared=self._testbed.cluster.has_shared_volumes)
 
     def _wait_for_a_checkpoint(self, pod: str) -> None:
         log = self._testbed.logs.of(pod)

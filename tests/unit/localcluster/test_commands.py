@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.story import manifest
+from demo.story import hindrance, manifest
 from localcluster import Cluster, ClusterError, base, load, paths, teardown
 from localcluster.__main__ import main
 from localcluster.engine import Engine
@@ -79,6 +79,12 @@ def test_the_demo_asks_for_a_volume_of_all_nodes_where_there_are_such() -> None:
         for shared in (True, False)
     ]
     assert modes == [["ReadWriteMany"], ["ReadWriteOnce"]]
+
+
+def test_the_demo_says_why_it_leaves_the_loss_of_a_node_out() -> None:
+    assert hindrance(["ReadWriteOnce", "ReadWriteMany"], shared=True) == ""
+    assert "kubectl delete pvc digits-checkpoints" in hindrance(["ReadWriteOnce"], shared=True)
+    assert "makes a cluster whose nodes share a folder" in hindrance(["ReadWriteOnce"], shared=False)
 
 
 def test_make_test_uses_the_embedded_cluster_and_says_so(
