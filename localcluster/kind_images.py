@@ -1,8 +1,9 @@
 """Bring images into kind's nodes: only those that a node lacks, only into the nodes that lack them.
 
-Which content of a name a node has is written beside the image itself, as a label in the node's container runtime: it
-goes when the image goes or is replaced. docker's own ids cannot be compared with those in the nodes, for docker names
-an image by its manifest or by its configuration, depending on its store.
+Which content of a name a node has is written beside the image itself, as a label in the node's container runtime. The
+label goes with the image, but outlives a replacement; so it names both docker's id and the digest in the node, and
+counts only while the node still has that digest. docker's id alone cannot be compared with what is in the node, for
+docker names an image by its manifest or by its configuration, depending on its store.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def load(cluster: str, nodes: Sequence[KindNode], name: str) -> None:
     """Make the nodes have an image of docker's store as it is now."""
     present = images.identity(name)
     wanted = f"docker.io/library/{name}" if "/" not in name else name
-    behind = [node for node in nodes if not _has(node, wanted, present)]
+    behind = [node for node in nodes if not _has(_listed(node, wanted), present)]
     if not behind:
         say(f"  {name} is on every node")
         return
@@ -34,12 +35,24 @@ def load(cluster: str, nodes: Sequence[KindNode], name: str) -> None:
         _save(name, archive)
         run(["kind", "load", "image-archive", archive, "--name", cluster, "--nodes", names])
         for node in behind:
-            node.run([*CTR, "images", "label", wanted, f"{LABEL}={present}"])
+            loaded = _listed(node, wanted)
+            if loaded is None:
+                raise ClusterError(f"kind has loaded {name} into {node.name}, but the node does not have {wanted}")
+            node.run([*CTR, "images", "label", wanted, f"{LABEL}={_mark(present, loaded)}"])
 
 
-def _has(node: KindNode, name: str, engine_id: str) -> bool:
-    found = node.run([*CTR, "images", "list", "--quiet", f'name=="{name}",labels."{LABEL}"=="{engine_id}"'])
-    return bool(found.strip())
+def _listed(node: KindNode, name: str) -> list[str] | None:
+    """Return the words of the node's line on an image: name, type, digest, and its labels at the end."""
+    lines = node.run([*CTR, "images", "list", f'name=="{name}"']).splitlines()[1:]
+    return lines[0].split() if lines else None
+
+
+def _mark(engine_id: str, listed: Sequence[str]) -> str:
+    return f"{engine_id}/{listed[2]}"
+
+
+def _has(listed: Sequence[str] | None, engine_id: str) -> bool:
+    return listed is not None and f"{LABEL}={_mark(engine_id, listed)}" in listed[-1].split(",")
 
 
 def _save(name: str, archive: Path) -> None:

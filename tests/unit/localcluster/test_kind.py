@@ -138,11 +138,13 @@ def test_after_a_restart_of_the_machine_the_control_plane_is_started_first_then_
 
 
 def test_a_stale_condition_of_a_restarted_node_is_not_believed(running: Standins, tmp_path: Path) -> None:
-    cluster = KindCluster(tmp_path)
-    running.answer_json("^kubectl .*get lease", lease(BEFORE), lease(BEFORE), lease(AFTER))
-    running.answer_json("^kubectl .*get node ", node("True", BEFORE), node("True", BEFORE), node("True", AFTER))
+    cluster, ready = KindCluster(tmp_path), node("True", AFTER)
+    running.answer_json("^kubectl .*get lease", lease(BEFORE), lease(AFTER))
+    running.answer_json(
+        "^kubectl .*get node ", node("True", AFTER), node("True", BEFORE), node("Unknown", AFTER), ready
+    )
     cluster.node("understudy-worker").start()
-    assert len([call for call in running.calls() if "get lease" in call]) == 3
+    assert len([call for call in running.calls() if "get lease" in call]) == 4
 
 
 def test_the_users_kubeconfig_is_left_alone_at_the_end_too(running: Standins, tmp_path: Path) -> None:

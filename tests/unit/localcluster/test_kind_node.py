@@ -141,7 +141,8 @@ def test_an_image_goes_into_the_workers_that_lack_it_and_into_no_other(
 ) -> None:
     running.answer("^docker image inspect", "sha256:new\n")
     running.answer("^docker version", "linux/arm64\n")
-    running.answer("^docker exec understudy-worker2 ctr .*images list", "docker.io/library/understudy-worker:dev\n")
+    running.answer("^docker exec understudy-worker ctr .*images list", "REF\n", listed("sha256:n1", ""))
+    running.answer("^docker exec understudy-worker2 ctr .*images list", listed("sha256:n1", "sha256:new/sha256:n1"))
     KindCluster(tmp_path).load_image("understudy-worker:dev")
     (save,) = running.called("docker save")
     assert save.startswith("docker save --platform linux/arm64 --output ")
@@ -150,17 +151,28 @@ def test_an_image_goes_into_the_workers_that_lack_it_and_into_no_other(
     (label,) = [call for call in running.calls() if " images label " in call]
     assert label == (
         "docker exec understudy-worker ctr --namespace k8s.io images label docker.io/library/understudy-worker:dev "
-        "understudy.dev/engine-id=sha256:new"
+        "understudy.dev/engine-id=sha256:new/sha256:n1"
     )
-    running.answer("^docker exec .*images list", "docker.io/library/understudy-worker:dev\n")
+    running.answer("^docker exec .*images list", listed("sha256:n1", "sha256:new/sha256:n1"))
     KindCluster(tmp_path).load_image("understudy-worker:dev")
     assert "is on every node" in capsys.readouterr().out
     assert len(running.called("kind load")) == 1
+    # Somebody has loaded other content under the name since: the label is still there, and names another digest.
+    running.answer("^docker exec .*images list", listed("sha256:n2", "sha256:new/sha256:n1"))
+    KindCluster(tmp_path).load_image("understudy-worker:dev")
+    assert running.called("kind load")[1].endswith("--nodes understudy-worker,understudy-worker2")
+
+
+def listed(digest: str, mark: str) -> str:
+    """A node's answer to `ctr images list`."""
+    labels = f"io.cri-containerd.image=managed,understudy.dev/engine-id={mark}"
+    return f"REF TYPE DIGEST\ndocker.io/library/understudy-worker:dev manifest {digest} 1.0 GiB linux/amd64 {labels}\n"
 
 
 def test_docker_that_does_not_know_platforms_saves_without(running: Standins, tmp_path: Path) -> None:
     running.answer("^docker image inspect", "sha256:new\n")
     running.answer("^docker version", "linux/amd64\n")
+    running.answer("^docker exec .*images list", listed("sha256:n1", ""))
     running.answer("^docker save --platform", (125, "unknown flag: --platform"))
     KindCluster(tmp_path).load_image("understudy-worker:dev")
     assert len(running.called("docker save")) == 2
