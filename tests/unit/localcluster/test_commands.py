@@ -8,6 +8,7 @@ import pytest
 from demo.story import hindrance, manifest
 from localcluster import Cluster, ClusterError, base, load, paths, teardown
 from localcluster.__main__ import main
+from localcluster.embedded import EmbeddedCluster
 from localcluster.engine import Engine
 from tests import stages
 from tests.unit.localcluster.standin import Standins
@@ -56,6 +57,25 @@ def test_docker_builds_on_its_own_network(programs: Standins, tmp_path: Path) ->
     Engine("docker").build(tmp_path / "Dockerfile", tmp_path, "x:dev")
     (build,) = programs.called("docker build")
     assert "--network" not in build
+
+
+def test_docker_without_skopeo_gets_it_or_is_told_of_it(
+    programs: Standins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(
+        ClusterError, match="missing on this machine: skopeo; as root on Debian: apt-get install skopeo"
+    ):
+        Engine("docker").export("x:dev", tmp_path / "oci")
+
+
+def test_a_cluster_that_runs_beside_the_chosen_one_is_told_of(
+    running: Standins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(EmbeddedCluster, "is_running", lambda: True)
+    command(monkeypatch, tmp_path, "down")
+    assert "UNDERSTUDY_CLUSTER=embedded before a command means that one" in capsys.readouterr().out
+    assert running.called("kind delete cluster")
 
 
 def test_an_image_is_told_from_another_without_an_export(programs: Standins) -> None:
