@@ -26,8 +26,15 @@ lock: ## resolve the dependencies anew (requirements*.lock)
 	    pyproject.toml --extra $${side%%:*} $$([ -z "$${side##*:}" ] || echo --extra $${side##*:}) \
 	    --output-file requirements-$${side%%:*}.lock || exit 1; done
 
+# These measure and break what only the embedded cluster has; other targets take kind where docker and kind are there.
+test chaos bench-failover bench-overhead: export UNDERSTUDY_CLUSTER := embedded
+
+.PHONY: say-embedded
+say-embedded:
+	@echo "This uses the embedded cluster (root on Linux), also where docker and kind are there."
+
 .PHONY: cluster
-cluster: venv ## start the local cluster (two worker nodes), or find it running
+cluster: venv ## start the local cluster (two worker nodes; kind where docker and kind are there), or find it running
 	$(RUN) -m localcluster up
 
 .PHONY: cluster-down
@@ -39,25 +46,25 @@ images: venv ## build the images and load them into the local cluster
 	$(RUN) -m localcluster images
 
 .PHONY: demo
-demo: cluster images ## lose a primary three ways, live, on the local cluster
+demo: cluster images ## lose a primary three ways, live, on the local cluster, and say which one that is
 	$(RUN) -m demo
 
 .PHONY: bench-failover
-bench-failover: cluster images ## time the failover for every cause
+bench-failover: say-embedded cluster images ## time the failover for every cause
 	$(RUN) -m benchmarks.failover $(ARGS)
 
 .PHONY: bench-overhead
-bench-overhead: cluster images ## measure what Understudy costs a training that loses nothing
+bench-overhead: say-embedded cluster images ## measure what Understudy costs a training that loses nothing
 	$(RUN) -m benchmarks.overhead $(ARGS)
 
 .PHONY: chaos
-chaos: venv ## break four trainings for 30 minutes on three nodes, then say what was lost (SEED=, MINUTES=)
+chaos: say-embedded venv ## break four trainings for 30 minutes on three nodes, then say what was lost (SEED=, MINUTES=)
 	$(RUN) -m localcluster up --nodes 3
 	$(RUN) -m localcluster images
 	$(RUN) -m chaos --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: test
-test: venv ## everything: lint, unit, integration and end-to-end tests on the local cluster
+test: venv ## everything: lint, unit, integration and end-to-end tests on the embedded cluster
 	$(RUN) tests/stages.py $(STAGES)
 
 .PHONY: test-unit

@@ -14,7 +14,6 @@ from understudy_contract.names import rank_lease_name, slot_lease_name
 from chaos.draw import Draw, between, pick
 from chaos.strike import Kind, Strike, Thing, timed
 from chaos.ward import LEASE_S, SHAPES, Ward
-from localcluster.processes import Identity
 from testbed import TestbedError, operator
 from testbed.kube import JOBS, LEASES, PODS, wall
 from testbed.slow_api import slow_api
@@ -66,10 +65,9 @@ def kill_leader(ward: Ward, draw: Draw) -> Strike:
     """SIGKILL the operator that leads, which releases nothing; then its pod goes, to be spared a kubelet's back-off."""
     name = operator.pod(ward.kube)[0]
     found = ward.cluster.processes(operator.NAMESPACE, name)
-    victim = Identity.of(found[0].pid) if found else None
-    if victim is None:
+    if not found:
         raise TestbedError(f"the operator {name} has just ended")
-    fire = timed(lambda: victim.send(signal.SIGKILL))
+    fire = timed(lambda: ward.cluster.send_signal(found[0], signal.SIGKILL))
     return Strike(f"SIGKILL of the operator that leads, {name}", fire, undo=lambda: _end(ward, [name]))
 
 

@@ -13,7 +13,6 @@ from chaos.draw import Draw, between, pick
 from chaos.nodes import names
 from chaos.strike import Causes, Kind, Strike, Target, timed
 from chaos.ward import LEASE_S, TARGETS, Ward
-from localcluster.processes import Identity
 from testbed import TestbedError, faults
 from testbed.faults import Fault, Trigger
 from testbed.kube import JOBS, PODS
@@ -49,14 +48,12 @@ def pause_agent(ward: Ward, draw: Draw) -> Strike:
     """Stop an agent for longer than its lease: its trainer goes on, and must find out by the volume."""
     target = ward.target(draw.where)
     pod = ward.primary(target)
-    agent = Identity.of(faults.agent_and_trainer(ward.testbed, pod)[0].pid)
-    if agent is None:
-        raise TestbedError(f"the agent of {pod.name} has just ended")
+    agent = faults.agent_and_trainer(ward.testbed, pod)[0]
     return Strike(
         what=f"SIGSTOP of the agent: {pod.name}, primary of {target}",
-        fire=timed(lambda: agent.send(signal.SIGSTOP)),
+        fire=timed(lambda: ward.cluster.send_signal(agent, signal.SIGSTOP)),
         must={target: frozenset({Cause.LEASE_EXPIRED})},
-        undo=lambda: agent.send(signal.SIGCONT),
+        undo=lambda: ward.cluster.send_signal(agent, signal.SIGCONT),
         lasts_s=between(draw.amount, LEASE_S + 4, 2 * LEASE_S + 4),
         runs_on=True,
     )

@@ -2,11 +2,13 @@
 
     python -m demo [--output demo-output]
 
-Needs the local cluster and its images (`make demo` sees to both). Installs the chart, starts the digits sample with one
+Needs the local cluster and its images (`make demo` sees to both): kind's where docker runs and kind is installed, else
+the embedded one. Installs the chart, starts the digits sample with one
 line of log per step, waits until every rank has a warm redundant pod, and then: `kubectl delete pod` of a primary,
 SIGKILL of a trainer, power cut of a node. After each it shows who was promoted, at which term, from which cause, how
 long that took and how many steps it cost, measured from outside the operator and set beside what the status says. At
-the end the job completes; the output folder then holds a timeline.
+the end the job completes; the output folder then holds a timeline. On a cluster whose volumes are of one node the power
+cut is left out, and that is said.
 
 Exits with 1 and one sentence as soon as something does not come true: another cause, a cold start, a status that
 contradicts the logs, more steps lost than since the last checkpoint, a job that does not complete. How long things take

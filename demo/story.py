@@ -1,12 +1,15 @@
 """What happens in the demo, in order, and what must come true of it."""
 
+import signal
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import yaml
 from rich import box
 from rich.table import Table
+from understudy_contract.names import claim_name
 
 from demo.checks import accuracy, check, said_by_status, said_seconds
 from demo.screen import JOB, Screen
@@ -15,13 +18,36 @@ from localcluster import Cluster
 from localcluster.paths import CHECKOUT
 from testbed import Testbed, TestbedError, faults, jobs, measure, operator, placement
 from testbed.faults import Fault
-from testbed.kube import wall
+from testbed.kube import Object, wall
 from testbed.measure import Failover
 
 STEPS: Final = 6_000
 """Enough for three failovers, and for the start of three redundant pods between them, on a fast machine."""
 COMPLETE_WITHIN_S: Final = 600
 KUBECTL_WITHIN_S: Final = 60
+
+
+def manifest(*, shared: bool) -> Object:
+    """Return the job: the sample, on a volume that every node can mount where the cluster has such volumes."""
+    body = jobs.digits(JOB, steps=STEPS, log_every=1)
+    if shared:
+        body["spec"]["checkpoint"]["volumeClaimTemplate"]["spec"]["accessModes"] = ["ReadWriteMany"]
+    return body
+
+
+def hindrance(modes: Iterable[str], *, shared: bool) -> str:
+    """Say why a job whose volume has these access modes is not shown the loss of a node; empty when it is."""
+    if "ReadWriteMany" in modes:
+        return ""
+    if shared:
+        return (
+            f"The job's volume is that of an earlier run, and of one node. `kubectl delete tj {JOB}` and "
+            f"`kubectl delete pvc {claim_name(JOB)}` make room for one that every node can mount"
+        )
+    return (
+        "The volumes of this cluster are of one node, so that all pods of a job run there and are lost with it. "
+        "`python -m localcluster down`, then `make demo`, makes a cluster whose nodes share a folder"
+    )
 
 
 class Story:
@@ -32,7 +58,7 @@ class Story:
         self._screen = screen
         self._output = output
         self._failovers: list[Failover] = []
-        self._manifest = jobs.digits(JOB, steps=STEPS, log_every=1)
+        self._manifest = manifest(shared=testbed.cluster.has_shared_volumes)
         self._save_every = jobs.argument(self._manifest, "save-every")
 
     @staticmethod
@@ -40,6 +66,7 @@ class Story:
         """Install the operator."""
         screen.chapter("The operator")
         cluster = Cluster.connect()
+        screen.say(Cluster.choice())
         screen.command("helm upgrade --install understudy charts/understudy -n understudy-system --create-namespace")
         operator.install(cluster)
         screen.say("the operator is ready")
@@ -50,7 +77,12 @@ class Story:
         first, second = self._plan()
         self._lose(first, faults.KUBECTL_DELETE, "kubectl delete pod of a primary: a drained node, an eviction")
         self._lose(second, faults.KILL_TRAINER, "SIGKILL of a trainer: out of memory, a crash")
-        self._lose(self._exposed(), faults.POWER_CUT, "Power cut of a node: everything on it is gone, without a word")
+        if hindrance := self._hindrance():
+            self._screen.chapter("Left out: the power cut of a node")
+            self._screen.say(hindrance)
+        else:
+            title = "Power cut of a node: everything on it is gone, without a word"
+            self._lose(self._exposed(), faults.POWER_CUT, title)
         self._complete()
         self._conclude(began)
 
@@ -109,7 +141,8 @@ class Story:
                 self._screen.command(f"kubectl delete pod {pod.name} --wait=false")
             case faults.KILL_TRAINER:
                 trainer = faults.agent_and_trainer(self._testbed, pod)[1]
-                self._screen.command(f"kill -KILL {trainer.pid}    # {' '.join(trainer.argv[:2])} … of {pod.name}")
+                kill = self._testbed.cluster.signal_command(trainer, signal.SIGKILL)
+                self._screen.command(f"{kill}    # {' '.join(trainer.argv[:2])} … of {pod.name}")
             case _:
                 self._screen.command(f"the power of {pod.node} is cut: it runs {self._who_runs_on(pod.node)}")
         found = measure.failover(self._testbed, JOB, rank, fault)
@@ -120,6 +153,12 @@ class Story:
             self._screen.say(f"{pod.node} is switched on again")
             fault.undo(self._testbed, pod.node)
             self._screen.say(f"{pod.node} is Ready")
+
+    def _hindrance(self) -> str:
+        """Say why the loss of a node cannot be shown; empty when it can. The volume may be that of an earlier run."""
+        claim = self._testbed.kube.get(f"/api/v1/namespaces/default/persistentvolumeclaims/{claim_name(JOB)}")
+        modes = claim.get("status", {}).get("accessModes", ())
+        return hindrance(modes, shared=self._testbed.cluster.has_shared_volumes)
 
     def _wait_for_a_checkpoint(self, pod: str) -> None:
         log = self._testbed.logs.of(pod)

@@ -9,21 +9,23 @@ import sys
 from localcluster.cluster import NODES, Cluster
 from localcluster.images import build as build_images
 from localcluster.shell import ClusterError, say
-from localcluster.teardown import residue
 
 
 def up(arguments: argparse.Namespace) -> None:
     """make the cluster, or repair the one that runs"""
+    say(Cluster.choice())
     cluster = Cluster.up(nodes=arguments.nodes)
     say(f"The cluster is up: {', '.join(node.name for node in cluster.nodes)}. KUBECONFIG={cluster.kubeconfig}")
-    if any(name.lower() == "https_proxy" for name in os.environ):
-        say("A proxy is set: add 198.18.0.0/16 to NO_PROXY, or kubectl and helm will ask it for the cluster.")
+    proxied = any(name.lower() == "https_proxy" and value for name, value in os.environ.items())
+    if proxied and not _excepted(cluster.no_proxy):
+        say(f"A proxy is set: add {cluster.no_proxy} to NO_PROXY, or kubectl and helm will ask it for the cluster.")
 
 
 def down(_: argparse.Namespace) -> None:
     """end the cluster and leave nothing of it but caches"""
     Cluster.down()
     say("The cluster is down.")
+    _tell_others()
 
 
 def images(arguments: argparse.Namespace) -> None:
@@ -43,10 +45,11 @@ def load(arguments: argparse.Namespace) -> None:
 
 def status(_: argparse.Namespace) -> None:
     """tell what runs"""
+    say(Cluster.choice())
     if not Cluster.is_running():
         say("down")
-        left = residue() if os.geteuid() == 0 else []
-        if left:
+        _tell_others()
+        if left := Cluster.residue():
             say(f"but not all is gone: {', '.join(left)}\n`python -m localcluster up` makes it anew, `down` removes it")
         return
     cluster = Cluster.connect()
@@ -54,6 +57,17 @@ def status(_: argparse.Namespace) -> None:
         power = "on" if node.is_running else "off"
         say(f"{node.name}  power {power}  network {'connected' if node.is_connected else 'cut off'}")
     say(f"KUBECONFIG={cluster.kubeconfig}")
+    _tell_others()
+
+
+def _tell_others() -> None:
+    for name in Cluster.others():
+        say(f"The other one runs beside it: UNDERSTUDY_CLUSTER={name} before a command means that one.")
+
+
+def _excepted(host: str) -> bool:
+    named = {word.strip() for name in ("NO_PROXY", "no_proxy") for word in os.environ.get(name, "").split(",")}
+    return host in named
 
 
 def main() -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
 from localcluster import paths, requirements
 from localcluster.engine import Engine
-from localcluster.shell import ClusterError, require_root, run_logged, step
+from localcluster.shell import ClusterError, run_logged, step
 
 NAME = "docker.io/library/debian:trixie-slim"
 SUITE = "trixie"
@@ -36,7 +37,11 @@ def provide(engine: Engine) -> str:
 
 
 def _make(engine: Engine) -> None:
-    require_root(f"making {NAME} (no registry answered)")
+    if os.geteuid() != 0 or sys.platform != "linux":
+        raise ClusterError(
+            f"{engine.program} could not pull {NAME}: try `{engine.program} pull {NAME}` to see why, and set its proxy "
+            "or mirror. (As root on Debian the image is made by debootstrap, where no registry can be reached.)"
+        )
     requirements.install(requirements.BASE_IMAGE)
     log = paths.cache() / "logs" / "debootstrap.log"
     with tempfile.TemporaryDirectory(dir=paths.cache()) as folder:

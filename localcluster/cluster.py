@@ -6,12 +6,15 @@ used where docker answers and kind is installed. The environment variable UNDERS
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import ClassVar
 
 from localcluster import engine, paths
 from localcluster.pods import Process
@@ -53,12 +56,24 @@ class Node(ABC):
         """End a partition."""
 
     @abstractmethod
+    def logs_on_disk(self, pod: str, container: str) -> list[str]:
+        """Return what a container printed, oldest file first, also of a node without power.
+
+        `pod` is the name of the pod's folder, NAMESPACE_NAME_UID. Empty when the node has nothing of it.
+        """
+
+    @abstractmethod
     def run(self, argv: Argv, *, stdin: str | None = None, timeout_s: float | None = 60) -> str:
         """Run a program on the node and return what it printed."""
 
 
 class Cluster(ABC):
     """A running cluster."""
+
+    title: ClassVar[str]
+    """What it is called in messages."""
+    no_proxy: ClassVar[str]
+    """What a proxy must not be asked for: where the API server is."""
 
     checkout: Path
 
@@ -78,9 +93,29 @@ class Cluster(ABC):
         return _implementation().is_running()
 
     @staticmethod
+    def residue() -> list[str]:
+        """Return what is left of a cluster that was ended from outside; empty when nothing is, or nobody can tell."""
+        return _implementation().residue()
+
+    @staticmethod
+    def choice() -> str:
+        """Say in one sentence which cluster is used here, and why."""
+        return f"The cluster is {_implementation().title}: {_chosen()[1]}."
+
+    @staticmethod
     def down(*, checkout: Path = paths.CHECKOUT) -> None:
         """End the cluster, whatever state it is in, and leave nothing of it but caches."""
         _implementation().down(checkout=checkout)
+
+    @staticmethod
+    def others() -> list[str]:
+        """Return the values of UNDERSTUDY_CLUSTER under which another cluster runs beside the chosen one."""
+        found = []
+        for name, implementation in _implementations().items():
+            with contextlib.suppress(ClusterError):  # its engine does not answer: nothing of it runs
+                if name != _chosen()[0] and implementation.is_running():
+                    found.append(name)
+        return found
 
     @property
     def kubeconfig(self) -> Path:
@@ -109,6 +144,11 @@ class Cluster(ABC):
                 return node
         raise ClusterError(f"there is no node {name}: there are {', '.join(node.name for node in self.nodes)}")
 
+    @property
+    @abstractmethod
+    def has_shared_volumes(self) -> bool:
+        """Whether every node can mount every volume of the default class, so that the loss of a node is survived."""
+
     @abstractmethod
     def api_outage(self) -> AbstractContextManager[None]:
         """Make the API server unreachable for the length of a block; no open connection is told of it."""
@@ -127,7 +167,15 @@ class Cluster(ABC):
 
     @abstractmethod
     def processes(self, namespace: str, pod: str) -> list[Process]:
-        """Return the processes of a pod's containers, oldest first, with this machine's pids."""
+        """Return the processes of a pod's containers, oldest first."""
+
+    @abstractmethod
+    def send_signal(self, process: Process, number: signal.Signals) -> None:
+        """Send a signal to this very process; does nothing once it has ended."""
+
+    @abstractmethod
+    def signal_command(self, process: Process, number: signal.Signals) -> str:
+        """Return what a person would type to send this signal, to be shown."""
 
     @abstractmethod
     def load_image(self, name: str) -> None:
@@ -142,14 +190,26 @@ class Cluster(ABC):
         """Turn the file system of a claim with the annotation localcluster/tmpfs-size read-only, or writable again."""
 
 
-def _implementation() -> type[Cluster]:
+def _chosen() -> tuple[str, str]:
+    """Return the name of the implementation to use, and the reason."""
+    if chosen := os.environ.get(CHOICE):
+        return chosen, f"{CHOICE} says so"
+    if shutil.which("kind") is None:
+        return "embedded", "kind is not installed"
+    if not engine.works("docker"):
+        return "embedded", "kind is installed, but docker does not answer"
+    return "kind", "docker runs and kind is installed"
+
+
+def _implementations() -> dict[str, type[Cluster]]:
     from localcluster.embedded import EmbeddedCluster
     from localcluster.kind import KindCluster
 
-    choices: dict[str, type[Cluster]] = {"embedded": EmbeddedCluster, "kind": KindCluster}
-    chosen = os.environ.get(CHOICE)
-    if chosen is None:
-        chosen = "kind" if shutil.which("kind") and engine.works("docker") else "embedded"
+    return {"embedded": EmbeddedCluster, "kind": KindCluster}
+
+
+def _implementation() -> type[Cluster]:
+    choices, (chosen, _) = _implementations(), _chosen()
     if chosen not in choices:
         raise ClusterError(f"{CHOICE}={chosen}: choose one of {', '.join(choices)}")
     return choices[chosen]

@@ -7,13 +7,15 @@ checkout asks. Nothing in it outlives it but images.
 
 from __future__ import annotations
 
+import os
 import secrets
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from localcluster import (
     build,
@@ -25,6 +27,7 @@ from localcluster import (
     paths,
     pki,
     pods,
+    processes,
     requirements,
     storage,
     teardown,
@@ -41,6 +44,9 @@ READY_TIMEOUT_S = 120
 @dataclass(frozen=True)
 class EmbeddedCluster(Cluster):
     """A running cluster; `checkout` is where its kubeconfig and programs are linked."""
+
+    title: ClassVar[str] = "the embedded one"
+    no_proxy: ClassVar[str] = str(network.HOSTS.supernet(new_prefix=16))
 
     state: paths.State
     checkout: Path
@@ -60,7 +66,7 @@ class EmbeddedCluster(Cluster):
                 state = _make(programs, nodes)
             cluster = cls(state, checkout)
             cluster._repair()
-            link(checkout, pki.kubeconfig(state.pki, "admin"), (cluster.kubectl, cluster.helm))
+            cluster._link()
         return cluster
 
     @classmethod
@@ -69,7 +75,9 @@ class EmbeddedCluster(Cluster):
         state = paths.State.load()
         if state is None or not cls.is_running():
             raise ClusterError("no cluster runs on this machine: make one with `python -m localcluster up`")
-        return cls(state, checkout)
+        cluster = cls(state, checkout)
+        cluster._link()
+        return cluster
 
     @classmethod
     def is_running(cls) -> bool:
@@ -83,6 +91,14 @@ class EmbeddedCluster(Cluster):
         with paths.lock():
             teardown.remove()
         unlink(checkout)
+
+    @staticmethod
+    def residue() -> list[str]:
+        return teardown.residue() if os.geteuid() == 0 else []
+
+    @property
+    def has_shared_volumes(self) -> bool:
+        return True
 
     @property
     def kubectl(self) -> Path:
@@ -135,7 +151,13 @@ class EmbeddedCluster(Cluster):
     def processes(self, namespace: str, pod: str) -> list[pods.Process]:
         """Return the processes of a pod's containers, oldest first, with this machine's pids."""
         found = self.api.get(f"/api/v1/namespaces/{namespace}/pods/{pod}")
-        return pods.of(found["metadata"]["uid"])
+        return pods.of(found["metadata"]["uid"], found["spec"].get("nodeName", ""))
+
+    def send_signal(self, process: pods.Process, number: signal.Signals) -> None:
+        processes.Identity(process.pid, process.started).send(number)
+
+    def signal_command(self, process: pods.Process, number: signal.Signals) -> str:
+        return f"kill -{number.name.removeprefix('SIG')} {process.pid}"
 
     def volume_folder(self, namespace: str, claim: str) -> Path:
         """Return the folder on this machine of a bound claim's volume."""
@@ -156,6 +178,10 @@ class EmbeddedCluster(Cluster):
     def load_image(self, name: str) -> None:
         """Make every node have an image that `localcluster.images` built, as it is now."""
         load.load(self.nodes, name)
+
+    def _link(self) -> None:
+        """Write the kubeconfig: the checkout may have that of a kind cluster, which may run beside this one."""
+        link(self.checkout, pki.kubeconfig(self.state.pki, "admin"), (self.kubectl, self.helm))
 
     def _volume(self, namespace: str, claim: str) -> dict[str, Any]:
         found = self.api.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{claim}")

@@ -61,13 +61,13 @@ class Engine:
 
     def build(self, dockerfile: Path, context: Path, name: str) -> None:
         """Build an image; unchanged steps come from earlier builds."""
-        command: list[object] = [self.program, "build", "--network=host", "--file", dockerfile, "--tag", name]
+        command: list[object] = [self.program, "build", "--file", dockerfile, "--tag", name]
         with tempfile.TemporaryDirectory() as home:
             if self.program != "docker":
                 _write_build_home(Path(home))
                 command += ["--layers", f"--volume={home}:{BUILD_HOME}"]
             if self.program == "buildah":
-                command += ["--isolation=chroot"]
+                command += ["--isolation=chroot", "--network=host"]
             log = paths.cache() / "logs" / f"build-{name.partition(':')[0]}.log"
             run_logged([*command, context], log, env=os.environ, what=f"building {name}")
 
@@ -101,6 +101,7 @@ class Engine:
 
     def export(self, name: str, layout: Path) -> None:
         """Add an image to a folder of the OCI layout, under its name; layers that are there are not written again."""
+        requirements.install(requirements.EXPORT)
         layout.mkdir(parents=True, exist_ok=True)
         copy = ["skopeo", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers"]
         target = f"oci:{layout}:{name}"

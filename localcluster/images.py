@@ -64,13 +64,23 @@ def build(
     return [image.name for image in chosen]
 
 
+def identity(name: str) -> str:
+    """Return the id of an image in the engine's store."""
+    return _identity(Engine.find(), name)
+
+
+def _identity(engine: Engine, name: str) -> str:
+    present = engine.image_id(name)
+    if present is None:
+        raise ClusterError(f"{name} has not been built here: build it with `python -m localcluster images`")
+    return present
+
+
 def export(name: str) -> dict[str, Any]:
     """Bring an image of the engine's store into the layout, and return the descriptor of its manifest."""
     engine = Engine.find()
     with paths.locked(paths.cache() / "images" / "lock"):
-        present = engine.image_id(name)
-        if present is None:
-            raise ClusterError(f"{name} has not been built here: build it with `python -m localcluster images`")
+        present = _identity(engine, name)
         record = paths.cache() / "images" / f"{name.replace('/', '_').replace(':', '_')}.exported"
         manifest = _exported(name)
         if manifest is None or not record.exists() or record.read_text() != present:

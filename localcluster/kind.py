@@ -1,108 +1,101 @@
 """The same cluster by kind, for machines where docker runs and kind is installed.
 
-Not exercised by this project's own CI, which has no container engine. Names of images and the place of the kubeconfig
-are those of the embedded cluster; nodes carry kind's names. A fault is done to the container that is the node. The
-storage class is kind's own (one node per volume); volumes cannot be filled up or turned read-only.
+Everything goes through docker, kind, kubectl and helm, as an ordinary user: no root, no network namespace and no /proc
+of this machine, so docker may run in a virtual machine (macOS). Names of images and the place of the kubeconfig are
+those of the embedded cluster; nodes carry kind's names. The kubeconfig is this project's own: kind neither adds a
+context to the user's nor switches it.
+
+Faults are done to the containers that are the nodes (kind_node.py), volumes are of all nodes (kind_storage.py). Not
+offered: killing etcd or the API server, backups of etcd, volumes that fill up or turn read-only.
+
+Not exercised by this project's own tests on a real kind; these run its commands against programs that record them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
-from localcluster import paths, pods
-from localcluster.cluster import NODES, Cluster, Node, link, unlink
-from localcluster.shell import Argv, ClusterError, run, say
+from localcluster import kind_images, kind_node, kind_storage, paths, pods
+from localcluster.cluster import CHOICE, NODES, Cluster, link, unlink
+from localcluster.kind_node import KindNode
+from localcluster.kubectl import Kubectl
+from localcluster.shell import ClusterError, run, run_told, say, step, wait_until
 
-NAME = "understudy"
-NETWORK = "kind"
+NAME = paths.NAME
 CONTROL_PLANE = f"{NAME}-control-plane"
-READY_TIMEOUT_S = 120
-
-
-@dataclass(frozen=True, slots=True)
-class KindNode(Node):
-    """A node that is a container of docker's."""
-
-    name: str
-    checkout: Path
-
-    @property
-    def is_running(self) -> bool:
-        return run(["docker", "inspect", "--format", "{{.State.Running}}", self.name]).strip() == "true"
-
-    @property
-    def is_connected(self) -> bool:
-        template = f'{{{{index .NetworkSettings.Networks "{NETWORK}" | not | not}}}}'
-        return run(["docker", "inspect", "--format", template, self.name]).strip() == "true"
-
-    def power_cut(self) -> None:
-        run(["docker", "kill", self.name])
-
-    def start(self, *, wait_ready: bool = True) -> None:
-        run(["docker", "start", self.name])
-        if wait_ready:
-            kubeconfig = paths.links(self.checkout) / "kubeconfig"
-            wait = [f"--timeout={READY_TIMEOUT_S}s", "--for=condition=Ready", f"node/{self.name}"]
-            run([program("kubectl"), f"--kubeconfig={kubeconfig}", "wait", *wait])
-
-    def partition(self) -> None:
-        run(["docker", "network", "disconnect", NETWORK, self.name])
-
-    def heal(self) -> None:
-        run(["docker", "network", "connect", NETWORK, self.name])
-
-    def run(self, argv: Argv, *, stdin: str | None = None, timeout_s: float | None = 60) -> str:
-        return run(["docker", "exec", "--interactive", self.name, *argv], stdin=stdin, timeout_s=timeout_s)
+IMAGE = "UNDERSTUDY_KIND_IMAGE"  # an environment variable: the node image, where kind's own is not wanted
+CREATION = "5m"
+READY_TIMEOUT_S = 300
+SERVING_TIMEOUT_S = 120
+LOOK_INTERVAL_S = 0.5
+_EMBEDDED = f"set {CHOICE}=embedded to use the embedded cluster, which can do it"
 
 
 @dataclass(frozen=True, slots=True)
 class KindCluster(Cluster):
     """A cluster of kind's with this project's name."""
 
+    title: ClassVar[str] = "kind"
+    no_proxy: ClassVar[str] = "127.0.0.1"
+
     checkout: Path
 
     @staticmethod
     def up(*, nodes: int = NODES, checkout: Path = paths.CHECKOUT) -> KindCluster:
-        if not KindCluster.is_running():
-            say("Making the cluster with kind")
-            roles = ["control-plane", *["worker"] * nodes]
-            config = {
-                "kind": "Cluster",
-                "apiVersion": "kind.x-k8s.io/v1alpha4",
-                "nodes": [{"role": role} for role in roles],
-            }
-            run(
-                ["kind", "create", "cluster", "--name", NAME, "--config", "-", "--wait", "5m"], stdin=json.dumps(config)
-            )
         cluster = KindCluster(checkout)
-        for node in cluster.nodes:
-            if not node.is_running:
-                node.start()
-            elif not node.is_connected:
-                node.heal()
-        kubeconfig = run(["kind", "get", "kubeconfig", "--name", NAME])
-        link(checkout, kubeconfig, (cluster.kubectl, cluster.helm))
+        for name in ("kind", "kubectl", "helm"):  # before anything is made
+            program(name)
+        with paths.locked(paths.cache() / f"{NAME}.lock"):
+            if not KindCluster.is_running():
+                cluster._make(nodes)
+            elif len(cluster.nodes) != nodes:
+                say(
+                    f"The cluster that runs has {len(cluster.nodes)} worker nodes, not {nodes}: it is used as it is. "
+                    f"For another number, end it first: `python -m localcluster down`, then `up --nodes {nodes}`"
+                )
+            cluster._start()
+            cluster._link()
+            cluster._wait_ready()
+            if not kind_storage.share(cluster._kubectl, cluster.nodes):
+                say(
+                    "This cluster was made without a folder that all nodes share: its volumes are of one node. "
+                    "`python -m localcluster down`, then `up`, makes one with it"
+                )
         return cluster
 
     @staticmethod
     def connect(*, checkout: Path = paths.CHECKOUT) -> KindCluster:
         if not KindCluster.is_running():
-            raise ClusterError("no cluster runs on this machine: make one with `python -m localcluster up`")
-        return KindCluster(checkout)
+            raise ClusterError("no cluster of kind's runs here: make one with `python -m localcluster up`")
+        cluster = KindCluster(checkout)
+        cluster._link()
+        return cluster
 
     @staticmethod
     def is_running() -> bool:
-        return NAME in run(["kind", "get", "clusters"]).split()
+        return shutil.which("kind") is not None and NAME in run(["kind", "get", "clusters"]).split()
 
     @staticmethod
     def down(*, checkout: Path = paths.CHECKOUT) -> None:
-        run(["kind", "delete", "cluster", "--name", NAME])
+        with contextlib.suppress(ClusterError):  # files of the containers' root, which this user may not remove
+            run(["docker", "exec", CONTROL_PLANE, "find", kind_storage.IN_NODE, "-mindepth", "1", "-delete"])
+        kubeconfig = KindCluster(checkout).kubeconfig
+        kubeconfig.parent.mkdir(parents=True, exist_ok=True)
+        run([program("kind"), "delete", "cluster", "--name", NAME, "--kubeconfig", kubeconfig])
         unlink(checkout)
+
+    @staticmethod
+    def residue() -> list[str]:
+        return []  # kind knows a cluster by its containers alone
 
     @property
     def kubectl(self) -> Path:
@@ -114,8 +107,11 @@ class KindCluster(Cluster):
 
     @property
     def nodes(self) -> tuple[KindNode, ...]:
-        names = sorted(run(["kind", "get", "nodes", "--name", NAME]).split())
-        return tuple(KindNode(name, self.checkout) for name in names if name != CONTROL_PLANE)
+        return tuple(node for node in self._all() if node.name != CONTROL_PLANE)
+
+    @property
+    def has_shared_volumes(self) -> bool:
+        return kind_storage.is_shared(self._kubectl)
 
     @contextmanager
     def api_outage(self) -> Iterator[None]:
@@ -124,18 +120,29 @@ class KindCluster(Cluster):
             yield
         finally:
             run(["docker", "unpause", CONTROL_PLANE])
+            self._wait_serving()
 
     def killed(self, program: str) -> AbstractContextManager[None]:
         raise ClusterError(f"{program} cannot be killed on kind: {_EMBEDDED}")
 
     def processes(self, namespace: str, pod: str) -> list[pods.Process]:
-        raise ClusterError(f"the processes of {namespace}/{pod} cannot be found on kind: {_EMBEDDED}")
+        found = self._kubectl.get("pod", pod, f"--namespace={namespace}")
+        if "nodeName" not in found["spec"]:
+            return []
+        node = KindNode(found["spec"]["nodeName"], self._kubectl)
+        return node.processes(found["metadata"]["uid"], _containers(found))
+
+    def send_signal(self, process: pods.Process, number: signal.Signals) -> None:
+        KindNode(process.node, self._kubectl).signal(process, number)
+
+    def signal_command(self, process: pods.Process, number: signal.Signals) -> str:
+        return kind_node.signal_command(process, number)
 
     def load_image(self, name: str) -> None:
-        run(["kind", "load", "docker-image", name, "--name", NAME])
+        kind_images.load(NAME, self.nodes, name)
 
     def volume_folder(self, namespace: str, claim: str) -> Path:
-        raise ClusterError(f"the volume of {namespace}/{claim} cannot be reached on kind: {_EMBEDDED}")
+        return kind_storage.volume_folder(self._kubectl, namespace, claim)
 
     def backup(self, file: Path) -> None:
         raise ClusterError(f"etcd cannot be backed up to {file} on kind: {_EMBEDDED}")
@@ -148,13 +155,75 @@ class KindCluster(Cluster):
             f"the volume of {namespace}/{claim} cannot be turned read-only={read_only} on kind: {_EMBEDDED}"
         )
 
+    @property
+    def _kubectl(self) -> Kubectl:
+        return Kubectl(self.kubectl, self.kubeconfig)
 
-_EMBEDDED = "set UNDERSTUDY_CLUSTER=embedded to use the embedded cluster"
+    def _all(self) -> tuple[KindNode, ...]:
+        """Return all nodes, the control plane first."""
+        names = run([program("kind"), "get", "nodes", "--name", NAME]).split()
+        return tuple(KindNode(name, self._kubectl) for name in sorted(names, key=lambda n: (n != CONTROL_PLANE, n)))
+
+    def _make(self, nodes: int) -> None:
+        """Let kind make a cluster; on an error kind removes what it made."""
+        roles = ["control-plane", *["worker"] * nodes]
+        config = {
+            "kind": "Cluster",
+            "apiVersion": "kind.x-k8s.io/v1alpha4",
+            "nodes": [{"role": role, "extraMounts": [kind_storage.mount()]} for role in roles],
+        }
+        self.kubeconfig.parent.mkdir(parents=True, exist_ok=True)
+        command = ["kind", "create", "cluster", "--name", NAME, "--config", "-", "--wait", CREATION]
+        command += ["--kubeconfig", str(self.kubeconfig)]
+        if image := os.environ.get(IMAGE):
+            command += ["--image", image]
+        say(f"Making the cluster with kind, with {nodes} worker nodes; {IMAGE}=NAME gives a node image of your own")
+        log = paths.cache() / "logs" / "kind-create.log"
+        run_told(command, log, stdin=json.dumps(config), what="`kind create cluster`")
+
+    def _start(self) -> None:
+        """Start every container that does not run, the control plane first, and end what faults left."""
+        if run(["docker", "inspect", "--format", "{{.State.Paused}}", CONTROL_PLANE]).strip() == "true":
+            run(["docker", "unpause", CONTROL_PLANE])  # an outage that nobody ended
+        for node in self._all():
+            if not node.is_running:
+                with step(f"{node.name} started"):
+                    node.start(wait_ready=False)
+            elif not node.is_connected:
+                say(f"  healing the partition of {node.name}")
+                node.heal()
+
+    def _link(self) -> None:
+        """Write the kubeconfig: the checkout may have that of the embedded cluster, which may run beside this one."""
+        kubeconfig = run([program("kind"), "get", "kubeconfig", "--name", NAME])
+        link(self.checkout, kubeconfig, (self.kubectl, self.helm))
+
+    def _wait_ready(self) -> None:
+        with step("all nodes are Ready"):
+            self._wait_serving()
+            kind_node.wait_all_ready(self._kubectl, self._all())
+            self._kubectl("wait", "--for=condition=Ready", "node", "--all", f"--timeout={READY_TIMEOUT_S}s")
+
+    def _wait_serving(self) -> None:
+        wait_until(
+            self._kubectl.is_serving,
+            timeout_s=SERVING_TIMEOUT_S,
+            interval_s=LOOK_INTERVAL_S,
+            what=f"an answer of the API server (what it says: `docker logs {CONTROL_PLANE}`)",
+        )
 
 
 def program(name: str) -> Path:
     """Return a program of this machine."""
     found = shutil.which(name)
     if found is None:
-        raise ClusterError(f"{name} is not on PATH, and kind does not bring it: install {name}")
+        raise ClusterError(f"{name} is not on PATH, and the cluster of kind's needs it: install {name}, then try again")
     return Path(found)
+
+
+def _containers(pod: dict[str, Any]) -> list[str]:
+    """Return the container runtime's ids of a pod's containers, without the one that only holds its namespaces."""
+    status = pod.get("status", {})
+    kinds = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+    ids = [found.get("containerID", "") for kind in kinds for found in status.get(kind, ())]
+    return [text.partition("://")[2] for text in ids if text]

@@ -34,8 +34,8 @@ def load(nodes: Sequence[Node], name: str) -> None:
 
 
 def digest(name: str) -> str:
-    """Return what tells a built image from any other of its name."""
-    return str(images.export(name)["digest"])
+    """Return what tells a built image from any other of its name: the engine's own id of it."""
+    return images.identity(name)
 
 
 def _present(node: Node) -> dict[str, str]:

@@ -105,6 +105,10 @@ class EmbeddedNode(Node):
             what=f"{self.name} to become Ready (logs: {self.state.logs}/{self.name}-*.log)",
         )
 
+    def logs_on_disk(self, pod: str, container: str) -> list[str]:
+        folder = self.store / "var/log/pods" / pod / container
+        return [file.read_text(errors="replace") for file in sorted(folder.glob("*.log"))]
+
     def run(self, argv: Argv, *, stdin: str | None = None, timeout_s: float | None = 60) -> str:
         """Run a program on the node, in all its namespaces, and return what it printed."""
         return run([*self.enter(), *argv], stdin=stdin, timeout_s=timeout_s)

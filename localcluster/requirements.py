@@ -33,7 +33,8 @@ CLUSTER = (
     Need("openssl", ("openssl",)),
     Need("util-linux", ("unshare",)),
 )
-IMAGES = (Need("buildah", ("buildah",)), Need("skopeo", ("skopeo",)))
+EXPORT = (Need("skopeo", ("skopeo",)),)  # from an engine's store into the embedded cluster
+IMAGES = (Need("buildah", ("buildah",)), *EXPORT)
 BASE_IMAGE = (Need("debootstrap", ("debootstrap",)),)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -91,19 +92,59 @@ def run_logged(argv: Argv, log: Path, *, env: Mapping[str, str], what: str) -> N
         raise ClusterError(f"{what} failed with code {code}; the end of {log}:\n{tail}")
 
 
-def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str) -> None:
+def run_told(argv: Argv, log: Path, *, stdin: str = "", what: str) -> None:
+    """Run a program that tells its progress: each line is shown at once, and kept in `log`.
+
+    Raises ClusterError with the line of the output that begins with ERROR, and the line after "Command Output:" that
+    gives its cause; the rest (kind adds the log of a node, or a stack of its own) is in `log` only.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
+    process = _started([str(word) for word in argv])
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        with process, contextlib.suppress(BrokenPipeError):
+            process.stdin.write(stdin)
+            process.stdin.close()
+            for line in process.stdout:
+                lines.append(line.rstrip())
+                if not any(map(_is_error, lines)):
+                    say(f"  {lines[-1]}")
+    finally:
+        log.write_text("\n".join([*lines, ""]))
+    if process.returncode != 0:
+        said = [line for line in lines if _is_error(line) or line.startswith("Command Output:")]
+        raise ClusterError(f"{what} failed: {' '.join(said or lines[-1:])} (all that it said: {log})")
+
+
+def _started(command: list[str]) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    try:
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+    except FileNotFoundError:
+        raise ClusterError(f"{command[0]} is not installed") from None
+
+
+def _is_error(line: str) -> bool:
+    return line.startswith("ERROR:")
+
+
+def wait_until(
+    condition: Callable[[], bool], *, timeout_s: float, what: str, interval_s: float = POLL_INTERVAL_S
+) -> None:
     """Return as soon as `condition()` holds; ClusterError names `what` when it does not within `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
             raise ClusterError(f"waited {timeout_s:.0f} s in vain for {what}")
-        time.sleep(POLL_INTERVAL_S)
+        time.sleep(interval_s)
 
 
 def require_root(what: str) -> None:
     """Refuse to go on without the rights that namespaces and mounts need."""
     if os.geteuid() != 0 or sys.platform != "linux":
         raise ClusterError(
-            f"{what} needs root on Linux (it makes network namespaces and mounts): run it as root, "
-            "or install docker and kind, which are then used instead"
+            f"{what} needs root on Linux (it makes network namespaces and mounts): run it as root there. "
+            "`make cluster` and `make demo` need no root where docker runs and kind is installed"
         )

@@ -1,4 +1,7 @@
-"""What can be done to a primary. Each fault takes effect within milliseconds; `undo` puts right what it broke.
+"""What can be done to a primary; `undo` puts right what it broke.
+
+A fault takes effect within milliseconds on the embedded cluster. On kind it goes through `docker exec`, which takes
+about a tenth of a second more; that time counts as part of the failover.
 
 `aim` looks up all that the fault needs; the function that it returns does it, and returns the wall-clock time just
 before it was sent.
@@ -16,7 +19,6 @@ from understudy_contract.names import Annotation, Label, budget_name
 from understudy_contract.reports import Cause
 
 from localcluster import Process
-from localcluster.processes import Identity
 from localcluster.shell import wait_until
 from testbed import operator
 from testbed.errors import TestbedError
@@ -81,7 +83,7 @@ def _kubectl_delete(testbed: Testbed, pod: Pod) -> Trigger:
 
 
 def agent_and_trainer(testbed: Testbed, pod: Pod) -> tuple[Process, Process]:
-    """Find a worker's two processes on this machine: the container's first, and that one's first child."""
+    """Find a worker's two processes: the container's first, and that one's first child."""
     found = testbed.cluster.processes(testbed.namespace, pod.name)
     for agent in found:
         trainer = next((process for process in found if process.parent == agent.pid), None)
@@ -93,13 +95,11 @@ def agent_and_trainer(testbed: Testbed, pod: Pod) -> tuple[Process, Process]:
 
 def _send(which: int, number: signal.Signals) -> Callable[[Testbed, Pod], Trigger]:
     def aim(testbed: Testbed, pod: Pod) -> Trigger:
-        victim = Identity.of(agent_and_trainer(testbed, pod)[which].pid)
-        if victim is None:
-            raise TestbedError(f"pod {pod.name}: the process to send {number.name} to has just ended by itself")
+        victim = agent_and_trainer(testbed, pod)[which]
 
         def fire() -> float:
             at = wall()
-            victim.send(number)
+            testbed.cluster.send_signal(victim, number)
             return at
 
         return fire
@@ -165,14 +165,13 @@ def _uncordon(testbed: Testbed, node: str) -> None:
 
 def _kill_leader(testbed: Testbed, pod: Pod) -> Trigger:
     name, _, _ = operator.pod(testbed.kube)
-    process = testbed.cluster.processes(operator.NAMESPACE, name)[0]
-    leader = Identity.of(process.pid)
-    if leader is None:
-        raise TestbedError(f"operator {name}: its process has just ended by itself")
+    found = testbed.cluster.processes(operator.NAMESPACE, name)
+    if not found:
+        raise TestbedError(f"operator {name}: its process has just ended by itself; try again when another one leads")
     kill_trainer = _send(1, signal.SIGKILL)(testbed, pod)
 
     def fire() -> float:
-        leader.send(signal.SIGKILL)
+        testbed.cluster.send_signal(found[0], signal.SIGKILL)
         return kill_trainer()
 
     return fire
@@ -246,10 +245,3 @@ def cut_off(testbed: Testbed, pods: Iterable[Pod]) -> Iterator[None]:
     finally:
         for node, rule in rules:
             testbed.cluster.node(node).run(["iptables", "-w", "-D", *rule])
-
-
-def signal_to(process: Process, number: signal.Signals) -> None:
-    """Send a signal to a process that was found a moment ago, if it still lives."""
-    found = Identity.of(process.pid)
-    if found is not None:
-        found.send(number)

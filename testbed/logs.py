@@ -6,7 +6,6 @@ is cut off falls silent: what had not been sent by then is read from the node's 
 
 import threading
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Final
 
 import urllib3.exceptions
@@ -72,10 +71,10 @@ class PodLog:
         elif not self.steps or _place(parsed) > _place(self.steps[-1]):
             self.steps.append(parsed)
 
-    def add_from_disk(self, file: Path) -> int:
+    def add_from_disk(self, written: str) -> int:
         """Take over the steps that a node wrote to its disk and could not send any more; return how many."""
         before = len(self.steps)
-        for raw in file.read_text(errors="replace").splitlines():
+        for raw in written.splitlines():
             text = raw.split(" ", CRI_FIELDS)[-1]
             if isinstance(lines.parse(text, 0.0), Step):
                 self.add(text, 0.0)

@@ -12,7 +12,6 @@ from understudy_contract.lease import LeaseRecord
 from understudy_contract.names import TRAINER_CONTAINER, rank_lease_name
 from understudy_contract.reports import Promotion
 
-from localcluster.node import EmbeddedNode
 from testbed.errors import TestbedError
 from testbed.faults import Fault
 from testbed.kube import Object, parse_time
@@ -155,12 +154,10 @@ def _status_entry(testbed: Testbed, job: str, rank: int, term: int) -> Object:
 
 
 def read_disk(testbed: Testbed, pod: Pod, log: PodLog) -> None:
-    """Read what a lost node wrote before the fault and could not send; do without where its disk is out of reach."""
-    node = testbed.cluster.node(pod.node)
-    if isinstance(node, EmbeddedNode):
-        folder = node.store / "var/log/pods" / f"{testbed.namespace}_{pod.name}_{pod.uid}" / TRAINER_CONTAINER
-        for file in sorted(folder.glob("*.log")):
-            log.add_from_disk(file)
+    """Read what a lost node wrote before the fault and could not send."""
+    folder = f"{testbed.namespace}_{pod.name}_{pod.uid}"
+    for text in testbed.cluster.node(pod.node).logs_on_disk(folder, TRAINER_CONTAINER):
+        log.add_from_disk(text)
 
 
 def _moments(

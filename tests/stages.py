@@ -2,9 +2,13 @@
 
     python tests/stages.py [STAGE ...]      all of them without an argument
 
-The first stage that fails ends the run with its exit code; the table of times is printed in any case.
+The first stage that fails ends the run with its exit code; the table of times is printed in any case. Stages that need
+a cluster use the embedded one, also where docker and kind are there: only in it can the API server be killed, etcd be
+restored and a volume be filled up. Without root on Linux there is none; without an argument these stages are then left
+out, and the table says so.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -40,6 +44,15 @@ STAGES: dict[str, list[list[str]]] = {
 }
 
 
+WITHOUT_CLUSTER = ("lint", "unit", "simulation")
+EMBEDDED = "This uses the embedded cluster (root on Linux), also where docker and kind are there."
+
+
+def can_embed() -> bool:
+    """Tell whether the embedded cluster can run here."""
+    return sys.platform == "linux" and os.geteuid() == 0
+
+
 def main(names: list[str]) -> int:
     """Run the named stages; return the exit code of the first that fails, else 0."""
     unknown = [name for name in names if name not in STAGES]
@@ -48,7 +61,12 @@ def main(names: list[str]) -> int:
         return 2
     took: list[tuple[str, float, int]] = []
     code = 0
-    for name in names or list(STAGES):
+    left_out = [] if names or can_embed() else [name for name in STAGES if name not in WITHOUT_CLUSTER]
+    chosen = [name for name in names or STAGES if name not in left_out]
+    os.environ["UNDERSTUDY_CLUSTER"] = "embedded"
+    if any(name not in WITHOUT_CLUSTER for name in chosen):
+        print(EMBEDDED, flush=True)
+    for name in chosen:
         print(f"== {name}", flush=True)
         began = time.monotonic()
         for command in STAGES[name]:
@@ -62,6 +80,8 @@ def main(names: list[str]) -> int:
     for name, seconds, result in took:
         print(f"{name:<16} {seconds:>8.1f}{'' if result == 0 else f'   failed ({result})'}")
     print(f"{'in all':<16} {sum(seconds for _, seconds, _ in took):>8.1f}", flush=True)
+    if left_out:
+        print(f"Not run, for the embedded cluster needs root on Linux: {', '.join(left_out)}.", flush=True)
     return code
 
 

@@ -3,7 +3,6 @@
 import signal
 from typing import Final
 
-from localcluster.processes import Identity
 from testbed import Testbed, operator
 from testbed.kube import PODS, Object
 from tests.e2e import see
@@ -21,9 +20,7 @@ def end(testbed: Testbed, name: str) -> None:
 def crash(testbed: Testbed, name: str) -> None:
     """Kill an operator's process, which has no time to release anything; the kubelet starts it anew in its pod."""
     (process, *_) = testbed.cluster.processes(operator.NAMESPACE, name)
-    victim = Identity.of(process.pid)
-    assert victim is not None, f"the process of {name} has ended by itself"
-    victim.send(signal.SIGKILL)
+    testbed.cluster.send_signal(process, signal.SIGKILL)
 
 
 def end_all(testbed: Testbed) -> None:

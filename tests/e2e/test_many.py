@@ -73,14 +73,14 @@ def test_a_redundant_pod_that_dies_while_it_is_promoted_is_followed_by_the_next(
     agents = {pod.name: faults.agent_and_trainer(bed, pod)[0] for pod in redundants(bed)}
     kill = faults.KILL_TRAINER.aim(bed, bed.primary(JOB, 0))
     for agent in agents.values():
-        faults.signal_to(agent, signal.SIGSTOP)  # whoever is promoted cannot say so
+        bed.cluster.send_signal(agent, signal.SIGSTOP)  # whoever is promoted cannot say so
     kill()
     lease = rank_lease_name(JOB, 0)
     bed.wait_until(lambda: bed.world.leases[lease].term == 2, timeout_s=see.WAIT_S, what="a promotion")
     chosen = agents.pop(bed.world.leases[lease].holder)
-    faults.signal_to(chosen, signal.SIGKILL)
+    bed.cluster.send_signal(chosen, signal.SIGKILL)
     (other,) = agents.values()
-    faults.signal_to(other, signal.SIGCONT)
+    bed.cluster.send_signal(other, signal.SIGCONT)
     second = see.wait_failover(bed, JOB, 3)
     first = next(entry for entry in bed.status(JOB)["failovers"] if entry["term"] == 2)
     assert (first["cause"], second["cause"]) == ("ProcessExited", "ContainerExited")

@@ -124,7 +124,7 @@ def test_a_stale_writer_that_wakes_up_and_commits_after_its_successor_has_saved_
     held.chmod(0o666)  # the trainer is another user
     name = bed.wait_until(held.read_text, timeout_s=see.WAIT_S, what="a save that is complete but for its rename")
     for process in (agent, trainer):
-        faults.signal_to(process, signal.SIGSTOP)
+        bed.cluster.send_signal(process, signal.SIGSTOP)
     bed.wait_until(
         lambda: bed.world.rank(JOB, 0).term == before.term + 1 and bed.world.rank(JOB, 0).training,
         timeout_s=see.WAIT_S,
@@ -133,9 +133,9 @@ def test_a_stale_writer_that_wakes_up_and_commits_after_its_successor_has_saved_
     wait_saved_above(bed, int(name.removeprefix("step-")))
     assert not (stale / name).exists()
     held.unlink()
-    faults.signal_to(trainer, signal.SIGCONT)
+    bed.cluster.send_signal(trainer, signal.SIGCONT)
     bed.wait_until((stale / name).exists, timeout_s=see.WAIT_S, what=f"the stale commit of {name}")
-    faults.signal_to(agent, signal.SIGCONT)
+    bed.cluster.send_signal(agent, signal.SIGCONT)
     bed.wait_until(lambda: old.uid in bed.world.pods_gone, timeout_s=see.WAIT_S, what="the end of the old pod")
     see.wait_event(bed, JOB, "Promoted", old.name, "did not renew its Lease for 4 s")
     (after,) = bed.wait_settled(JOB)

@@ -6,17 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from localcluster import Cluster
 from localcluster.embedded import EmbeddedCluster
 from tests.localcluster.tools import until
 
 
 @pytest.fixture(scope="session")
 def cluster() -> EmbeddedCluster:
-    """The cluster of this machine, made if none runs."""
-    cluster = Cluster.up()
-    assert isinstance(cluster, EmbeddedCluster)
-    return cluster
+    """The embedded cluster of this machine, made if none runs."""
+    return EmbeddedCluster.up()
 
 
 @pytest.fixture

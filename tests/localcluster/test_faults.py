@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -89,9 +90,9 @@ def test_the_processes_of_a_pod_are_those_of_its_containers(cluster: EmbeddedClu
     (one,) = cluster.processes(namespace, "one")
     assert one.argv == ("/catatonit", "--", "/catatonit", "-P")
     assert one.pid not in {process.pid for process in cluster.processes(namespace, "two")}
-    identity = Identity.of(one.pid)
-    assert identity
-    identity.send(signal.SIGKILL)
+    cluster.send_signal(replace(one, started=one.started - 1), signal.SIGKILL)  # to an earlier process of this pid
+    assert Identity.of(one.pid)
+    cluster.send_signal(one, signal.SIGKILL)
     until(lambda: restarts(cluster, namespace, "one") > 0, "the kubelet to see the end of the container")
 
 

@@ -64,11 +64,11 @@ def start_pod(cluster: EmbeddedCluster, namespace: str, manifest: Manifest) -> M
 
 
 def cli(*words: str, instance: int = 0) -> str:
-    """Run `python -m localcluster`; return its output, failing the test with it if it fails."""
+    """Run `python -m localcluster` for the embedded cluster; return its output, which a failed test shows."""
     done = subprocess.run(
         [sys.executable, "-m", "localcluster", *words],
         cwd=CHECKOUT,
-        env=os.environ | {"UNDERSTUDY_INSTANCE": str(instance)},
+        env=os.environ | {"UNDERSTUDY_INSTANCE": str(instance), "UNDERSTUDY_CLUSTER": "embedded"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
