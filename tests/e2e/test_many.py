@@ -117,7 +117,7 @@ def test_a_primary_that_is_preempted_hands_over(bed: Testbed) -> None:
         }
         bed.kube.create(f"/api/v1/namespaces/{bed.namespace}/pods", body)
         entry = see.wait_failover(bed, JOB, 2)
-        assert (entry["cause"], entry["lostSteps"], entry["cold"]) == ("PodDeleted", 0, False)
+        assert (entry["cause"], entry["lostSteps"], entry["cold"]) == ("Preempted", 0, False)
     finally:
         bed.kube.delete(f"/api/v1/namespaces/{bed.namespace}/pods/greedy", gracePeriodSeconds=0)
     bed.wait_settled(JOB)

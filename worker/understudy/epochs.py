@@ -4,6 +4,7 @@ Guarantees that resets, validation and callbacks happen at steps fixed by the ar
 and that an epoch whose validation was interrupted by a hand-over is validated by the successor. Reads no clock.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,9 +68,9 @@ class Epochs:
             if type(self._model).test_step is keras.Model.test_step:
                 return None
         else:
-            batch = next(self._validation.batches(), batch)
+            batch = self._validation.shape_of_batches(batch)
         assert self._random is not None
-        self._model.make_test_function()
+        self._model.make_test_function(force=True)
         with name_failure("the validation"), self._random.serving():
             return trace(self._model.test_function, batch)
 
@@ -108,7 +109,7 @@ class Epochs:
             self._callbacks.on_train_batch_end((step - 1) % self._length, dict(logs))
             self._stop_if_asked()  # now: who goes on from a save within the validation must know
         if step % self._length == 0 or step == self._steps or self._session.stopped:
-            self._state.epoch_logs = _plain(logs)
+            self._state.epoch_logs = scalars(logs)
             self._model.reset_metrics()
             self._finish_epoch(step)
         elif self._steps_per_epoch is None and step % self._window == 0:
@@ -199,7 +200,7 @@ class Epochs:
                 told.on_test_batch_end(number, dict(logs))
                 if model.stop_evaluating:
                     break
-            values = _plain(logs)
+            values = scalars(logs)
             told.on_test_end(values)
         model.reset_metrics()
         return values
@@ -219,5 +220,13 @@ class _InOrder(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
         """Do nothing, in order."""
 
 
-def _plain(logs: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in logs.items() if getattr(value, "shape", ()) == ()}
+def scalars(logs: Mapping[str, Any]) -> dict[str, float]:
+    """Give the numbers of a step's result, those in dicts within it as well, as `fit` does; others are left out."""
+    found: dict[str, float] = {}
+    for name, value in logs.items():
+        if isinstance(value, Mapping):
+            found |= scalars(value)
+        elif getattr(value, "shape", ()) == ():
+            with contextlib.suppress(TypeError, ValueError):
+                found[name] = float(value)
+    return found

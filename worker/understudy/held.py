@@ -2,18 +2,21 @@
 
 The trace of a step finds what the step itself touches (step_trace.py). A callback, or a method of the model that a
 callback calls, may change variables beside the step: they are found here, by a walk through attributes. The walk enters
-lists, tuples, dicts, and objects of Keras and TensorFlow that own variables; it does not enter any other object.
+lists, tuples, dicts, objects of Keras and TensorFlow that own variables, and objects of ordinary classes (plain.py).
 
 Guarantees an order that is the same in every process that runs the same script: that of the attributes. Does not find
 what only a closure or a module's global name holds. Reads no clock.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import keras
 import tensorflow as tf
+
+from understudy.plain import is_ordinary
 
 _OWNERS: Final = (
     keras.Layer,
@@ -61,9 +64,9 @@ def _walk(found: object, seen: set[int]) -> Iterator[keras.Variable | tf.Variabl
         return
     if isinstance(found, dict):
         inside: Iterable[object] = found.values()
-    elif isinstance(found, (list, tuple)):
+    elif isinstance(found, (list, tuple, deque)):
         inside = found
-    elif isinstance(found, _OWNERS):
+    elif isinstance(found, _OWNERS) or is_ordinary(found):
         inside = vars(found).values()
     else:
         return

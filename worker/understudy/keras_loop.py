@@ -6,6 +6,7 @@ the metrics and waiting for the result at each step. Reads no clock.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any, Final
 
 import keras
@@ -13,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from understudy_contract.events import EventReason
 
-from understudy.epochs import Epochs
+from understudy.epochs import Epochs, scalars
 from understudy.errors import NotStarted
 from understudy.facts import visible_cores
 from understudy.failures import name_failure
@@ -28,6 +29,8 @@ from understudy.validation import Validation
 
 Shapes = tuple[tuple[int, ...], ...]
 
+_PYTHON: Final = (bool, int, float, str, type(None), list, dict, set)
+"""Types of attributes that an eager step may change."""
 _BATCH_PARTS: Final = 3
 """x, y, sample_weight."""
 
@@ -79,6 +82,8 @@ class KerasLoop:
         self._function: Callable[[Any], Any] | None = None
         self._random = StepRandom()
         self._untraced = ""
+        self._unsaved: set[str] = set()
+        self._generators = 0
         self._logs: Mapping[str, Any] = {}
         self._shapes: Shapes | None = None
         self._warned = False
@@ -94,25 +99,35 @@ class KerasLoop:
         data = self._get(0)
         self._epochs.attach(session, self._random)
         with name_failure(f"building the model {model.name!r} from a batch of {_describe(self._shapes_of(data))}"):
-            model.make_train_function()
+            model.make_train_function(force=True)  # one that was traced before draws from its kernels
             touched = self._trace(data)
         validation = self._epochs.trace_validation(data)
         self._function = model.train_function
         model.stop_training = False
         traces = [found for found in (touched, validation) if found is not None]
-        self.state.touch(traces, self._random.eager_state)
+        self.state.touch(traces, self._random.eager_state, tf.random.get_global_generator().state)
+        self._generators = self._random.count
         self._say_what_cannot_repeat(data, traces)
 
     def _trace(self, data: Any) -> Trace | None:
-        """Trace the step. A model that runs eagerly may have a step that cannot be traced: it is built by a call."""
+        """Trace the step. A model that runs eagerly may have a step that cannot be traced: it is built by a call.
+
+        Attributes that the eager step's Python code has changed while it was traced get their values back.
+        """
         model = self._model
+        if not model.run_eagerly:
+            with self._random.serving():
+                return trace(model.train_function, data)
+        self._untraced = "its training step runs eagerly, so that its Python code may keep a state of its own"
+        before = {name: copy(value) for name, value in vars(model).items() if type(value) in _PYTHON}
         try:
             with self._random.serving():
                 return trace(model.train_function, data)
-        except Exception as error:
-            if not model.run_eagerly:
-                raise
-            self._untraced = f"its training step runs eagerly and cannot be traced ({type(error).__name__})"
+        except Exception as error:  # noqa: BLE001 - whatever the user's step raises when it is traced
+            self._untraced += f", and cannot be traced ({type(error).__name__})"
+        finally:
+            for name, value in before.items():
+                setattr(model, name, value)
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         model(x)
         if model.optimizer is not None and not model.optimizer.built:
@@ -124,9 +139,7 @@ class KerasLoop:
         if clauses:
             self._not_exact(f"the step of the model {self._model.name!r} " + "; it ".join(clauses))
         if self._untraced:
-            self._not_exact(
-                f"of the model {self._model.name!r} only the variables that it holds are saved, since {self._untraced}"
-            )
+            self._not_exact(f"of the model {self._model.name!r} only variables are saved, and {self._untraced}")
         if self.state.unsaved:
             names = ", ".join(f"{held.path} ({held.variable.dtype.name})" for held in self.state.unsaved)
             self._not_exact(f"no checkpoint can hold variables of this type: {names}")
@@ -136,6 +149,13 @@ class KerasLoop:
                 "its arguments: it may be called several times for a step, and not at all for others. Address the data "
                 "by step, for example with numpy.random.default_rng((seed, rank, step))"
             )
+
+    def _say_unsaved(self, places: Sequence[str]) -> None:
+        self._unsaved.update(places)
+        self._not_exact(
+            f"no checkpoint can hold {', '.join(places)} of the callbacks; give these callbacks state() and "
+            "load_state(state), which return and take plain data, or keep plain data in their attributes"
+        )
 
     def _not_exact(self, sentence: str) -> None:
         assert self._session is not None
@@ -167,10 +187,15 @@ class KerasLoop:
         """Do what is due after `step` completed steps."""
         with self._random.serving():
             self._epochs.after(step, self._logs)
+        if self._random.count > self._generators:
+            self._generators = self._random.count
+            self._not_exact("the step drew random numbers for batches of another shape by operations of its own")
+        if unsaved := self.state.unsaved_since(self._unsaved):
+            self._say_unsaved(unsaved)
 
     def metrics(self) -> dict[str, float]:
         """Compute the values of a log line."""
-        return {name: float(value) for name, value in self._logs.items() if getattr(value, "shape", ()) == ()}
+        return scalars(self._logs)
 
     def prepare(self, index: int) -> None:
         """Have the batch of this step ready."""
@@ -194,10 +219,7 @@ class KerasLoop:
         if lost := self.state.lost:
             self._not_exact(f"not all that the callbacks kept could be restored: {'; '.join(lost)}")
         if unsaved := self.state.unsaved_of_callbacks():
-            self._not_exact(
-                f"no checkpoint can hold {', '.join(unsaved)} of the callbacks; give these callbacks state() and "
-                "load_state(state), which return and take JSON values, or keep plain data in their attributes"
-            )
+            self._say_unsaved(unsaved)
 
     def ended(self) -> None:
         """Do what `fit` does behind the last epoch, in its order: a callback may put back the best weights."""

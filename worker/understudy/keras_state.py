@@ -13,7 +13,7 @@ value. A variable of a type that a checkpoint cannot hold (a string) is left out
 clock.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Final
 
@@ -56,6 +56,8 @@ class KerasState(State):
         self._callback_arrays: dict[str, NDArray[Any]] = {}
         self._callback_states = [CallbackState(callback) for callback in callbacks]
         self._callback_values: list[dict[str, Any]] = []
+        self._pending: dict[str, NDArray[Any]] = {}
+        """Arrays of variables that are still to be made."""
         self.lost: list[str] = []
         """Sentences about what of the callbacks could not be restored."""
         self._active = False
@@ -67,6 +69,7 @@ class KerasState(State):
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Snapshot all variables. TensorFlow shares the memory until a step writes: then IT copies, not this call."""
         arrays = {name: np.asarray(held.variable.read_value()) for name, held in self.variables().items()}
+        arrays |= {name: array for name, array in self._pending.items() if name not in arrays}
         return arrays | (self._callbacks_now(files=False)[1] if self._active else self._callback_arrays)
 
     def load(self, tensors: Tensors) -> None:
@@ -77,8 +80,10 @@ class KerasState(State):
         self._require_same_model(mine, own)
         if mine.keys() - own.keys():
             self._model.reset_metrics()
+        self._pending = {name: array for name, array in own.items() if name not in mine}
         for name, array in own.items():
-            mine[name].variable.assign(array)
+            if name in mine:
+                mine[name].variable.assign(array)
 
     def extra(self) -> dict[str, Any]:
         """Give the callbacks' values, the epoch, and what is left to do of it."""
@@ -108,6 +113,11 @@ class KerasState(State):
     def restore_callbacks(self) -> None:
         """Give the callbacks their state back: after on_train_begin, which resets it. From now on theirs is saved."""
         self._active = True
+        mine = self.variables()
+        for name in self._pending.keys() & mine.keys():
+            mine[name].variable.assign(self._pending.pop(name))
+        for state in self._callback_states:
+            state.note_changes()
         lost: list[str] = []
         for number, (state, values) in enumerate(zip(self._callback_states, self._callback_values, strict=False)):
             prefix = f"{_CALLBACKS}/{number}/"
@@ -118,6 +128,10 @@ class KerasState(State):
     def unsaved_of_callbacks(self) -> list[str]:
         """Name the attributes of callbacks that no checkpoint can hold."""
         return [place for state in self._callback_states for place in state.unsaved()]
+
+    def unsaved_since(self, told: Collection[str]) -> list[str]:
+        """Name those that a save has met since, and that are not among `told`."""
+        return [place for state in self._callback_states for place in state.lost if place not in told]
 
     def _callbacks_now(self, *, files: bool = True) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
         values: list[dict[str, Any]] = []
@@ -162,6 +176,8 @@ class KerasState(State):
         yield "seed", [global_seed_state()]
         yield _TOUCHED, self._touched
         yield _HELD, self._held
+        if self._active:  # what callbacks have made since
+            yield _HELD, held_variables(self._callbacks)
 
     def _require_same_model(self, mine: Mapping[str, Held], own: Tensors) -> None:
         late = sorted(name for name in mine.keys() - own.keys() if not name.startswith("metrics/"))
@@ -176,6 +192,8 @@ class KerasState(State):
                 "as a new job (standalone: fresh=True)"
             )
         for name, array in own.items():
+            if name not in mine and name.startswith(f"{_HELD}/"):
+                continue  # a callback makes it in on_train_begin
             if name not in mine or mine[name].shape != array.shape:
                 here = f"{mine[name].path} {mine[name].shape}" if name in mine else "nothing"
                 raise NotStarted(

@@ -4,12 +4,13 @@ Knows None, bool, int, float, str, bytes, tuple, list, dict with any plain keys 
 too), set, frozenset, deque, numpy's scalars and arrays, tensors of TensorFlow, numpy's and Python's random generators,
 and objects of ordinary classes whose attributes are plain. Such an object is not made anew: what was saved is set on
 the object that stands in the same place, which the script has made. So nothing that lies on a volume is ever executed,
-as it would be with pickle. Functions, types, modules, loggers, locks, paths and moments keep no state of a training,
-and objects of Keras have theirs in variables, which are saved elsewhere: all of these stay as the script has made them.
+as it would be with pickle. Functions, types, modules, loggers, locks and moments keep no state of a training, and
+objects of Keras have theirs in variables, which are saved elsewhere: all of these stay as the script has made them. One
+that the script's constructors do not make is an error when it is applied.
 
 Guarantees that `apply(old, encode(value, …), …)` equals `value`, with infinities, NaN and the types of keys, and that
-`encode` raises NotPlainError for anything else, with its place: `.meter.history[3] (TextIOWrapper)`. Does not keep two
-names for one object: each gets a copy. Reads no clock.
+`encode` raises NotPlainError for anything else, with its place: `.meter.history[3] (TextIOWrapper)`. A list, dict, set,
+deque or array that stands in the place already is filled, since others may hold it as well. Reads no clock.
 """
 
 import base64
@@ -22,7 +23,7 @@ import random
 import threading
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
@@ -30,6 +31,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+
+from understudy.checkpoint.format import is_storable
 
 Arrays = list[NDArray[Any]]
 
@@ -41,7 +44,7 @@ _SAME: Final = "same"
 """Stands for what the script itself makes, and a checkpoint does not hold."""
 _STAYS: Final = (
     keras.Variable, tf.Variable, keras.Layer, keras.Optimizer, keras.Metric, keras.Loss, tf.Module, tf.random.Generator,
-    keras.callbacks.Callback, keras.random.SeedGenerator, type, ModuleType, logging.Logger, PurePath,
+    keras.callbacks.Callback, keras.random.SeedGenerator, type, ModuleType, logging.Logger,
     FunctionType, BuiltinFunctionType, MethodType, functools.partial, np.ufunc,
     type(threading.Lock()), type(threading.RLock()), datetime.date, datetime.time, datetime.timedelta,
 )  # fmt: skip
@@ -62,8 +65,10 @@ def encode(value: Any, arrays: Arrays, place: str = "", depth: int = 0) -> Any:
         raise NotPlainError(place, value)
     if value is None or type(value) in (bool, str):
         return value
+    if isinstance(value, PurePath):
+        return {_TAG: "path", "of": str(value)}
     if isinstance(value, _STAYS) or hasattr(value, "get_concrete_function"):
-        return {_TAG: _SAME}
+        return {_TAG: _SAME, "of": type(value).__qualname__}
     if type(value) is int:
         return value if abs(value) < 1 << 53 else {_TAG: "int", "of": str(value)}
     if type(value) is float:
@@ -83,15 +88,25 @@ def apply(old: Any, saved: Any, arrays: Sequence[NDArray[Any]], place: str = "")
     """
     if isinstance(saved, list):
         olds = old if isinstance(old, list) and len(old) == len(saved) else [None] * len(saved)
-        return [apply(o, part, arrays, f"{place}[{i}]") for i, (o, part) in enumerate(zip(olds, saved, strict=True))]
+        pairs = enumerate(zip(olds, saved, strict=True))
+        return _fill(old, [apply(o, part, arrays, f"{place}[{i}]") for i, (o, part) in pairs])
     if not isinstance(saved, dict):
         return saved
     if _TAG not in saved:
         by_key = old if isinstance(old, dict) else {}
-        return {key: apply(by_key.get(key), part, arrays, f"{place}[{key!r}]") for key, part in saved.items()}
+        parts = {key: apply(by_key.get(key), part, arrays, f"{place}[{key!r}]") for key, part in saved.items()}
+        return _fill(old, parts)
     kind = saved[_TAG]
     if kind == _SAME:
+        if type(old).__qualname__ != saved["of"]:  # the script makes it later than its constructors do
+            raise NotPlainError(f"{place}: {saved['of']}, not", old)
         return old
+    if kind == "path":
+        return type(old)(saved["of"]) if isinstance(old, PurePath) else Path(saved["of"])
+    return _fill(old, _apply_tagged(old, kind, saved, arrays, place))
+
+
+def _apply_tagged(old: Any, kind: str, saved: Mapping[str, Any], arrays: Sequence[NDArray[Any]], place: str) -> Any:
     if kind in _WITH_ARRAY:
         return _WITH_ARRAY[kind](arrays[saved["at"]], saved.get("of"))
     of = saved["of"]
@@ -106,6 +121,25 @@ def apply(old: Any, saved: Any, arrays: Sequence[NDArray[Any]], place: str = "")
             return defaultdict(getattr(old, "default_factory", None), pairs)
         return _DICTS[kind](pairs)
     return _apply_object(old, kind, of, arrays, place)
+
+
+def _fill(old: Any, new: Any) -> Any:
+    """Put what was saved into the object that stands there, if it is of the same type: others may hold it as well."""
+    if old is new or type(old) is not type(new):
+        return new
+    if isinstance(old, list):
+        old[:] = new
+    elif isinstance(old, (dict, set)):
+        old.clear()
+        old.update(new)
+    elif isinstance(old, deque) and old.maxlen == new.maxlen:
+        old.clear()
+        old.extend(new)
+    elif isinstance(old, np.ndarray) and (old.dtype, old.shape) == (new.dtype, new.shape) and old.flags.writeable:
+        old[...] = new
+    else:
+        return new
+    return old
 
 
 def _encode_sequence(value: Any, arrays: Arrays, place: str, depth: int) -> Any:
@@ -150,10 +184,10 @@ def _encode_object(value: Any, arrays: Arrays, place: str, depth: int) -> Any:
     if type(value) is bytes:
         return {_TAG: "bytes", "of": base64.b64encode(value).decode()}
     if isinstance(value, (np.ndarray, np.generic)):
-        if value.dtype.hasobject or value.dtype.names or value.dtype.kind in "USMmV":
+        if not is_storable(value.dtype):
             raise NotPlainError(place, value)
         return {_TAG: "array" if isinstance(value, np.ndarray) else "scalar", "at": _store(np.asarray(value), arrays)}
-    if isinstance(value, tf.Tensor) and hasattr(value, "numpy") and value.dtype != tf.string:
+    if isinstance(value, tf.Tensor) and hasattr(value, "numpy") and is_storable(value.dtype.as_numpy_dtype):
         return {_TAG: "tensor", "at": _store(value.numpy(), arrays)}
     if isinstance(value, np.random.Generator):
         return {_TAG: "numpy.Generator", "of": encode(value.bit_generator.state, arrays, place, depth + 1)}
@@ -161,13 +195,13 @@ def _encode_object(value: Any, arrays: Arrays, place: str, depth: int) -> Any:
         return {_TAG: "numpy.RandomState", "of": encode(value.get_state(legacy=False), arrays, place, depth + 1)}
     if type(value) is random.Random:
         return {_TAG: "random.Random", "of": encode(value.getstate(), arrays, place, depth + 1)}
-    if not _is_ordinary(value):
+    if not is_ordinary(value):
         raise NotPlainError(place, value)
     attributes = {name: encode(part, arrays, f"{place}.{name}", depth + 1) for name, part in vars(value).items()}
     return {_TAG: f"object {type(value).__qualname__}", "of": attributes}
 
 
-def _is_ordinary(value: object) -> bool:
+def is_ordinary(value: object) -> bool:
     """Say whether the attributes are all that there is of an object: pickle would save just these."""
     kind = type(value)
     if kind.__reduce_ex__ is not object.__reduce_ex__ or kind.__reduce__ is not object.__reduce__:

@@ -36,6 +36,8 @@ _EAGER: Final[_Key] = (0, 0, 0, -1)
 """The one generator of steps that run eagerly: their operations have no identity from one step to the next."""
 
 _INT64: Final = 1 << 63
+_TINY: Final = 1e-38
+"""Above zero, so that its logarithm is a number."""
 _NO_GLOBAL_SEED: Final = 87654321
 """TensorFlow's value for the global seed where the script sets none (DEFAULT_GRAPH_SEED, framework/random_seed.py)."""
 
@@ -47,6 +49,11 @@ class StepRandom:
         """Start from TensorFlow's global seed, if the script has set it."""
         self._generators: dict[_Key, tf.random.Generator] = {}
         self._met: WeakKeyDictionary[tf.Graph, Counter[tuple[int, int]]] = WeakKeyDictionary()
+
+    @property
+    def count(self) -> int:
+        """How many operations have a generator by now."""
+        return len(self._generators)
 
     @property
     def eager_state(self) -> tf.Variable:
@@ -161,11 +168,17 @@ def _poisson(generator: tf.random.Generator, shape: Any, rate: Any, dtype: Any =
 
 
 def _categorical(generator: tf.random.Generator, logits: Any, num_samples: Any, output_dtype: Any = tf.int64) -> Any:
-    return tf.random.stateless_categorical(logits, num_samples, _seed(generator), dtype=output_dtype)
+    # By Gumbel noise: TensorFlow's own stateless operation cannot be compiled (jit_compile).
+    logits = tf.cast(logits, tf.float32)
+    shape = tf.stack([tf.shape(logits)[0], num_samples, tf.shape(logits)[1]])
+    noise = -tf.math.log(-tf.math.log(generator.uniform(shape, minval=_TINY, maxval=1.0)))
+    return tf.argmax(logits[:, tf.newaxis, :] + noise, axis=2, output_type=output_dtype)
 
 
 def _shuffle(generator: tf.random.Generator, value: Any) -> Any:
-    return tf.random.experimental.stateless_shuffle(value, _seed(generator))
+    # By sorting random numbers: as above.
+    value = tf.convert_to_tensor(value)
+    return tf.gather(value, tf.argsort(generator.uniform_full_int([tf.shape(value)[0]], dtype=tf.int64)))
 
 
 def _seed(generator: tf.random.Generator) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from understudy.errors import NotStarted
@@ -32,6 +33,12 @@ class ValidationData:
         """Say whether the data is not known yet: a function gives it."""
         return callable(self._given) and not isinstance(self._given, (tf.data.Dataset, keras.utils.PyDataset))
 
+    def shape_of_batches(self, otherwise: Any) -> Any:
+        """Give a batch to trace with; of a Dataset its specification, since reading a shuffled one changes the next."""
+        if isinstance(self._given, tf.data.Dataset):
+            return self._given.element_spec
+        return next(self.batches(), otherwise)
+
     def batches(self) -> Iterator[Any]:
         """Read the data once, from its beginning."""
         if self.is_deferred:
@@ -43,7 +50,7 @@ class ValidationData:
         elif isinstance(data, keras.utils.PyDataset):
             yield from (_parts(data[index]) for index in range(len(data)))
         else:
-            parts = _parts(data)
+            parts = keras.tree.map_structure(_as_floatx, _parts(data))
             rows = len(keras.tree.flatten(parts)[0])
             for start in range(0, rows, self._batch_size):
                 end = start + self._batch_size
@@ -71,6 +78,15 @@ class ValidationData:
                 f"validation is a {type(data).__name__}: give (x, y) of arrays, a tf.data.Dataset, a PyDataset, or a "
                 "function that returns one of them"
             )
+
+
+def _as_floatx(array: Any) -> Any:
+    """Give arrays of floating-point numbers Keras' own type, as `fit` does."""
+    if isinstance(array, np.ndarray) and array.dtype.kind == "f":
+        return array.astype(keras.config.floatx(), copy=False)
+    if isinstance(array, tf.Tensor) and array.dtype.is_floating:
+        return tf.cast(array, keras.config.floatx())
+    return array
 
 
 def _parts(data: Any) -> Any:

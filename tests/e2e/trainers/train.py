@@ -7,6 +7,7 @@ become visible, and say so in it.
 """
 
 import argparse
+import os
 import socket
 import threading
 import time
@@ -41,16 +42,16 @@ class Net(State):
 
 def hold_saves(root: Path) -> None:
     """Let a save of this pod stand still before its rename, for as long as a file at the volume's root says so."""
-    replace, held = Path.replace, root / f"held-{socket.gethostname()}"
+    replace, held = os.replace, root / f"held-{socket.gethostname()}"
 
-    def late(source: Path, target: Path) -> Path:
-        if target.name.startswith("step-") and held.exists():
-            held.write_text(target.name)
+    def late(source: str, target: str, **folders: Any) -> None:
+        if Path(target).name.startswith("step-") and held.exists():
+            held.write_text(Path(target).name)
             while held.exists():
                 time.sleep(0.01)
-        return replace(source, target)
+        replace(source, target, **folders)
 
-    Path.replace = late  # type: ignore[method-assign, assignment]
+    os.replace = late  # Disk calls it with the folder that it has opened
 
 
 def main() -> None:

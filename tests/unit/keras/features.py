@@ -694,13 +694,15 @@ class CrashError(Exception):
 def twice(folder: Path, make: Callable[[Path], Any], see: Callable[[Any, Path], Any], **options: Any) -> list[Any]:
     """Give what is seen of a callback in an undisturbed run, and after a crash at step 13 and a resume from step 10."""
     options = {"validation": VALIDATION} | options
+    first = options.pop("before", None)
+    before = [first()] if first else []
     alone, together = folder / "alone", folder / "together"
     for path in (alone, together):
         path.mkdir(parents=True)
-    train(alone / "checkpoints", callbacks=[undisturbed := make(alone)], **options)
+    train(alone / "checkpoints", callbacks=[*before, undisturbed := make(alone)], **options)
     with contextlib.suppress(CrashError):
-        train(together / "checkpoints", callbacks=[make(together), Crash(13)], **options)
-    train(together / "checkpoints", callbacks=[resumed := make(together)], **options)
+        train(together / "checkpoints", callbacks=[*before, make(together), Crash(13)], **options)
+    train(together / "checkpoints", callbacks=[*before, resumed := make(together)], **options)
     return [see(undisturbed, alone), see(resumed, together)]
 
 
@@ -958,7 +960,174 @@ def plain_values_come_back_and_others_are_named(folder: Path) -> object:
     return [unequal, kept, same, said[0], said[2], said[3], len(said)]
 
 
+class Table(keras.callbacks.Callback):
+    """Puts losses of its own into the logs, one for each epoch."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs["val_loss"] = (1.0, 1.00002, 1.00004, 1.00006, 1.00007, 1.00008, 1.00008, 1.00009)[epoch]
+
+
+def plateaus_and_stops_count_alike_with_their_defaults(folder: Path) -> object:
+    """Keras negates min_delta when it chooses how to compare, once in each process."""
+
+    def run(name: str, make: Callable[[], Any], *seen: str) -> Any:
+        def see(it: Any, _: Path) -> list[Any]:
+            return [float(it.model.optimizer.learning_rate), *(getattr(it, attribute) for attribute in seen)]
+
+        return same_twice(folder / name, lambda _: make(), see, before=Table, steps=40)
+
+    plateau = keras.callbacks.ReduceLROnPlateau
+    stop = keras.callbacks.EarlyStopping
+    return [
+        run("plateau", lambda: plateau(patience=3, mode="min"), "wait", "best")[1],
+        run("stop", lambda: stop(patience=3, min_delta=0.5, mode="min"), "wait", "stopped_epoch")[1],
+    ]
+
+
+class Ema(keras.callbacks.Callback):
+    """Keeps averages in variables that it makes as training begins, in an object of its own, and counts steps down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shadow: Any = Named("average")
+        self.left = 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.shadow.averages = [tf.Variable(weights) for weights in self.model.get_weights()]
+        self.left = 13
+
+    def on_train_batch_end(self, index: int, logs: Any = None) -> None:
+        self.left = max(0, self.left - 1)
+        for average, weights in zip(self.shadow.averages, self.model.get_weights(), strict=True):
+            average.assign(0.9 * average + 0.1 * weights)
+
+
+def variables_that_a_callback_makes_as_training_begins_are_kept(folder: Path) -> object:
+    def see(it: Any, _: Path) -> list[Any]:
+        return [it.left, [average.numpy().tobytes().hex() for average in it.shadow.averages]]
+
+    seen, same = same_twice(folder, lambda _: Ema(), see)
+    return [seen[0], same]
+
+
+class Odd(keras.callbacks.Callback):
+    """Keeps what checkpoints do not take by themselves, and a list that the script holds as well."""
+
+    def __init__(self, record: list[float]) -> None:
+        super().__init__()
+        self.record = record
+        self.path: Any = None
+        self.many: list[Any] = []
+        self.later: Any = None
+
+    def on_train_batch_end(self, index: int, logs: Any = None) -> None:
+        self.record.append(float(tf.random.get_global_generator().normal([])))
+        self.path = Path(f"step-{len(self.record)}")
+        self.many = [{"number": number} for number in range(9000)]
+        self.later = np.array([1j]) if len(self.record) == 7 else self.later
+
+
+def odd_attributes_are_kept_or_told(folder: Path) -> object:
+    records: list[list[float]] = []
+
+    def make(_: Path) -> Any:
+        tf.random.set_global_generator(tf.random.Generator.from_seed(3))
+        records.append([])
+        return Odd(records[-1])
+
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        seen, same = same_twice(folder, make, lambda it, _: [it.record, str(it.path), len(it.many)])
+    told = "no checkpoint can hold Odd.later (ndarray)" in printed.getvalue()
+    return [seen[1:], same, len(records[0]), records[2] == records[0], told]
+
+
+class Best(keras.callbacks.Callback):
+    """Offers a state with values that JSON does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.best = {0: float("inf")}
+
+    def state(self) -> Any:
+        return {"best": self.best, "array": np.arange(3)}
+
+    def load_state(self, state: Any) -> None:
+        assert state["array"].tolist() == [0, 1, 2]
+        self.best = state["best"]
+
+
+def an_offered_state_is_plain_data_not_json_alone(folder: Path) -> object:
+    return same_twice(folder, lambda _: Best(), lambda it, _: repr(it.best))
+
+
+class NestedLogs(OwnOptimizer):
+    """Gives its parts of the loss in a dict."""
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        loss = super().train_step(data)["loss"]
+        return {"loss": loss, "parts": {"half": loss / 2}}
+
+
+def logs_in_dicts_are_logged(folder: Path) -> object:
+    def nested() -> keras.Model:
+        model = NestedLogs()
+        model.compile()
+        return model
+
+    history = keras.callbacks.History()
+    train(folder, make=nested, callbacks=history)
+    return sorted(history.history)
+
+
+class Float32Only(OwnOptimizer):
+    """Validates in a step that takes no other type."""
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        x, _ = data
+        return {"loss": tf.reduce_sum(x + tf.ones(1, tf.float32))}
+
+
+def arrays_of_float64_are_validated_as_fit_does(folder: Path) -> object:
+    def strict() -> keras.Model:
+        model = Float32Only()
+        model.compile()
+        return model
+
+    x, y = VALIDATION
+    train(folder, make=strict, validation=(x.astype(np.float64), y), callbacks=(losses := Losses()))
+    return len(losses.seen)
+
+
+class Shuffle(keras.layers.Layer):
+    """Draws what has no compiled operation of its own."""
+
+    def call(self, x: Any) -> Any:
+        picked = tf.random.categorical(tf.zeros([1, 4]), 8)
+        return tf.random.shuffle(x) + 0.01 * tf.cast(picked, x.dtype)
+
+
+def a_compiled_step_draws_shuffles_and_categories(folder: Path) -> object:
+    def compiled() -> keras.Model:
+        model = keras.Sequential([keras.layers.Input((8,)), Shuffle(), keras.layers.Dense(2, "softmax")])
+        model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=True)
+        return model
+
+    with contextlib.suppress(CrashError):
+        train(folder / "twice", make=compiled, callbacks=[Crash(13)])
+    train(folder / "alone", make=compiled)
+    train(folder / "twice", make=compiled)
+    return state(folder / "alone") == state(folder / "twice")
+
+
 CALLBACKS = (
+    plateaus_and_stops_count_alike_with_their_defaults,
+    variables_that_a_callback_makes_as_training_begins_are_kept,
+    odd_attributes_are_kept_or_told,
+    an_offered_state_is_plain_data_not_json_alone,
+    logs_in_dicts_are_logged,
+    arrays_of_float64_are_validated_as_fit_does,
+    a_compiled_step_draws_shuffles_and_categories,
     plain_values_come_back_and_others_are_named,
     csv_logger_keeps_each_row_once,
     history_has_every_epoch,

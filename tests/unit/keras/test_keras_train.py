@@ -328,6 +328,38 @@ def test_plain_values_come_back_and_others_are_named_with_their_place(features: 
     assert count == 4, "one that holds itself, too"
 
 
+def test_plateaus_and_stops_count_alike_with_their_defaults(features: dict[str, Any]) -> None:
+    assert features["plateaus_and_stops_count_alike_with_their_defaults"] == [True, True]
+
+
+def test_variables_that_a_callback_makes_as_training_begins_are_kept(features: dict[str, Any]) -> None:
+    """And a counter that has come back to the value that its constructor gave it."""
+    assert features["variables_that_a_callback_makes_as_training_begins_are_kept"] == [0, True]
+
+
+def test_odd_attributes_are_kept_or_told(features: dict[str, Any]) -> None:
+    """A list that the script holds as well is filled; a long list of dicts does not outgrow a manifest."""
+    seen, same, steps, record, told = features["odd_attributes_are_kept_or_told"]
+    assert seen == ["step-20", 9000]
+    assert (same, steps, record, told) == (True, 20, True, True)
+
+
+def test_an_offered_state_is_plain_data_not_json_alone(features: dict[str, Any]) -> None:
+    assert features["an_offered_state_is_plain_data_not_json_alone"] == ["{0: inf}", True]
+
+
+def test_logs_in_dicts_are_logged(features: dict[str, Any]) -> None:
+    assert features["logs_in_dicts_are_logged"] == ["half", "loss"]
+
+
+def test_arrays_of_float64_are_validated_as_fit_does(features: dict[str, Any]) -> None:
+    assert features["arrays_of_float64_are_validated_as_fit_does"] == 4
+
+
+def test_a_compiled_step_draws_shuffles_and_categories(features: dict[str, Any]) -> None:
+    assert features["a_compiled_step_draws_shuffles_and_categories"] is True
+
+
 def test_every_process_names_the_variables_of_a_step_alike() -> None:
     """Whatever the seed of Python's hashes: the order of a set would differ between them."""
     ran = [results("order.py", PYTHONHASHSEED=seed)[0]["order"] for seed in ("1", "2", "3")]
