@@ -63,7 +63,7 @@ async def test_a_status_that_the_schema_admits_and_no_operator_wrote_holds_no_pr
     rank: Rank, stage: Stage
 ) -> None:
     await stage.until(names.PLURAL, "job", lambda j: j.get("status", {}).get("phase") == "Running", "phase Running")
-    odd = {"failovers": [{"rank": 0, "term": 1}, {"rank": 3, "term": 2**62, "promotedAt": "2026-01-01T00:00:00Z"}]}
+    odd = {"failovers": [{"rank": 0, "term": 1}, {"rank": 3, "term": 2**31 - 1, "promotedAt": "2026-01-01T00:00:00Z"}]}
     await stage.patch(names.PLURAL, "job", {"status": {**odd, "restarts": 2**31 - 1}}, status=True)
     await stage.delete("pods", rank.primary.pod, gracePeriodSeconds=0)
     await promoted(rank)
