@@ -63,6 +63,10 @@ chaos: say-embedded venv ## break four trainings for 30 minutes on three nodes, 
 	$(RUN) -m localcluster images
 	$(RUN) -m chaos --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+.PHONY: cases
+cases: venv ## stage public complaints on the local cluster, and write what is seen into docs/cases.md
+	$(RUN) tests/stages.py cases
+
 .PHONY: test
 test: venv ## everything: lint, unit, integration and end-to-end tests on the embedded cluster
 	$(RUN) tests/stages.py $(STAGES)

@@ -1,6 +1,6 @@
 """Run the stages of `make test` one after the other, and say what each took.
 
-    python tests/stages.py [STAGE ...]      all of them without an argument
+    python tests/stages.py [STAGE ...]      without an argument all of them, but for those that only run when named
 
 The first stage that fails ends the run with its exit code; the table of times is printed in any case. Stages that need
 a cluster use the embedded one, also where docker and kind are there: only in it can the API server be killed, etcd be
@@ -41,7 +41,14 @@ STAGES: dict[str, list[list[str]]] = {
         [PYTHON, "-m", "localcluster", "images"],
         [PYTHON, "-m", "chaos", "--seed", "11", "--minutes", "3"],
     ],
+    "cases": [
+        [PYTHON, "-m", "localcluster", "up"],
+        [PYTHON, "-m", "localcluster", "images"],
+        [PYTHON, "-m", "tests.cases", "--write"],
+    ],
 }
+ONLY_NAMED = frozenset({"cases"})
+"""Stages that take too long for each run of all."""
 
 
 WITHOUT_CLUSTER = ("lint", "unit", "simulation")
@@ -62,7 +69,7 @@ def main(names: list[str]) -> int:
     took: list[tuple[str, float, int]] = []
     code = 0
     left_out = [] if names or can_embed() else [name for name in STAGES if name not in WITHOUT_CLUSTER]
-    chosen = [name for name in names or STAGES if name not in left_out]
+    chosen = [name for name in names or STAGES if name not in left_out and (names or name not in ONLY_NAMED)]
     os.environ["UNDERSTUDY_CLUSTER"] = "embedded"
     if any(name not in WITHOUT_CLUSTER for name in chosen):
         print(EMBEDDED, flush=True)

@@ -27,6 +27,7 @@ def job(
     name: str,
     *,
     script: str = "train.py",
+    config_map: str = CONFIG_MAP,
     arguments: dict[str, Any] | None = None,
     image: str = WORKER_IMAGE,
     lease_s: int = 15,
@@ -36,7 +37,7 @@ def job(
     beside: Object | None = None,
     **spec: Any,
 ) -> Object:
-    """Build a job of one of the scripts; its lease outlasts a machine that is short of CPU for a while.
+    """Build a job of one of the scripts in a ConfigMap; its lease outlasts a machine that is short of CPU for a while.
 
     `save_every=9` becomes `--save-every=9`; `trainer` amends the container, `beside` the rest of the pod's spec.
     """
@@ -51,7 +52,7 @@ def job(
         "volumeMounts": [{"name": "code", "mountPath": "/code", "readOnly": True}],
         **(trainer or {}),
     }
-    volumes = [{"name": "code", "configMap": {"name": CONFIG_MAP}}]
+    volumes = [{"name": "code", "configMap": {"name": config_map}}]
     return {
         "apiVersion": "understudy.dev/v1alpha1",
         "kind": "TrainingJob",
