@@ -24,7 +24,9 @@ from understudy.plain import Arrays, NotPlainError, apply, encode
 
 _NOT_OURS: Final = frozenset({"model", "_model", "params", "validation_data"})
 """Set by whoever runs the callbacks."""
-_OF_KERAS: Final = frozenset({"csv_file", "writer", "_writers", "_summary_module", "_prev_summary_state", "progbar"})
+_OF_KERAS: Final = frozenset(
+    {"csv_file", "writer", "_writers", "_summary_module", "_prev_summary_state", "progbar", "monitor_op"}
+)
 """Attributes of Keras' own callbacks that on_train_begin or the next event makes anew."""
 _PASSING: Final = ("_start_time",)
 """Attributes with these endings are moments on the clock of one machine."""

@@ -1120,7 +1120,27 @@ def a_compiled_step_draws_shuffles_and_categories(folder: Path) -> object:
     return state(folder / "alone") == state(folder / "twice")
 
 
+def nothing_is_told_of_keras_own_callbacks(folder: Path) -> object:
+    def own() -> list[keras.callbacks.Callback]:
+        return [
+            keras.callbacks.CSVLogger(folder / "history.csv"),
+            keras.callbacks.EarlyStopping("loss", patience=9, restore_best_weights=True),
+            keras.callbacks.History(),
+            keras.callbacks.LearningRateScheduler(lambda _, rate: rate * 0.9),
+            keras.callbacks.ModelCheckpoint(folder / "best.keras", save_best_only=True),
+            keras.callbacks.ReduceLROnPlateau("loss", patience=1),
+            keras.callbacks.TensorBoard(folder / "log", write_graph=False),
+            keras.callbacks.TerminateOnNaN(),
+        ]
+
+    folder.mkdir(parents=True)
+    with contextlib.suppress(CrashError):
+        train(folder / "checkpoints", validation=VALIDATION, callbacks=[*own(), Crash(13)])
+    return said_by(folder / "checkpoints", validation=VALIDATION, callbacks=own())
+
+
 CALLBACKS = (
+    nothing_is_told_of_keras_own_callbacks,
     plateaus_and_stops_count_alike_with_their_defaults,
     variables_that_a_callback_makes_as_training_begins_are_kept,
     odd_attributes_are_kept_or_told,

@@ -328,6 +328,10 @@ def test_plain_values_come_back_and_others_are_named_with_their_place(features: 
     assert count == 4, "one that holds itself, too"
 
 
+def test_nothing_is_told_of_keras_own_callbacks(features: dict[str, Any]) -> None:
+    assert features["nothing_is_told_of_keras_own_callbacks"] == []
+
+
 def test_plateaus_and_stops_count_alike_with_their_defaults(features: dict[str, Any]) -> None:
     assert features["plateaus_and_stops_count_alike_with_their_defaults"] == [True, True]
 
