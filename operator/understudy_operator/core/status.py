@@ -203,7 +203,9 @@ def _promotions(view: RankView) -> tuple[Promotion, ...]:
 def _failovers(observation: Observation) -> list[Json]:
     """Merge the last promotions of each rank into the list that the status holds already."""
     known: dict[tuple[int, int], Json] = {
-        (int(entry["rank"]), int(entry["term"])): dict(entry) for entry in observation.job.status.get("failovers", ())
+        (int(entry["rank"]), int(entry["term"])): dict(entry)
+        for entry in observation.job.status.get("failovers", ())
+        if int(entry["rank"]) < observation.job.policy.ranks  # others no operator wrote
     }
     for view in observation.ranks:
         if view.lease is None:

@@ -236,7 +236,7 @@ class TestAfterwards:
 
     def test_an_entry_of_which_little_is_known_is_left_alone(self) -> None:
         scene = Scene().status(
-            {"failovers": [{"rank": 0, "term": 1, "promotedAt": ""}, {"rank": 7, "term": 1, "promotedAt": ""}]}
+            {"failovers": [{"rank": 0, "term": 1, "promotedAt": ""}, {"rank": 0, "term": 7, "promotedAt": ""}]}
         )
         assert len(scene.written()["failovers"]) == 2
 

@@ -271,3 +271,8 @@ def test_whoever_has_not_seen_the_end_of_a_job_takes_back_nothing_of_it() -> Non
     assert (status["phase"], status["step"], status["ranks"][0]["complete"]) == ("Succeeded", 200, True)
     behind = Scene().status(status).given(status_written_at=-1e9)
     assert not of(behind.decide().rest, WriteStatus)
+
+
+def test_a_failover_of_a_rank_that_the_job_has_not_is_left_out() -> None:
+    entry = {"rank": 3, "term": 2, "promotedAt": "2026-01-01T00:00:00Z"}
+    assert Scene().status({"failovers": [entry]}).written().get("failovers", []) == []
