@@ -309,3 +309,16 @@ def test_a_hand_over_that_comes_too_late_keeps_the_exception_before_it(final: bo
     later(it, 18).feed(protocol.Failed("ValueError: while saving", final=final))
     later(it, 3)
     assert release(it).message.startswith("ValueError: while saving")
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_trainer_that_ran_out_of_memory_below_a_shell_is_told_so(code: int) -> None:
+    it = drive().primary().feed(model.TrainerLost()).feed(model.TrainerExited(code, "out of memory: raise the limit"))
+    assert release(it).reason == "OOMKilled" and "raise the limit" in release(it).message
+    assert release(it).exit_code != 0, "a container that exits 0 looks complete"
+
+
+def test_an_exception_stays_the_reason_where_a_child_ran_out_of_memory() -> None:
+    it = drive().primary().feed(protocol.Failed("RuntimeError: a worker died")).feed(model.TrainerLost())
+    it.feed(model.TrainerExited(0, "out of memory: raise the limit"))
+    assert release(it).reason == "ProcessExited" and "raise the limit" in release(it).message

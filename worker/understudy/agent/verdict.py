@@ -53,8 +53,10 @@ def judge_exit(code: int, script: str, trainer: Progress, shortage: str = "") ->
     words = _judge_exit(code, script, trainer)
     if not shortage or words.reason is ReleaseReason.COMPLETED:
         return words
-    if code == 128 + signal.SIGKILL and words.reason is ReleaseReason.PROCESS_EXITED:
-        return LastWords(ReleaseReason.OOM_KILLED, code, f"{words.message}: {shortage}")
+    # Below a shell, which may end with any code.
+    silent = trainer.lost and trainer.failed is None and trainer.completed is None
+    if (code == 128 + signal.SIGKILL or silent) and words.reason is ReleaseReason.PROCESS_EXITED:
+        return LastWords(ReleaseReason.OOM_KILLED, words.code, f"{words.message}: {shortage}")
     # A release is cut at its end: the shortage stays readable behind a long exception.
     said = words.message[: LAST_WORDS_MAX_CHARS - len(_KILLED_BEFORE) - len(shortage)]
     return LastWords(words.reason, words.code, f"{said}{_KILLED_BEFORE}{shortage}")
