@@ -105,7 +105,7 @@ class KerasLoop:
         self._function = model.train_function
         model.stop_training = False
         traces = [found for found in (touched, validation) if found is not None]
-        self.state.touch(traces, self._random.eager_state, tf.random.get_global_generator().state)
+        self.state.touch(traces, self._random.eager_state, self._random.global_state)
         self._generators = self._random.count
         self._say_what_cannot_repeat(data, traces)
 

@@ -51,6 +51,20 @@ class StepRandom:
         self._met: WeakKeyDictionary[tf.Graph, Counter[tuple[int, int]]] = WeakKeyDictionary()
 
     @property
+    def global_state(self) -> tf.Variable:
+        """The state of `tf.random.get_global_generator()`.
+
+        TensorFlow makes that generator from the system's entropy at its first use, whatever its global seed is. A
+        script that has set this seed and not yet used the generator gets one that starts from it: two runs are alike.
+        """
+        from tensorflow.python.ops import stateful_random_ops  # there is no public way to ask whether it is there
+
+        seed, _ = tf.compat.v1.get_seed(0)
+        if getattr(stateful_random_ops, "global_generator", True) is None and seed != _NO_GLOBAL_SEED:
+            tf.random.set_global_generator(_make_generator(seed % _INT64, 1))
+        return tf.random.get_global_generator().state
+
+    @property
     def count(self) -> int:
         """How many operations have a generator by now."""
         return len(self._generators)

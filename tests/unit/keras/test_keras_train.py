@@ -364,8 +364,8 @@ def test_a_compiled_step_draws_shuffles_and_categories(features: dict[str, Any])
     assert features["a_compiled_step_draws_shuffles_and_categories"] is True
 
 
-def test_every_process_names_the_variables_of_a_step_alike() -> None:
-    """Whatever the seed of Python's hashes: the order of a set would differ between them."""
+def test_every_process_names_the_variables_of_a_step_alike_and_begins_with_the_same_random_numbers() -> None:
+    """Whatever the seed of Python's hashes: the order of a set would differ between them. The script's seed is one."""
     ran = [results("order.py", PYTHONHASHSEED=seed)[0]["order"] for seed in ("1", "2", "3")]
     assert len(ran[0]) > 8
     assert ran[1:] == [ran[0], ran[0]]
