@@ -108,7 +108,7 @@ class CallbackState:
         if self._offer is not None:
             return []
         self._attributes(self.lost)
-        return [] if self._is_keras_own else self.lost
+        return self.lost
 
     @property
     def _is_keras_own(self) -> bool:
@@ -126,7 +126,7 @@ class CallbackState:
                 encoded[name] = encode(value, arrays, f".{name}"), arrays
             except NotPlainError as error:
                 sentence = f"{type(self._callback).__name__}{error}"
-                if lost is not None and sentence not in lost:
+                if lost is not None and sentence not in lost and not self._is_keras_own:
                     lost.append(sentence)
         return encoded
 

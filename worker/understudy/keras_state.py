@@ -162,7 +162,7 @@ class KerasState(State):
                 seen.add(id(held.variable))
                 if is_storable(held.variable.dtype.as_numpy_dtype):
                     known.append(held)
-                elif held not in self.unsaved:
+                elif all(held.variable is not other.variable for other in self.unsaved):
                     self.unsaved.append(held)
         return {f"{group}/{i:05d}": held for group, known in self._known.items() for i, held in enumerate(known)}
 

@@ -143,6 +143,18 @@ def what_cannot_be_repeated_is_told_before_the_first_step(folder: Path) -> objec
     return said_by(folder, make=foreign, batch=lambda *place: (batch(*place)[0], np.zeros((16, 2), np.float32)))
 
 
+def a_variable_that_cannot_be_saved_is_named_once(folder: Path) -> object:
+    """However many checkpoints are made."""
+    del folder
+    model = keras.Sequential([keras.layers.Input((8,)), Foreign(), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    kept = KerasState(model, ())
+    kept.touch([])
+    for _ in range(3):
+        kept.tensors()
+    return [held.path for held in kept.unsaved]
+
+
 def a_step_that_only_runs_eagerly_is_trained(folder: Path) -> object:
     class Eager(OwnOptimizer):
         def train_step(self, data: Any) -> dict[str, Any]:
@@ -278,6 +290,7 @@ def a_variable_of_a_callback_is_kept(folder: Path) -> object:
 
 
 STEPS = (
+    a_variable_that_cannot_be_saved_is_named_once,
     train_gives_what_fit_gives,
     a_batch_of_one_array_reaches_the_step_as_it_is,
     validation_takes_what_fit_takes,

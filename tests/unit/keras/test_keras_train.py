@@ -212,6 +212,10 @@ def test_what_cannot_be_repeated_is_told(features: dict[str, Any]) -> None:
     assert variables.endswith("no checkpoint can hold variables of this type: Variable:0 (string)")
 
 
+def test_a_variable_that_cannot_be_saved_is_named_once(features: dict[str, Any]) -> None:
+    assert features["a_variable_that_cannot_be_saved_is_named_once"] == ["Variable:0"]
+
+
 def test_a_step_that_only_runs_eagerly_is_trained_and_told(features: dict[str, Any]) -> None:
     (told,), same = features["a_step_that_only_runs_eagerly_is_trained"]
     assert "only variables are saved, and its training step runs eagerly" in told
