@@ -8,7 +8,7 @@ way.
 
 import logging
 from contextlib import suppress
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 import msgspec
 from understudy_contract import names
@@ -49,7 +49,7 @@ from understudy_operator.core.actions import (
     WriteStatus,
     aim,
 )
-from understudy_operator.core.model import Job, Now, Problem
+from understudy_operator.core.model import Job, Now, Pod, Problem
 from understudy_operator.core.status import notices
 from understudy_operator.creation import TroubleError, build_pod, create
 from understudy_operator.inquiry import why_killed
@@ -223,6 +223,10 @@ class Actor:
                 "annotations": {Annotation.TERM: None if action.term is None else str(action.term)},
             }
         }
+        await self._patch_pod(job, pod, patch)
+
+    async def _patch_pod(self, job: Job, pod: Pod, patch: dict[str, Any]) -> None:
+        """Change a pod and take in the answer; forget one that is gone, and read again one that has changed."""
         path = f"/api/v1/namespaces/{job.namespace}/pods/{pod.name}"
         try:
             self._world.pods.upsert(await self._api.merge_patch(path, msgspec.json.encode(patch)))
@@ -274,14 +278,8 @@ class Actor:
         """End what runs of a pod; where the API refuses that (a webhook may), delete it: a sidecar must not run on."""
         pod = action.pod
         patch = {"metadata": {"uid": pod.uid}, "spec": {"activeDeadlineSeconds": END_POD_S}}
-        path = f"/api/v1/namespaces/{job.namespace}/pods/{pod.name}"
         try:
-            self._world.pods.upsert(await self._api.merge_patch(path, msgspec.json.encode(patch)))
-        except NotFound:
-            self._world.pods.remove((job.namespace, pod.name), pod.uid)
-        except Conflict:
-            await self._refresh_pod(job, pod.name, pod.uid)
-            raise
+            await self._patch_pod(job, pod, patch)
         except (Invalid, Forbidden) as error:
             where = (job.namespace, job.name, pod.name)
             log.warning("%s/%s: pod %s cannot be ended, so it is deleted: %s", *where, error.message)
