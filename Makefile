@@ -57,6 +57,10 @@ bench-failover: say-embedded cluster images ## time the failover for every cause
 bench-overhead: say-embedded cluster images ## measure what Understudy costs a training that loses nothing
 	$(RUN) -m benchmarks.overhead $(ARGS)
 
+.PHONY: bench-decide
+bench-decide: venv ## time one decision of the operator by the number of ranks; needs no cluster
+	$(RUN) -m benchmarks.decide $(ARGS)
+
 .PHONY: chaos
 chaos: say-embedded venv ## break four trainings for 30 minutes on three nodes, then say what was lost (SEED=, MINUTES=)
 	$(RUN) -m localcluster up --nodes 3
