@@ -144,7 +144,7 @@ class Reconciler:
             if observation is None:
                 self._queue.forget(key)
                 return
-            decision = decide(observation, now)
+            decision = decide(observation, now, whole=bool(failures))
             if failures or not decision.promotions:
                 self._begin_rest(key, observation, decision, now)
                 break

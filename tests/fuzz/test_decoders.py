@@ -226,7 +226,7 @@ def test_what_is_decided(data: st.DataObject) -> None:
     observation = world.observe(KEY, NOW.at)
     if observation is None:
         return
-    decision = decide(observation, NOW)
+    decision = decide(observation, NOW, whole=True)
     for fault in decision.faults:
         raise fault.error
 

@@ -26,7 +26,7 @@ from understudy.restore import Restorer
 from understudy.session import Session
 from understudy_contract import lease as lease_contract
 from understudy_contract.lease import LeaseRecord
-from understudy_operator.core import decide, detection, provisioning, succession
+from understudy_operator.core import decide, detection, provisioning, states, succession
 from understudy_operator.core.actions import Promote
 from understudy_operator.core.model import Observation
 from understudy_operator.hearing import Hearing
@@ -124,7 +124,7 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(Hearing.lease, "max(changed_at, self._contact.since(record.patience_s / 2))", "changed_at"),
             Edit(Hearing.lease, "self._workers.since(record.patience_s / 2)", "float('-inf')"),
-            Edit(decide._promotion, " and c.steady_at <= now.at", ""),
+            Edit(states._judge_rank, " and c.steady_at <= about.at", ""),
         ),
     ),
     Mutant(
@@ -151,7 +151,8 @@ MUTANTS: tuple[Mutant, ...] = (
         1,
         (
             Edit(detection.judge_primary, "math.inf if release.reason == ReleaseReason.COMPLETED else ", ""),
-            Edit(decide._promotion, " or rank_complete(view)", ""),
+            Edit(states.judge, " and not done", ""),
+            Edit(decide._outcome, " or rank.complete", ""),
         ),
     ),
     Mutant(

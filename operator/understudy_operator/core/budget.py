@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from understudy_contract.lease import LeaseRecord
 from understudy_contract.names import Rank
-from understudy_contract.reports import FAILURES_MAX, LAST_FAILURE_MAX_BYTES, Cause, Phase
+from understudy_contract.reports import FAILURES_MAX, LAST_FAILURE_MAX_BYTES, Cause, CheckpointRef, Phase
 from understudy_contract.text import clean
 
 from understudy_operator.core.detection import Failure
@@ -56,18 +56,17 @@ _REPEATING: Final = frozenset({Cause.EVICTED, Cause.POD_DEADLINE, Cause.LIVENESS
 """Those of them before which a primary is told to end, so that it saves: progress is no sign of health then."""
 
 
-def progressed(record: LeaseRecord) -> bool:
-    """Tell whether a checkpoint has been committed since the rank was passed on last."""
+def progressed(record: LeaseRecord, floor: CheckpointRef | None) -> bool:
+    """Tell whether a checkpoint has been committed since the rank was passed on last; `floor`: the group's."""
     since = record.promotion.checkpoint if record.promotion else None
-    floor = record.floor
     if floor is None or floor.step == 0:
         return False
     return since is None or (floor.term, floor.step) > (since.term, since.step)
 
 
-def standing(record: LeaseRecord) -> int:
+def standing(record: LeaseRecord, floor: CheckpointRef | None) -> int:
     """Count a rank's consecutive failures without progress: none once a newer checkpoint is committed."""
-    return survived(record) + (0 if progressed(record) else record.failures)
+    return survived(record) + (0 if progressed(record, floor) else record.failures)
 
 
 def survived(record: LeaseRecord) -> int:
@@ -88,25 +87,22 @@ def last_survived(record: LeaseRecord) -> str:
     return clean(beat.last_failure or "", LAST_FAILURE_MAX_BYTES) if beat is not None else ""
 
 
-def application_failures_after(record: LeaseRecord, failure: Failure) -> int:
-    """Count what the program itself did wrong without progress between, `failure` included: what ends a job.
+def application_failures(record: LeaseRecord, floor: CheckpointRef | None = None) -> int:
+    """Count the failures of the program itself without a new checkpoint between them, as far as they were acted on.
 
-    Unlike the back-off's count it leaves out every pod that was taken away, reported or not.
+    These end a job. Unlike those of the back-off they leave out every pod that was taken away, reported or not.
+    `floor`: the group's; None: the rank is alone.
     """
-    return application_failures(record) + int(failure.application)
-
-
-def application_failures(record: LeaseRecord) -> int:
-    """Count what the program itself did wrong since its last checkpoint, as far as it has been acted on."""
     if record.given_up is not None:
         return record.given_up.failures
-    before = record.promotion.failures if record.promotion is not None and not progressed(record) else 0
+    last = record.promotion
+    before = last.failures if last is not None and not progressed(record, floor or record.floor) else 0
     return before + survived(record)
 
 
-def failures_after(record: LeaseRecord, failure: Failure) -> int:
+def failures_after(record: LeaseRecord, failure: Failure, floor: CheckpointRef | None) -> int:
     """Count a rank's consecutive failures without progress, `failure` included."""
-    return standing(record) + int(_delays(failure) or record.current_heartbeat is None)
+    return standing(record, floor) + int(_delays(failure) or record.current_heartbeat is None)
 
 
 def slot_losses(record: LeaseRecord, pod: Pod | None, at: float) -> int:

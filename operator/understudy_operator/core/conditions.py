@@ -16,6 +16,7 @@ from understudy_operator.core.detection import judge_redundant, scene
 from understudy_operator.core.faults import Fault
 from understudy_operator.core.model import Now, Observation, Pod, RankView
 from understudy_operator.core.pending import GATED, Finding, claim_refused, problem, stuck, volume_trouble
+from understudy_operator.core.states import JobState
 from understudy_operator.core.suspension import living, suspended
 from understudy_operator.core.template import changes
 from understudy_operator.core.training import training
@@ -38,14 +39,15 @@ UNSCHEDULED_S: Final = 10.0
 """A pod that finds no node for this long is worth an Event: until its volume is bound, every first pod finds none."""
 
 
-def assess(observation: Observation, ready: int, desired: int, now: Now) -> dict[str, Finding]:
+def assess(job: JobState, ready: int, desired: int, now: Now) -> dict[str, Finding]:
     """Assess every condition; `ready` and `desired` count redundant pods."""
+    observation = job.observation
     complete = job_complete(observation)
     if job_failed(observation):
         return _failed(observation)
     paused = _suspended(observation) if observation.job.policy.suspend and not complete else None
     return {
-        "Training": paused or training(observation, complete, now),
+        "Training": paused or training(job, complete, now),
         "Redundant": paused or _redundant(observation, ready, desired, complete, now),
         "NodeFaultTolerant": paused or _node_fault_tolerant(observation, complete, now),
         "Complete": Finding(

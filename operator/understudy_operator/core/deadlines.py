@@ -12,10 +12,10 @@ from typing import Final
 from understudy_contract.lease import micro_time
 from understudy_contract.reports import GivenUp
 
-from understudy_operator.core import budget
 from understudy_operator.core.actions import Action, DeleteJob, GiveUp
 from understudy_operator.core.completion import rank_complete
 from understudy_operator.core.model import Now, Observation
+from understudy_operator.core.states import JobState
 
 DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
 """Cause with which a job is given up that was active for too long; the name that Kubernetes' Jobs use."""
@@ -31,20 +31,20 @@ def active_since(observation: Observation) -> str | None:
     return max(known, default=None)
 
 
-def overdue(observation: Observation, now: Now) -> tuple[list[Action], float]:
+def overdue(job: JobState, now: Now) -> tuple[list[Action], float]:
     """Give a job up that was active for longer than it may, or say when that will be."""
-    limit_s, since = observation.job.policy.active_deadline_s, active_since(observation)
+    limit_s = job.observation.job.policy.active_deadline_s
+    since = active_since(job.observation) if limit_s is not None else None
     if limit_s is None or since is None:
         return [], math.inf
     left_s = limit_s - _age_s(since, now)
     if left_s > 0:
         return [], now.at + left_s
     message = f"The job was active for {limit_s} s, as long as spec.activeDeadlineSeconds lets it"
-    for view in observation.ranks:
-        if view.lease is not None and not rank_complete(view):
-            record = view.lease.record
-            words = GivenUp(DEADLINE_EXCEEDED, message, micro_time(now.wall), budget.application_failures(record))
-            return [GiveUp(view.rank, record, words)], math.inf
+    for rank in job.ranks:
+        if rank.view.lease is not None and not rank.complete:
+            words = GivenUp(DEADLINE_EXCEEDED, message, micro_time(now.wall), rank.failures)
+            return [GiveUp(rank.view.rank, rank.view.lease.record, words)], math.inf
     return [], math.inf
 
 

@@ -1,7 +1,12 @@
 """decide: what is to be done about a job, in order, and when to look again.
 
-Deterministic: equal observations and times give equal decisions. Promotions stand apart from the rest, because they
-may not wait for it; and no error in one part of a decision takes another part from it (faults.py).
+A decision has three steps. First each rank is judged, once (states.py): is it complete, is its holder lost, who could
+take it over. Then the promotions are decided. Only if there are none, everything else is: Leases and pods, children of
+the job, status, conditions and Events. So the time that a failover waits for its decision holds nothing else; what was
+left out is decided a moment later, once the promotions are carried out.
+
+Deterministic: equal observations and times give equal decisions. An error in one part of a decision takes no other part
+from it, least of all a promotion (faults.py). Reads no clock.
 """
 
 import math
@@ -27,14 +32,13 @@ from understudy_operator.core.actions import (
 )
 from understudy_operator.core.adoption import adopt
 from understudy_operator.core.causes import unexplained
-from understudy_operator.core.completion import job_over, rank_complete
 from understudy_operator.core.deadlines import expired, overdue
-from understudy_operator.core.detection import judge_primary, scene
 from understudy_operator.core.faults import Fault, Parts
-from understudy_operator.core.model import Now, Observation, RankView
+from understudy_operator.core.model import Job, Now, Observation, RankView
 from understudy_operator.core.opening import raise_term
 from understudy_operator.core.provisioning import OVER, labels, provide_rank, removals
-from understudy_operator.core.succession import candidates, succeed, survives_too_often
+from understudy_operator.core.states import JobState, RankState, judge
+from understudy_operator.core.succession import succeed, survives_too_often
 from understudy_operator.core.suspension import resume_rank, suspend_rank
 from understudy_operator.core.switchover import refuse, switch_over
 
@@ -51,37 +55,80 @@ class Decision:
 
     promotions: tuple[Promote, ...]
     rest: tuple[Action, ...]
+    """Empty where there are promotions, but for a decision that was asked for as a whole."""
     wake_at: float
     faults: tuple[Fault, ...] = ()
     """What could not be decided."""
 
 
-def decide(observation: Observation, now: Now) -> Decision:
-    """Decide on a job."""
-    promotions: list[Promote] = []
-    if job_over(observation):
-        parts = _over(observation, now)
+@dataclass(frozen=True, slots=True)
+class RankDecision:
+    """What becomes of one rank's primary."""
+
+    rank: RankState
+    outcome: Promote | GiveUp | Fault | float
+    """A time: nothing for now, and look again then."""
+
+
+def decide(observation: Observation, now: Now, *, whole: bool = False) -> Decision:
+    """Decide on a job: on its promotions, and only if there are none on everything else; `whole`: on both."""
+    job = judge(observation, now)
+    decided = decide_promotions(job, now)
+    promotions = tuple(about.outcome for about in decided if isinstance(about.outcome, Promote))
+    if promotions and not whole:
+        return Decision(promotions, (), now.at)
+    parts = decide_rest(job, decided, now)
+    return Decision(promotions, tuple(parts.actions), parts.wake_at, tuple(parts.faults))
+
+
+def decide_promotions(job: JobState, now: Now) -> tuple[RankDecision, ...]:
+    """Decide what becomes of each rank's primary; nothing, where no rank is to train."""
+    if job.over or job.observation.job.policy.suspend:
+        return tuple(RankDecision(rank, math.inf) for rank in job.ranks)
+    return tuple(RankDecision(rank, _outcome(job.observation.job, rank, now)) for rank in job.ranks)
+
+
+def _outcome(job: Job, rank: RankState, now: Now) -> Promote | GiveUp | Fault | float:
+    lease, verdict = rank.view.lease, rank.verdict
+    if rank.fault is not None or lease is None or rank.complete:
+        return rank.fault or math.inf
+    try:
+        if not lease.record.holder:
+            return resume_rank(job, rank)
+        if isinstance(verdict, float):
+            return survives_too_often(job, rank, now) or verdict
+        return succeed(job, rank, verdict, now)
+    except Exception as error:  # noqa: BLE001 - it must cost no other rank its promotion; it is told
+        return Fault(f"rank {rank.view.rank}", error)
+
+
+def decide_rest(job: JobState, decided: tuple[RankDecision, ...], now: Now) -> Parts:
+    """Decide on everything but promotions; a rank that is to be promoted needs nothing else for now."""
+    observation = job.observation
+    if job.over:
+        parts = _over(job, now)
     elif observation.job.policy.suspend:
         parts = Parts(math.inf)
-        for view in observation.ranks:
-            parts.add(f"suspending rank {view.rank}", partial(suspend_rank, observation, view, now))
+        for rank in job.ranks:
+            parts.add(f"suspending rank {rank.view.rank}", partial(suspend_rank, job, rank, now))
     else:
-        parts = _running(observation, promotions, now)
-    parts.add("a switchover", partial(refuse, observation))
+        parts = _running(job, decided, now)
+    parts.add("a switchover", partial(refuse, job))
     parts.add("adoption", partial(adopt, observation))
-    parts.add("the report", partial(status_clause.report, observation, now, tuple(parts.faults)))
+    parts.add("the report", partial(status_clause.report, job, now, tuple(parts.faults)))
     if any(fault.part == "the report" for fault in parts.faults):
         parts.add("the report of a failed report", partial(status_clause.excuse, observation, now, tuple(parts.faults)))
-    return Decision(tuple(promotions), tuple(parts.actions), parts.wake_at, tuple(parts.faults))
+    return parts
 
 
-def _over(observation: Observation, now: Now) -> Parts:
+def _over(job: JobState, now: Now) -> Parts:
     parts = Parts(math.inf)
-    for view in observation.ranks:
+    for rank in job.ranks:
         # A training may end before the labels have followed its last promotion; what else there is, goes.
-        parts.add(f"labels of rank {view.rank}", partial(_last_labels, view))
-        parts.add(f"removals of rank {view.rank}", partial(removals, observation.job.name, view, now, over=OVER))
-    parts.add("removal of the job", partial(expired, observation, now))
+        number = rank.view.rank
+        parts.add(f"labels of rank {number}", partial(_last_labels, rank.view))
+        parts.add(f"removals of rank {number}", partial(removals, job.observation.job.name, rank, now, over=OVER))
+    parts.add("removal of the job", partial(expired, job.observation, now))
     return parts
 
 
@@ -89,78 +136,60 @@ def _last_labels(view: RankView) -> list[Action]:
     return [a for a in labels(view) if Role.PRIMARY in (a.role, a.pod.role)]
 
 
-def _running(observation: Observation, promotions: list[Promote], now: Now) -> Parts:
+def _running(job: JobState, decided: tuple[RankDecision, ...], now: Now) -> Parts:
+    observation = job.observation
     # Events wake a job; this look finds what no event told, such as a watch that came back to a world unchanged.
     parts = Parts(now.at + observation.job.policy.lease_duration_s)
     # Before all that may fail, and keep the rest of its rank waiting: that would be for good.
-    parts.add("the deadline", partial(overdue, observation, now))
+    parts.add("the deadline", partial(overdue, job, now))
     # At first nothing can be made without them; later, a lost rank needs its pods more.
     if not observation.prepared:
-        parts.add("preparation", partial(_prepare, observation, now))
+        parts.add("preparation", partial(_prepare, job, now))
     due = [problem.again_at for problem in observation.problems.values() if problem.again_at > now.at]
     parts.wake_at = min(parts.wake_at, *due) if due else parts.wake_at
-    for view in observation.ranks:
-        parts.add(f"rank {view.rank}", partial(_rank, observation, view, promotions, now))
+    for about in decided:
+        parts.add(f"rank {about.rank.view.rank}", partial(_rank, job, about, now))
     if observation.prepared:
-        parts.add("preparation", partial(_prepare, observation, now))
+        parts.add("preparation", partial(_prepare, job, now))
     parts.add("rights of the workers", partial(_grant_rights, observation, parts.actions, now))
     parts.add("disruption budgets", partial(_keep_budgets, observation, now))
     return parts
 
 
-def _rank(
-    observation: Observation, view: RankView, promotions: list[Promote], now: Now
-) -> tuple[Iterable[Action], float]:
-    verdict = _promotion(observation, view, now)
-    if isinstance(verdict, Promote):
-        promotions.append(verdict)
-        return (), math.inf
-    if isinstance(verdict, GiveUp):
-        return (verdict,), math.inf
-    actions, again_at = provide_rank(observation, view, now)
-    moves = (*raise_term(observation, view), *switch_over(observation, view, now), *_ask_why(observation, view))
-    return (*moves, *actions), min(verdict, again_at)
+def _rank(job: JobState, about: RankDecision, now: Now) -> tuple[Iterable[Action], float]:
+    match about.outcome:
+        case Fault():
+            raise about.outcome.error
+        case Promote():
+            return (), math.inf
+        case GiveUp():
+            return (about.outcome,), math.inf
+        case awaited_at:
+            actions, again_at = provide_rank(job, about.rank, now)
+            moves = (*raise_term(job.observation, about.rank.view), *switch_over(job, about.rank))
+            return (*moves, *_ask_why(job, about.rank), *actions), min(awaited_at, again_at)
 
 
-def _promotion(observation: Observation, view: RankView, now: Now) -> Promote | GiveUp | float:
-    if view.lease is None or rank_complete(view):
-        return math.inf
-    if not view.lease.record.holder:
-        return resume_rank(observation.job, view)
-    waiting = candidates(view, observation.nodes, now.at)
-    verdict = judge_primary(
-        view.lease,
-        view.primary,
-        scene(observation, now),
-        hand_over_s=observation.job.policy.hand_over_s,
-        relieved=any(c.ready and c.timely and c.steady_at <= now.at for c in waiting),
-        unborn=view.lease.record.holder in observation.unborn,
-    )
-    if isinstance(verdict, float):
-        if (given_up := survives_too_often(observation.job, view, now)) is not None:
-            return given_up
-        return min([verdict, *(c.steady_at for c in waiting if c.steady_at > now.at)])
-    return succeed(observation.job, view, verdict, observation.nodes, now)
-
-
-def _ask_why(observation: Observation, view: RankView) -> list[AskWhy]:
+def _ask_why(job: JobState, rank: RankState) -> list[AskWhy]:
     """Ask the Events of the pods that were told to end, and of which nothing else says why; each once."""
-    if rank_complete(view):
+    if rank.complete:
         return []
-    return [AskWhy(pod) for pod in view.pods.values() if pod.is_of(observation.job.name) and unexplained(pod)]
+    name = job.observation.job.name
+    return [AskWhy(pod) for pod in rank.view.pods.values() if pod.is_of(name) and unexplained(pod)]
 
 
-def _prepare(observation: Observation, now: Now) -> list[Action]:
+def _prepare(job: JobState, now: Now) -> list[Action]:
     """Make sure of the children: at first, from time to time, and when missing rights would explain a silence.
 
     Not beside what an earlier job has left and this one does not adopt: the pods of that one may need the others. Made
     this job's, they would go with it, and a pod whose ServiceAccount has gone is never heard again.
     """
+    observation = job.observation
     if observation.leftovers or observation.blocked(Prepare, None, now.at):
         return []
     uid = observation.job.uid.encode()
     every_s = PREPARE_EVERY_S * (1 + zlib.crc32(uid) / 2**32)
-    leases = [view.lease for view in observation.ranks if view.lease is not None and not rank_complete(view)]
+    leases = [rank.view.lease for rank in job.ranks if rank.view.lease is not None and not rank.complete]
     if any(lease.acknowledged and lease.silent(now.at) for lease in leases):
         every_s = PREPARE_SILENT_S
     stale = observation.prepared_generation != observation.job.generation

@@ -30,11 +30,11 @@ from understudy_operator.core.actions import (
     Vacate,
 )
 from understudy_operator.core.causes import unexplained
-from understudy_operator.core.completion import rank_complete
-from understudy_operator.core.detection import Failure, judge_redundant, scene
+from understudy_operator.core.detection import Failure, judge_redundant
 from understudy_operator.core.model import Lease, Now, Observation, Pod, RankView
 from understudy_operator.core.opening import last_saves, open_rank
 from understudy_operator.core.policy import Policy
+from understudy_operator.core.states import JobState, RankState
 
 ENDED_PODS_KEPT: Final = 2
 """Ended pods of a rank that are kept for their logs."""
@@ -48,24 +48,25 @@ AVOID_PRIMARY: Final = 10
 """Weights of the scheduler's node preferences: a suspect node is worse than the node of one's own primary."""
 
 
-def provide_rank(observation: Observation, view: RankView, now: Now) -> tuple[list[Action], float]:
+def provide_rank(job: JobState, rank: RankState, now: Now) -> tuple[list[Action], float]:
     """List what one rank lacks, and when to look again."""
+    observation, view = job.observation, rank.view
     if view.lease is None:
         waits = last_saves(observation) or observation.leftovers or observation.blocked(OpenRank, view.rank, now.at)
         return ([] if waits else [open_rank(observation, view)]), math.inf
     actions: list[Action] = []
     wake_at = math.inf
     record = view.lease.record
-    if not rank_complete(view):
+    if not rank.complete:
         if record.holder in observation.unborn and record.holder not in view.pods:
             actions += _bear(observation, view, None, view.lease, now)
         for slot in range(observation.job.policy.redundancy):
-            more, again_at = _provide_slot(observation, view, slot, now)
+            more, again_at = _provide_slot(job, rank, slot, now)
             actions += more
             wake_at = min(wake_at, again_at)
     actions += labels(view)
     actions += _durations(observation.job.policy, view)
-    gone, again_at = removals(observation.job.name, view, now, over=OVER if rank_complete(view) else "")
+    gone, again_at = removals(observation.job.name, rank, now, over=OVER if rank.complete else "")
     # Their pods are deleted as was asked: a slot that is wanted again has lost nothing.
     vacated = [Vacate(view.rank, lease.record) for lease in view.surplus]
     return [*actions, *gone, *vacated], min(wake_at, again_at)
@@ -94,7 +95,8 @@ def _may_create(observation: Observation, view: RankView, slot: int | None, now:
     return view.rank == 0 and slot is None and all(p.ended for v in observation.ranks for p in v.pods.values())
 
 
-def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now) -> tuple[list[Action], float]:
+def _provide_slot(job: JobState, rank: RankState, slot: int, now: Now) -> tuple[list[Action], float]:
+    observation, view = job.observation, rank.view
     assert view.lease is not None
     lease = view.slots[slot]
     if lease is None:
@@ -106,7 +108,7 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
     failure: Failure | None = None
     if view.serves(holder):
         unborn = holder in observation.unborn
-        verdict = judge_redundant(lease, pod, scene(observation, now), unborn=unborn)
+        verdict = judge_redundant(lease, pod, job.scene, unborn=unborn)
         if isinstance(verdict, float):
             return _bear(observation, view, slot, lease, now) if unborn and holder not in view.pods else [], verdict
         if pod is not None and unexplained(pod) and now.at < (ask_until := _asked_until(pod)):
@@ -119,7 +121,7 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
         return [], math.inf
     # The first failure of a rank is news; from the second on its program is suspect, and so is a copy of it.
     suspicion = max(
-        budget.standing(view.lease.record) - 1,
+        budget.standing(view.lease.record, rank.group.floor) - 1,
         budget.repeated(observation.job.status.get("failovers", ()), view.rank, now),
     )
     due = lease.changed_at + max(budget.slot_pause_s(lease.record, losses, failure), budget.backoff_s(suspicion))
@@ -179,11 +181,12 @@ def labels(view: RankView) -> Iterator[Relabel]:
     yield from sorted(wanted, key=lambda action: action.role is Role.PRIMARY)
 
 
-def removals(job: str, view: RankView, now: Now, *, over: str) -> tuple[list[Action], float]:
+def removals(job: str, rank: RankState, now: Now, *, over: str) -> tuple[list[Action], float]:
     """List the pods to delete or to end, and when to look again at one that ends by itself: deleted, its log would go.
 
     `over`: why nothing of the rank has to run any more; empty while something has.
     """
+    view = rank.view
     found: list[Action] = []
     wake_at = math.inf
     holder = view.lease.record.holder if view.lease is not None else ""
@@ -192,7 +195,7 @@ def removals(job: str, view: RankView, now: Now, *, over: str) -> tuple[list[Act
     for pod in idle:
         if pod.finished or (pod.name == holder and not over):
             continue
-        if pod.name == holder and rank_complete(view) and not pod.ended:
+        if pod.name == holder and rank.complete and not pod.ended:
             continue  # it is ending; what runs on beside its trainer after that, if anything, is a sidecar
         if pod.ended and pod.active_deadline_s == END_POD_S:
             continue  # asked for: its kubelet ends it within its grace period

@@ -23,6 +23,7 @@ from understudy_operator.core.faults import Fault
 from understudy_operator.core.model import Now, Observation, Pod, RankView
 from understudy_operator.core.opening import last_saves
 from understudy_operator.core.pending import Finding
+from understudy_operator.core.states import JobState
 from understudy_operator.core.suspension import suspended
 from understudy_operator.core.training import FINISHING
 
@@ -38,9 +39,10 @@ _PROGRESS: Final = ("step", "checkpointStep", "checkpointTerm", "redundant", "tr
 Json = dict[str, Any]
 
 
-def report(observation: Observation, now: Now, faults: tuple[Fault, ...] = ()) -> tuple[list[Action], float]:
+def report(job: JobState, now: Now, faults: tuple[Fault, ...] = ()) -> tuple[list[Action], float]:
     """Write the status if it is due, and list the Events that there should be."""
-    wanted = _status(observation, now, faults)
+    observation = job.observation
+    wanted = _status(job, now, faults)
     actions: list[Action] = []
     wake_at = math.inf
     old = observation.job.status
@@ -88,8 +90,8 @@ def excuse(observation: Observation, now: Now, faults: tuple[Fault, ...]) -> tup
     return (told, due) if now.at < due else ([WriteStatus(wanted), *told], math.inf)
 
 
-def _status(observation: Observation, now: Now, faults: tuple[Fault, ...] = ()) -> Json:
-    job = observation.job
+def _status(state: JobState, now: Now, faults: tuple[Fault, ...] = ()) -> Json:
+    observation, job = state.observation, state.observation.job
     ranks = [_rank(observation, view, now) for view in observation.ranks]
     failovers = _failovers(observation)
     promotions = [v.lease.record.promotion for v in observation.ranks if v.lease and v.lease.record.promotion]
@@ -97,7 +99,7 @@ def _status(observation: Observation, now: Now, faults: tuple[Fault, ...] = ()) 
     ready = sum(r["ready"] for entry in ranks for r in entry["redundant"])
     at_work = 0 if job_over(observation) or job.policy.suspend else sum(not rank_complete(v) for v in observation.ranks)
     desired = job.policy.redundancy * at_work
-    found = conditions.assess(observation, ready, desired, now)
+    found = conditions.assess(state, ready, desired, now)
     if faults or conditions.has_been_in_error(observation):
         found[conditions.OPERATOR_ERROR] = conditions.operator_error(observation, faults)
     since = active_since(observation) or job.status.get("startTime")

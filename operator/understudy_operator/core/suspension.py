@@ -13,12 +13,14 @@ from understudy_operator.core.actions import Action, Promote, Vacate
 from understudy_operator.core.completion import rank_complete
 from understudy_operator.core.model import Job, Now, Observation, RankView
 from understudy_operator.core.provisioning import removals
+from understudy_operator.core.states import JobState, RankState
 
 
-def suspend_rank(observation: Observation, view: RankView, now: Now) -> tuple[list[Action], float]:
+def suspend_rank(job: JobState, rank: RankState, now: Now) -> tuple[list[Action], float]:
     """List what is left to do until nothing of a rank runs, and when to look again."""
-    actions, wake_at = removals(observation.job.name, view, now, over="the job is suspended")
-    if rank_complete(view) or living(observation.job, view):
+    view = rank.view
+    actions, wake_at = removals(job.observation.job.name, rank, now, over="the job is suspended")
+    if rank.complete or living(job.observation.job, view):
         return actions, wake_at
     held = [lease.record for lease in (view.lease, *view.slots) if lease is not None and lease.record.holder]
     return [*actions, *(Vacate(view.rank, record) for record in held)], wake_at
@@ -38,8 +40,9 @@ def living(job: Job, view: RankView) -> list[str]:
     return sorted(pod.name for pod in view.pods.values() if not pod.ended and pod.is_of(job.name))
 
 
-def resume_rank(job: Job, view: RankView) -> Promote:
+def resume_rank(job: Job, rank: RankState) -> Promote:
     """Give a rank that nobody holds to a new pod."""
+    view = rank.view
     assert view.lease is not None
     record = view.lease.record
     return Promote(
@@ -47,8 +50,8 @@ def resume_rank(job: Job, view: RankView) -> Promote:
         lease=record,
         target=pod_name(job.name, view.rank, record.incarnation),
         cold=True,
-        floor=record.floor,
-        failures=budget.standing(record),
+        floor=rank.group.floor,
+        failures=budget.standing(record, rank.group.floor),
         promotion=None,
         suspect_node=None,
     )

@@ -13,17 +13,16 @@ from understudy_contract.reports import Phase
 from understudy_contract.text import clean
 
 from understudy_operator.core.actions import Action, ClearSwitchover, DeletePod, Emit, TakeSwitchover
-from understudy_operator.core.completion import job_over, rank_complete
-from understudy_operator.core.model import Now, Observation, RankView
-from understudy_operator.core.succession import candidates
+from understudy_operator.core.states import JobState, RankState
 
 ASKED_SHOWN_BYTES: Final = 64
 """Of a request that is no rank: whatever somebody wrote, the reason of the refusal is to be read after it."""
 
 
-def switch_over(observation: Observation, view: RankView, now: Now) -> list[Action]:
+def switch_over(job: JobState, rank: RankState) -> list[Action]:
     """List what a request still asks for of one rank."""
-    lease, primary, asked = view.lease, view.primary, observation.job.switchover
+    view, asked = rank.view, job.observation.job.switchover
+    lease, primary = view.lease, view.primary
     if lease is None or primary is None:
         return []
     taken = lease.record.switches_over
@@ -32,7 +31,7 @@ def switch_over(observation: Observation, view: RankView, now: Now) -> list[Acti
     gone = primary.deleting_since is not None or primary.ended or lease.record.current_release is not None
     if gone or not (taken or asked == str(view.rank)):
         return []
-    if lease.phase is Phase.TRAINING and any(c.ready and c.fresh for c in candidates(view, observation.nodes, now.at)):
+    if lease.phase is Phase.TRAINING and any(c.ready and c.fresh for c in rank.candidates):
         if taken:
             return [DeletePod(primary, "its rank was asked to switch over")]
         return [TakeSwitchover(view.rank, lease.record)]
@@ -40,15 +39,15 @@ def switch_over(observation: Observation, view: RankView, now: Now) -> list[Acti
     return [Emit(f"switchover {view.rank} {lease.record.term}", EventReason.SWITCHOVER_WAITS, waits)]
 
 
-def refuse(observation: Observation) -> list[Action]:
+def refuse(job: JobState) -> list[Action]:
     """Remove a request that can never be served, and say why."""
-    asked, policy = observation.job.switchover, observation.job.policy
+    asked, policy = job.observation.job.switchover, job.observation.job.policy
     if asked is None:
         return []
-    view = next((view for view in observation.ranks if asked == str(view.rank)), None)
-    if view is None:
+    rank = next((rank for rank in job.ranks if asked == str(rank.view.rank)), None)
+    if rank is None:
         why = f"give a rank, 0 to {policy.ranks - 1}"
-    elif job_over(observation) or rank_complete(view):
+    elif job.over or rank.complete:
         why = "its training is over"
     elif policy.suspend:
         why = "the job is suspended"
@@ -57,5 +56,5 @@ def refuse(observation: Observation) -> list[Action]:
     else:
         return []
     said = f"The annotation understudy.dev/switchover={clean(asked, ASKED_SHOWN_BYTES)} was removed: {why}."
-    request = f"switchover {observation.job.resource_version}"  # the same words, asked again, are answered again
+    request = f"switchover {job.observation.job.resource_version}"  # the same words, asked again, are answered again
     return [Emit(request, EventReason.SWITCHOVER_REFUSED, said), ClearSwitchover(asked)]

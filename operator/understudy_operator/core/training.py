@@ -15,12 +15,11 @@ from understudy_contract.reports import Cause, Phase
 from understudy_operator.core import budget
 from understudy_operator.core.adoption import in_the_way
 from understudy_operator.core.causes import told
-from understudy_operator.core.completion import rank_complete
-from understudy_operator.core.detection import judge_primary, perhaps_unmade, scene
+from understudy_operator.core.detection import perhaps_unmade
 from understudy_operator.core.model import Now, Observation, Pod, RankView, Waiting
 from understudy_operator.core.opening import last_saves
 from understudy_operator.core.pending import INITIALIZING, Finding, claim_refused, problem, stuck, volume_trouble
-from understudy_operator.core.succession import candidates
+from understudy_operator.core.states import JobState, RankState
 
 FINISHING: Final = "Finishing"
 """Reason of the condition, and phase of a job of which nothing trains any more."""
@@ -28,45 +27,48 @@ FINISHING_NAMED: Final = 3
 """Ranks that are named at most."""
 
 
-def training(observation: Observation, complete: bool, now: Now) -> Finding:
+def training(job: JobState, complete: bool, now: Now) -> Finding:
     """Assess the condition Training."""
+    observation = job.observation
     if complete:
         return Finding(False, "Completed", "The training is over")
     if refused := claim_refused(observation):
         return Finding(False, str(EventReason.CLAIM_REFUSED), refused)
-    for view in observation.ranks:
-        finding = _rank_training(observation, view, now)
+    for rank in job.ranks:
+        finding = _rank_training(observation, rank, now)
         if finding is not None:
             return problem(observation) or finding
-    return _all_well(observation)
+    return _all_well(job)
 
 
-def _all_well(observation: Observation) -> Finding:
-    ending = [view for view in observation.ranks if finishing(view)]
+def _all_well(job: JobState) -> Finding:
+    ending = [rank.view for rank in job.ranks if finishing(rank)]
     if not ending:
-        return Finding(True, "Training", f"Every rank trains{_restarted(observation)}{_beside(observation)}")
+        return Finding(True, "Training", f"Every rank trains{_restarted(job)}{_beside(job.observation)}")
     waits = [f"container {TRAINER_CONTAINER} of pod {v.primary.name} (rank {v.rank})" for v in ending if v.primary]
     more = f" and {len(waits) - FINISHING_NAMED} more" if len(waits) > FINISHING_NAMED else ""
-    limit = f"{observation.job.policy.end_deadline_s} s after its last step (spec.failover.endDeadlineSeconds)"
+    limit = f"{job.observation.job.policy.end_deadline_s} s after its last step (spec.failover.endDeadlineSeconds)"
     named = ", ".join(waits[:FINISHING_NAMED]) + more
     said = f"Training complete, waiting for the script to end: {named}; it is ended {limit}"
-    if all(finishing(view) or rank_complete(view) for view in observation.ranks):
+    if all(finishing(rank) or rank.complete for rank in job.ranks):
         return Finding(False, FINISHING, said)
     return Finding(True, "Training", f"Every other rank trains. {said}")
 
 
-def finishing(view: RankView) -> bool:
+def finishing(rank: RankState) -> bool:
     """Tell whether a rank's training is complete, and its script has not ended."""
-    if view.lease is None or view.primary is None or rank_complete(view):
+    view = rank.view
+    if view.lease is None or view.primary is None or rank.complete:
         return False
     return view.lease.phase is Phase.FINISHING and _trains(view)
 
 
-def _restarted(observation: Observation) -> str:
+def _restarted(job: JobState) -> str:
     """Name the ranks whose trainers have failed and been started again in their pods since their newest checkpoint."""
     said = ""
-    for view in observation.ranks:
-        if view.lease is not None and not rank_complete(view) and (failed := budget.survived(view.lease.record)) > 0:
+    for rank in job.ranks:
+        view = rank.view
+        if view.lease is not None and not rank.complete and (failed := budget.survived(view.lease.record)) > 0:
             last = budget.last_survived(view.lease.record)
             said += f"; the trainer of rank {view.rank} has failed {_times(failed)} without a new checkpoint, and "
             said += f"was started again in its pod; last: {last}"
@@ -84,7 +86,8 @@ def _beside(observation: Observation) -> str:
     return f"; {told[0]}" if told else ""
 
 
-def _rank_training(observation: Observation, view: RankView, now: Now) -> Finding | None:
+def _rank_training(observation: Observation, rank: RankState, now: Now) -> Finding | None:
+    view = rank.view
     if view.lease is None:
         if (left := in_the_way(observation)) is not None:
             return left
@@ -93,7 +96,7 @@ def _rank_training(observation: Observation, view: RankView, now: Now) -> Findin
             return Finding(False, "Starting", f"Waiting for the last saves of an earlier job of this name: {who}")
         return Finding(False, "Starting", f"Rank {view.rank} has no pod yet")
     record = view.lease.record
-    if rank_complete(view):
+    if rank.complete:
         return None
     if view.primary is not None and _trains(view):
         return _silent(observation, view.primary, record.patience_s) if view.lease.silent(now.at) else None
@@ -108,7 +111,7 @@ def _rank_training(observation: Observation, view: RankView, now: Now) -> Findin
         if view.primary.ended and view.primary.reason and (reason := told(view.primary)) is not None:
             ended = f"Pod {record.holder} {reason.verb}{reason.tail}"
             return Finding(False, "Ended", f"{ended}. A new pod is made, with growing pauses.")
-    return _held_by_volume(view) or _failing(view) or _ended(observation, view, now) or _starting(observation, view)
+    return _held_by_volume(view) or _failing(rank) or _ended(rank) or _starting(observation, view)
 
 
 def _held_by_volume(view: RankView) -> Finding | None:
@@ -120,24 +123,18 @@ def _held_by_volume(view: RankView) -> Finding | None:
     return volume_trouble(record, f"Pod {record.holder} of rank {view.rank} waits for its volume")
 
 
-def _ended(observation: Observation, view: RankView, now: Now) -> Finding | None:
+def _ended(rank: RankState) -> Finding | None:
     """Say why a rank's pod is lost that has ended or is gone, and what is awaited in its place."""
+    view, lost = rank.view, rank.verdict
     assert view.lease is not None
     if perhaps_unmade(view.lease, view.primary):
         return None
-    lost = judge_primary(
-        view.lease,
-        view.primary,
-        scene(observation, now),
-        hand_over_s=observation.job.policy.hand_over_s,
-        relieved=False,
-        unborn=view.lease.record.holder in observation.unborn,
-    )
     if isinstance(lost, float) or lost.silent:
         return None
     # Which of them is not said: who is heard in time may change with every look.
-    waits = bool(candidates(view, observation.nodes, now.at))
-    awaited = "A redundant pod is to take over once it is heard" if waits else "A new pod is made, after a pause"
+    awaited = (
+        "A redundant pod is to take over once it is heard" if rank.candidates else "A new pod is made, after a pause"
+    )
     return Finding(False, "Ended", f"Rank {view.rank} has lost its primary: {lost.message}. {awaited}.")
 
 
@@ -167,11 +164,11 @@ def _anew(observation: Observation, record: LeaseRecord) -> str:
     )
 
 
-def _failing(view: RankView) -> Finding | None:
+def _failing(rank: RankState) -> Finding | None:
     """Say why a rank that does not train failed before."""
+    view, failed = rank.view, rank.failures
     assert view.lease is not None
     record = view.lease.record
-    failed = budget.application_failures(record)
     if budget.survived(record) > 0:
         return Finding(
             False,

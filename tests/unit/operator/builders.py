@@ -272,8 +272,8 @@ class Scene:
         )
 
     def decide(self) -> Decision:
-        """Decide."""
-        return decide(self.observe(), NOW)
+        """Decide on everything, promotions or not."""
+        return decide(self.observe(), NOW, whole=True)
 
     def settled(self) -> "Scene":
         """Take in the status that would be written, so that only what comes next is left to do."""

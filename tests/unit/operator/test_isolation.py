@@ -10,7 +10,7 @@ import pytest
 from understudy_kube.client import ApiError
 from understudy_kube.errors import ServerError
 from understudy_operator import act
-from understudy_operator.core import conditions
+from understudy_operator.core import conditions, states
 from understudy_operator.core.actions import Emit, KeepBudgets, Prepare, WriteStatus
 from understudy_operator.core.decide import decide
 
@@ -33,10 +33,10 @@ def lost() -> Scene:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_whatever_else_cannot_be_decided_the_promotion_is(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = decide(lost().observe(), NOW).promotions
+    expected = decide(lost().observe(), NOW, whole=True).promotions
     assert len(expected) == 1
     monkeypatch.setattr(decide_module, part, breaks)
-    decision = decide(lost().given(prepared_at=-1e9).observe(), NOW)
+    decision = decide(lost().given(prepared_at=-1e9).observe(), NOW, whole=True)
     assert decision.promotions == expected
     assert decision.faults, "it is said"
     (status,) = of(decision.rest, WriteStatus)
@@ -47,22 +47,22 @@ def test_whatever_else_cannot_be_decided_the_promotion_is(part: str, monkeypatch
 
 def test_a_rank_that_cannot_be_judged_keeps_no_other_from_its_promotion(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene(ranks=2).settled().gone(PRIMARY).gone("digits-1-0")
-    whole = decide(scene.observe(), NOW).promotions
-    judge: Callable[..., Any] = decide_module.judge_primary
+    whole = decide(scene.observe(), NOW, whole=True).promotions
+    judge: Callable[..., Any] = states.judge_primary
 
     def first_breaks(lease: Any, *args: Any, **kwargs: Any) -> Any:
         return breaks() if lease.record.name == "digits-0" else judge(lease, *args, **kwargs)
 
-    monkeypatch.setattr(decide_module, "judge_primary", first_breaks)
-    assert decide(scene.observe(), NOW).promotions == whole[1:]
+    monkeypatch.setattr(states, "judge_primary", first_breaks)
+    assert decide(scene.observe(), NOW, whole=True).promotions == whole[1:]
 
 
 @pytest.mark.parametrize("failed", ["_status", "_events", "_notable", "_failovers"])
 def test_a_report_that_fails_is_told_in_the_status_that_stands(failed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = lost().given(status_written_at=-1e9)
-    expected = decide(scene.observe(), NOW)
+    expected = decide(scene.observe(), NOW, whole=True)
     monkeypatch.setattr(importlib.import_module("understudy_operator.core.status"), failed, breaks)
-    decision = decide(scene.observe(), NOW)
+    decision = decide(scene.observe(), NOW, whole=True)
     assert decision.promotions == expected.promotions
     told = [a for a in decision.rest if isinstance(a, WriteStatus | Emit)]
     assert [a for a in decision.rest if a not in told] == [
@@ -72,13 +72,13 @@ def test_a_report_that_fails_is_told_in_the_status_that_stands(failed: str, monk
     kept = [c for c in status.status["conditions"] if c["type"] != conditions.OPERATOR_ERROR]
     assert {**status.status, "conditions": kept} == {**scene.job.status}
     scene.job = replace(scene.job, status=status.status)
-    assert of(decide(scene.observe(), NOW).rest, WriteStatus) == [], "once"
+    assert of(decide(scene.observe(), NOW, whole=True).rest, WriteStatus) == [], "once"
 
 
 def test_a_status_that_no_operator_wrote_holds_no_promotion_back() -> None:
     scene = lost()
     scene.job = replace(scene.job, status={**scene.job.status, "failovers": [{"rank": 0, "term": 1}]})
-    decision = decide(scene.observe(), NOW)
+    decision = decide(scene.observe(), NOW, whole=True)
     assert len(decision.promotions) == 1
     assert [fault.part for fault in decision.faults] == ["the report"]
 
