@@ -34,18 +34,14 @@ from understudy_operator.core.actions import (
     Emit,
     EndPod,
     FindPod,
-    GiveUp,
     GrantRights,
     KeepBudgets,
     OpenRank,
     OpenSlot,
+    PatchLease,
     Prepare,
     Promote,
-    RaiseTerm,
     Relabel,
-    SetDuration,
-    TakeSwitchover,
-    Vacate,
     WriteStatus,
     aim,
 )
@@ -171,18 +167,10 @@ class Actor:
                 memo.killed[action.pod.uid] = await why_killed(self._api, job, action.pod)
             case OpenSlot():
                 await self._ranks.open_slot(job, action)
-            case GiveUp():
-                await self._ranks.give_up(job, action)
-            case TakeSwitchover():
-                await self._ranks.take_switchover(job, action)
+            case PatchLease():
+                await self._ranks.patch(job, action, memo)
             case ClearSwitchover():
                 await self._clear_switchover(job, action)
-            case RaiseTerm():
-                await self._ranks.raise_term(job, action)
-            case SetDuration():
-                await self._ranks.set_duration(job, action)
-            case Vacate():
-                await self._ranks.vacate(job, action, memo)
             case AssignSlot():
                 name = await self._ranks.assign_slot(job, action, memo)
                 if action.loss:

@@ -22,17 +22,7 @@ from understudy_kube.client import Api, Conflict, Invalid, NotFound
 from understudy_kube.informer import Key
 
 from understudy_operator import children
-from understudy_operator.core.actions import (
-    AssignSlot,
-    GiveUp,
-    OpenRank,
-    OpenSlot,
-    Promote,
-    RaiseTerm,
-    SetDuration,
-    TakeSwitchover,
-    Vacate,
-)
+from understudy_operator.core.actions import AssignSlot, Guard, OpenRank, OpenSlot, PatchLease, Promote
 from understudy_operator.core.model import Job, Now
 from understudy_operator.creation import create
 from understudy_operator.jobs import Memo
@@ -60,34 +50,14 @@ class Ranks:
         body = children.slot_lease(job, action.rank, action.slot)
         self._world.leases.upsert(await create(self._api, job, _path(job), body))
 
-    async def give_up(self, job: Job, action: GiveUp) -> None:
-        """Write down that a rank has failed for good."""
-        notes = {Annotation.GIVEN_UP: encode(action.given_up)}
-        await self._swap(job, action.lease, notes, {})
-        log.error("%s/%s rank %d: given up: %s", job.namespace, job.name, action.rank, action.given_up.message)
-
-    async def take_switchover(self, job: Job, action: TakeSwitchover) -> None:
-        """Write down that the present term is to end by a switchover."""
-        await self._amend(job, action.lease, {Annotation.SWITCHOVER: str(action.lease.term)}, {})
-
-    async def raise_term(self, job: Job, action: RaiseTerm) -> None:
-        """Let the holder go on in a term above all that the volume has seen.
-
-        Only if the Lease is as it was: a release counts in its own term, and one that has arrived since would be lost.
-        """
-        lease = action.lease
-        await self._swap(job, lease, {}, {"leaseTransitions": action.term})
-        log.warning(
-            "%s/%s rank %d: %s goes on in term %d, since the volume has seen term %d: was etcd restored?",
-            job.namespace, job.name, action.rank, lease.holder, action.term, action.term - 1,
-        )  # fmt: skip
-
-    async def set_duration(self, job: Job, action: SetDuration) -> None:
-        """Let a change of leaseDurationSeconds reach a holder."""
-        lease = action.lease
-        longest_s = max(lease.duration_s, lease.former_duration_s)  # the holder goes by one of those until it reads on
-        notes = {Annotation.FORMER_DURATION: str(longest_s)}
-        await self._amend(job, lease, notes, {"leaseDurationSeconds": job.policy.lease_duration_s})
+    async def patch(self, job: Job, action: PatchLease, memo: Memo) -> None:
+        """Change a Lease otherwise than by a new holder."""
+        write = self._swap if action.guard is Guard.VERSION else self._amend
+        await write(job, action.record, action.annotations, action.spec)
+        if "holderIdentity" in action.spec:
+            memo.unborn.pop(action.record.holder, None)  # it is to be made no more
+        if action.log:
+            log.warning("%s/%s rank %d: %s", job.namespace, job.name, action.rank, action.log)
 
     async def promote(self, job: Job, action: Promote, memo: Memo) -> None:
         """Give a rank to another pod: the one write that makes a primary."""
@@ -158,17 +128,8 @@ class Ranks:
             self._world.suspect(action.suspect_node)
         return name
 
-    async def vacate(self, job: Job, action: Vacate, memo: Memo) -> None:
-        """Let nobody hold a rank or a slot."""
-        lease = action.lease
-        notes: dict[str, str | None] = {Annotation.RELEASED: None, Annotation.NOTICE: None}
-        if lease.floor is not None and lease.name == names.rank_lease_name(job.name, action.rank):
-            notes[Annotation.FLOOR] = encode(lease.floor)
-        await self._swap(job, lease, notes, {"holderIdentity": None})
-        memo.unborn.pop(lease.holder, None)
-
     async def _amend(
-        self, job: Job, lease: LeaseRecord, annotations: Mapping[Annotation, str], spec: Mapping[str, Any]
+        self, job: Job, lease: LeaseRecord, annotations: Mapping[Annotation, str | None], spec: Mapping[str, Any]
     ) -> None:
         """Change a Lease that is held as it was, also if it was renewed since; a number only from the known one."""
         if not lease.holder:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, get_args
 
-from understudy_contract.names import Rank
+from understudy_contract.names import Annotation, Rank
 from understudy_kube.client import ApiError, Conflict
 from understudy_kube.informer import Key
 from understudy_kube.workqueue import WorkQueue
@@ -29,9 +29,9 @@ from understudy_operator.core.actions import (
     DeletePod,
     Emit,
     EndPod,
-    GiveUp,
     GrantRights,
     KeepBudgets,
+    PatchLease,
     Prepare,
     Relabel,
     WriteStatus,
@@ -50,7 +50,7 @@ PROMOTION_PAUSE_MAX_S: Final = 5.0
 far; or the API server would not answer, and may at once."""
 LANES: Final = 16
 """Requests of one job's other actions at once, at most: a server that is slow for many is not to be asked by all."""
-ASKED: Final = (*get_args(Creation), GiveUp, Adopt, DeleteJob)
+ASKED: Final = (*get_args(Creation), Adopt, DeleteJob)
 """Actions before which the API is asked, in any state, whether the job is still there and wants what was decided. The
 owner of a child is taken away while its job is being deleted: given back, the child would be deleted with it."""
 APART: Final = (Relabel, DeletePod, EndPod, Adopt, Prepare, GrantRights, KeepBudgets)
@@ -61,7 +61,8 @@ WORKERS: Final = 8
 
 def needs_asking(job: Job, action: Action) -> bool:
     """Tell whether the API is asked whether an action is wanted still; what a suspension removes may be, no more."""
-    return isinstance(action, ASKED) or (job.policy.suspend and isinstance(action, DeletePod))
+    gives_up = isinstance(action, PatchLease) and Annotation.GIVEN_UP in action.annotations
+    return gives_up or isinstance(action, ASKED) or (job.policy.suspend and isinstance(action, DeletePod))
 
 
 def read_clocks() -> Now:

@@ -3,12 +3,13 @@ resourceVersion)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final, Literal
 
 from understudy_contract.events import EventReason
 from understudy_contract.lease import LeaseRecord
-from understudy_contract.names import Rank, Role, Term
-from understudy_contract.reports import CheckpointRef, GivenUp, Promotion
+from understudy_contract.names import Annotation, Rank, Role, Term
+from understudy_contract.reports import CheckpointRef, Promotion
 
 from understudy_operator.core.model import Aim, Pod
 
@@ -98,21 +99,26 @@ class Promote:
         return Term(self.lease.term + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """Put on a rank's Lease, by CAS, that it has failed too often: the job has failed."""
+class Guard(Enum):
+    """What must not have changed in a Lease since a decision, or its write is refused."""
 
-    rank: Rank
-    lease: LeaseRecord
-    given_up: GivenUp
+    VERSION = "anything"
+    HOLDER = "its holder and its term"
 
 
 @dataclass(frozen=True, slots=True)
-class TakeSwitchover:
-    """Put on a rank's Lease, by CAS, that its present term is to end by a switchover."""
+class PatchLease:
+    """Change a Lease otherwise than by a new holder; patches.py lists the changes."""
 
     rank: Rank
-    lease: LeaseRecord
+    record: LeaseRecord
+    """The Lease as it was decided on."""
+    guard: Guard
+    annotations: Mapping[Annotation, str | None]
+    """None: taken off, which needs the guard VERSION."""
+    spec: Mapping[str, Any]
+    log: str = ""
+    """What the log says once it is written; empty for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,31 +126,6 @@ class ClearSwitchover:
     """Take the request off the job, unless it is another one by now."""
 
     asked: str
-
-
-@dataclass(frozen=True, slots=True)
-class RaiseTerm:
-    """Give a rank's holder a higher term, by CAS: the volume has seen the one that it holds, or a later one."""
-
-    rank: Rank
-    lease: LeaseRecord
-    term: Term
-
-
-@dataclass(frozen=True, slots=True)
-class SetDuration:
-    """Write into a Lease how long it lasts, by CAS."""
-
-    rank: Rank
-    lease: LeaseRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Vacate:
-    """Leave a Lease to nobody, by CAS; of a rank's, the term and the durable floor stay."""
-
-    rank: Rank
-    lease: LeaseRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,12 +238,8 @@ Action = (
     | FindPod
     | AskWhy
     | Promote
-    | GiveUp
-    | TakeSwitchover
+    | PatchLease
     | ClearSwitchover
-    | RaiseTerm
-    | SetDuration
-    | Vacate
     | AssignSlot
     | Adopt
     | Relabel
@@ -284,20 +261,7 @@ def rank_of(action: Action) -> Rank | None:
     match action:
         case Relabel() | DeletePod() | EndPod():
             return action.pod.rank
-        case (
-            OpenRank()
-            | OpenSlot()
-            | Promote()
-            | GiveUp()
-            | TakeSwitchover()
-            | RaiseTerm()
-            | SetDuration()
-            | Vacate()
-            | AssignSlot()
-            | CreatePod()
-            | FindPod()
-            | Adopt()
-        ):
+        case OpenRank() | OpenSlot() | Promote() | PatchLease() | AssignSlot() | CreatePod() | FindPod() | Adopt():
             return action.rank
         case _:
             return None

@@ -12,9 +12,10 @@ from typing import Final
 from understudy_contract.lease import micro_time
 from understudy_contract.reports import GivenUp
 
-from understudy_operator.core.actions import Action, DeleteJob, GiveUp
+from understudy_operator.core.actions import Action, DeleteJob
 from understudy_operator.core.completion import rank_complete
 from understudy_operator.core.model import Now, Observation
+from understudy_operator.core.patches import give_up
 from understudy_operator.core.states import JobState
 
 DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
@@ -44,7 +45,7 @@ def overdue(job: JobState, now: Now) -> tuple[list[Action], float]:
     for rank in job.ranks:
         if rank.view.lease is not None and not rank.complete:
             words = GivenUp(DEADLINE_EXCEEDED, message, micro_time(now.wall), rank.failures)
-            return [GiveUp(rank.view.rank, rank.view.lease.record, words)], math.inf
+            return [give_up(rank.view.rank, rank.view.lease.record, words)], math.inf
     return [], math.inf
 
 

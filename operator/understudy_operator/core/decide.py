@@ -22,11 +22,11 @@ from understudy_operator.core import status as status_clause
 from understudy_operator.core.actions import (
     Action,
     AskWhy,
-    GiveUp,
     GrantRights,
     KeepBudgets,
     OpenRank,
     OpenSlot,
+    PatchLease,
     Prepare,
     Promote,
 )
@@ -35,7 +35,7 @@ from understudy_operator.core.causes import unexplained
 from understudy_operator.core.deadlines import expired, overdue
 from understudy_operator.core.faults import Fault, Parts
 from understudy_operator.core.model import Job, Now, Observation, RankView
-from understudy_operator.core.opening import raise_term
+from understudy_operator.core.opening import outrun
 from understudy_operator.core.provisioning import OVER, labels, provide_rank, removals
 from understudy_operator.core.states import JobState, RankState, judge
 from understudy_operator.core.succession import succeed, survives_too_often
@@ -66,7 +66,7 @@ class RankDecision:
     """What becomes of one rank's primary."""
 
     rank: RankState
-    outcome: Promote | GiveUp | Fault | float
+    outcome: Promote | PatchLease | Fault | float
     """A time: nothing for now, and look again then."""
 
 
@@ -88,7 +88,7 @@ def decide_promotions(job: JobState, now: Now) -> tuple[RankDecision, ...]:
     return tuple(RankDecision(rank, _outcome(job.observation.job, rank, now)) for rank in job.ranks)
 
 
-def _outcome(job: Job, rank: RankState, now: Now) -> Promote | GiveUp | Fault | float:
+def _outcome(job: Job, rank: RankState, now: Now) -> Promote | PatchLease | Fault | float:
     lease, verdict = rank.view.lease, rank.verdict
     if rank.fault is not None or lease is None or rank.complete:
         return rank.fault or math.inf
@@ -162,11 +162,11 @@ def _rank(job: JobState, about: RankDecision, now: Now) -> tuple[Iterable[Action
             raise about.outcome.error
         case Promote():
             return (), math.inf
-        case GiveUp():
+        case PatchLease():
             return (about.outcome,), math.inf
         case awaited_at:
             actions, again_at = provide_rank(job, about.rank, now)
-            moves = (*raise_term(job.observation, about.rank.view), *switch_over(job, about.rank))
+            moves = (*outrun(job.observation, about.rank.view), *switch_over(job, about.rank))
             return (*moves, *_ask_why(job, about.rank), *actions), min(awaited_at, again_at)
 
 

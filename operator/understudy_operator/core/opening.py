@@ -16,8 +16,9 @@ from understudy_contract.names import Resume, Role, Term, pod_name
 from understudy_contract.reports import CheckpointRef, Heartbeat, Promotion
 from understudy_contract.terms import TERM_CEILING, highest_plausible
 
-from understudy_operator.core.actions import Emit, OpenRank, RaiseTerm
+from understudy_operator.core.actions import Emit, OpenRank, PatchLease
 from understudy_operator.core.model import Observation, RankView, incarnation_of
+from understudy_operator.core.patches import raise_term
 
 
 def last_saves(observation: Observation) -> list[str]:
@@ -64,7 +65,7 @@ def open_rank(observation: Observation, view: RankView) -> OpenRank:
     return OpenRank(view.rank, Term(max(known, default=0) + 1), holder, incarnation, floor, complete, promotion)
 
 
-def raise_term(observation: Observation, view: RankView) -> list[RaiseTerm | Emit]:
+def outrun(observation: Observation, view: RankView) -> list[PatchLease | Emit]:
     """Raise the term of a primary that cannot begin, since the volume has seen its term; it failed in nothing.
 
     What it has released is left as it is: a release counts in its own term only, and this one may say complete.
@@ -75,7 +76,7 @@ def raise_term(observation: Observation, view: RankView) -> list[RaiseTerm | Emi
     if beat.term_floor >= min(highest_plausible(beat.term) + 1, TERM_CEILING):
         key = f"term floor {view.rank} {beat.term_floor}"
         return [Emit(key, EventReason.FOREIGN_ON_VOLUME, _implausible(observation, view.rank, beat))]
-    return [RaiseTerm(view.rank, view.lease.record, Term(beat.term_floor + 1))]
+    return [raise_term(view.rank, view.lease.record, Term(beat.term_floor + 1))]
 
 
 def _implausible(observation: Observation, rank: int, beat: Heartbeat) -> str:

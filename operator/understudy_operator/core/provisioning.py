@@ -24,15 +24,15 @@ from understudy_operator.core.actions import (
     FindPod,
     OpenRank,
     OpenSlot,
+    PatchLease,
     Placement,
     Relabel,
-    SetDuration,
-    Vacate,
 )
 from understudy_operator.core.causes import unexplained
 from understudy_operator.core.detection import Failure, judge_redundant
 from understudy_operator.core.model import Lease, Now, Observation, Pod, RankView
 from understudy_operator.core.opening import last_saves, open_rank
+from understudy_operator.core.patches import set_duration, vacate
 from understudy_operator.core.policy import Policy
 from understudy_operator.core.states import JobState, RankState
 
@@ -68,7 +68,7 @@ def provide_rank(job: JobState, rank: RankState, now: Now) -> tuple[list[Action]
     actions += _durations(observation.job.policy, view)
     gone, again_at = removals(observation.job.name, rank, now, over=OVER if rank.complete else "")
     # Their pods are deleted as was asked: a slot that is wanted again has lost nothing.
-    vacated = [Vacate(view.rank, lease.record) for lease in view.surplus]
+    vacated = [vacate(view.rank, lease.record) for lease in view.surplus]
     return [*actions, *gone, *vacated], min(wake_at, again_at)
 
 
@@ -150,7 +150,7 @@ def _served(view: RankView) -> dict[str, Lease]:
     }
 
 
-def _durations(policy: Policy, view: RankView) -> Iterator[SetDuration]:
+def _durations(policy: Policy, view: RankView) -> Iterator[PatchLease]:
     """Bring a changed leaseDurationSeconds to the Leases that are held.
 
     A holder that cannot learn of it (of an earlier release) goes on as it began: nothing shorter is expected of it.
@@ -160,7 +160,7 @@ def _durations(policy: Policy, view: RankView) -> Iterator[SetDuration]:
             continue
         beat = lease.record.current_heartbeat
         if beat is None or beat.duration_s > 0 or policy.lease_duration_s > lease.record.duration_s:
-            yield SetDuration(view.rank, lease.record)
+            yield set_duration(view.rank, lease.record, policy.lease_duration_s)
 
 
 def labels(view: RankView) -> Iterator[Relabel]:

@@ -13,10 +13,11 @@ from understudy_contract.names import Rank, pod_name
 from understudy_contract.reports import Cause, GivenUp, Promotion
 
 from understudy_operator.core import budget
-from understudy_operator.core.actions import GiveUp, Promote
+from understudy_operator.core.actions import PatchLease, Promote
 from understudy_operator.core.candidates import Candidate
 from understudy_operator.core.detection import Failure, perhaps_unmade
 from understudy_operator.core.model import Job, Now
+from understudy_operator.core.patches import give_up
 from understudy_operator.core.states import RankState
 
 UNTOLD_MAX: Final = 5
@@ -47,7 +48,7 @@ def successor(rank: RankState, failure: Failure) -> Candidate | float | None:
     return min((c.expires_at for c in doubtful), default=None)
 
 
-def succeed(job: Job, rank: RankState, failure: Failure, now: Now) -> Promote | GiveUp | float:
+def succeed(job: Job, rank: RankState, failure: Failure, now: Now) -> Promote | PatchLease | float:
     """Decide on a lost rank: the promotion, or when to decide again; or that it was lost once too often.
 
     A cold start waits out the back-off of the application's consecutive failures; a warm successor never waits.
@@ -81,7 +82,7 @@ def succeed(job: Job, rank: RankState, failure: Failure, now: Now) -> Promote | 
     )
 
 
-def survives_too_often(job: Job, rank: RankState, now: Now) -> GiveUp | None:
+def survives_too_often(job: Job, rank: RankState, now: Now) -> PatchLease | None:
     """Give a rank up whose primary lives, and has had its trainer started again too often without progress."""
     assert rank.view.lease is not None
     record = rank.view.lease.record
@@ -91,10 +92,10 @@ def survives_too_often(job: Job, rank: RankState, now: Now) -> GiveUp | None:
     return _give_up(rank, record, Cause.PROCESS_EXITED, message, rank.failures, now)
 
 
-def _give_up(rank: RankState, record: LeaseRecord, cause: Cause, last: str, counted: int, now: Now) -> GiveUp:
+def _give_up(rank: RankState, record: LeaseRecord, cause: Cause, last: str, counted: int, now: Now) -> PatchLease:
     times = "once" if counted == 1 else f"{counted} times"
     message = f"Rank {rank.view.rank} has failed {times} without a new checkpoint; last: {last}"
-    return GiveUp(rank.view.rank, record, GivenUp(cause, message, micro_time(now.wall), counted))
+    return give_up(rank.view.rank, record, GivenUp(cause, message, micro_time(now.wall), counted))
 
 
 def _record(job: Job, rank: RankState, failure: Failure, target: str, cold: bool, now: Now) -> Promotion | None:

@@ -9,9 +9,10 @@ suspended, not from being resumed. Looks at no clock: nothing is judged meanwhil
 from understudy_contract.names import pod_name
 
 from understudy_operator.core import budget
-from understudy_operator.core.actions import Action, Promote, Vacate
+from understudy_operator.core.actions import Action, Promote
 from understudy_operator.core.completion import rank_complete
 from understudy_operator.core.model import Job, Now, Observation, RankView
+from understudy_operator.core.patches import vacate
 from understudy_operator.core.provisioning import removals
 from understudy_operator.core.states import JobState, RankState
 
@@ -22,8 +23,11 @@ def suspend_rank(job: JobState, rank: RankState, now: Now) -> tuple[list[Action]
     actions, wake_at = removals(job.observation.job.name, rank, now, over="the job is suspended")
     if rank.complete or living(job.observation.job, view):
         return actions, wake_at
-    held = [lease.record for lease in (view.lease, *view.slots) if lease is not None and lease.record.holder]
-    return [*actions, *(Vacate(view.rank, record) for record in held)], wake_at
+    held = [lease.record for lease in view.slots if lease is not None and lease.record.holder]
+    vacated = [vacate(view.rank, record) for record in held]
+    if view.lease is not None and view.lease.record.holder:
+        vacated = [vacate(view.rank, view.lease.record, rank.group.floor), *vacated]
+    return [*actions, *vacated], wake_at
 
 
 def suspended(observation: Observation) -> bool:

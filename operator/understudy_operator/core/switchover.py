@@ -12,7 +12,8 @@ from understudy_contract.events import EventReason
 from understudy_contract.reports import Phase
 from understudy_contract.text import clean
 
-from understudy_operator.core.actions import Action, ClearSwitchover, DeletePod, Emit, TakeSwitchover
+from understudy_operator.core.actions import Action, ClearSwitchover, DeletePod, Emit
+from understudy_operator.core.patches import take_switchover
 from understudy_operator.core.states import JobState, RankState
 
 ASKED_SHOWN_BYTES: Final = 64
@@ -34,7 +35,7 @@ def switch_over(job: JobState, rank: RankState) -> list[Action]:
     if lease.phase is Phase.TRAINING and any(c.ready and c.fresh for c in rank.candidates):
         if taken:
             return [DeletePod(primary, "its rank was asked to switch over")]
-        return [TakeSwitchover(view.rank, lease.record)]
+        return [take_switchover(view.rank, lease.record)]
     waits = f"Rank {view.rank} is to switch over: waiting until its primary trains and a redundant pod is ready."
     return [Emit(f"switchover {view.rank} {lease.record.term}", EventReason.SWITCHOVER_WAITS, waits)]
 

@@ -6,9 +6,10 @@ Guards are those of the API: resourceVersion for Leases and labels, uid for dele
 from dataclasses import replace
 from typing import Any, assert_never
 
+import msgspec
 from understudy_contract.exits import ReleaseReason
-from understudy_contract.lease import LeaseRecord, micro_time
-from understudy_contract.names import Role, Term, pod_name, rank_lease_name, slot_lease_name
+from understudy_contract.lease import LeaseObject, LeaseRecord, micro_time
+from understudy_contract.names import Annotation, Role, Term, pod_name, rank_lease_name, slot_lease_name
 from understudy_contract.reports import Release
 from understudy_operator.core.actions import (
     Action,
@@ -21,18 +22,14 @@ from understudy_operator.core.actions import (
     Emit,
     EndPod,
     FindPod,
-    GiveUp,
     GrantRights,
     KeepBudgets,
     OpenRank,
     OpenSlot,
+    PatchLease,
     Prepare,
     Promote,
-    RaiseTerm,
     Relabel,
-    SetDuration,
-    TakeSwitchover,
-    Vacate,
     WriteStatus,
 )
 from understudy_operator.core.model import Claim, Killed, Pod
@@ -65,6 +62,27 @@ def _bare(world: World, name: str, **fields: Any) -> LeaseRecord:
         "owner_uid": world.job.uid,
     }
     return LeaseRecord(**{**values, **fields})
+
+
+def _fields(patch: PatchLease) -> dict[str, Any]:
+    """Translate what a patch writes into fields of a record, by reading it as the API's JSON."""
+    notes = {str(name): text for name, text in patch.annotations.items() if text is not None}
+    meta = {"name": "l", "namespace": "n", "uid": "u", "resourceVersion": "1", "annotations": notes}
+    written = msgspec.convert({"metadata": meta, "spec": dict(patch.spec)}, LeaseObject).record()
+    return {_FIELDS[change]: getattr(written, _FIELDS[change]) for change in (*patch.annotations, *patch.spec)}
+
+
+_FIELDS = {
+    Annotation.GIVEN_UP: "given_up",
+    Annotation.SWITCHOVER: "switchover",
+    Annotation.FORMER_DURATION: "former_duration_s",
+    Annotation.RELEASED: "release",
+    Annotation.NOTICE: "notice",
+    Annotation.FLOOR: "operator_floor",
+    "holderIdentity": "holder",
+    "leaseTransitions": "term",
+    "leaseDurationSeconds": "duration_s",
+}
 
 
 def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa: C901 - one case an action
@@ -108,25 +126,16 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
             if action.cold:
                 world = world.remember(unborn=memory.unborn | {action.target})
             return _suspect(world, action.suspect_node)
-        case TakeSwitchover():
-            return _swap(world, action.lease, switchover=action.lease.term)
-        case RaiseTerm():
-            return _swap(world, action.lease, term=action.term)
-        case SetDuration():
-            former_s = max(action.lease.duration_s, action.lease.former_duration_s)
-            return _swap(world, action.lease, duration_s=job.policy.lease_duration_s, former_duration_s=former_s)
-        case Vacate():
-            floor = action.lease.floor
-            world = _swap(world, action.lease, holder="", release=None, notice=None, operator_floor=floor)
-            return world.remember(unborn=world.memory.unborn - {action.lease.holder})
+        case PatchLease():
+            world = _swap(world, action.record, **_fields(action))
+            gone = {action.record.holder} if "holderIdentity" in action.spec else set()
+            return world.remember(unborn=world.memory.unborn - gone)
         case GrantRights():
             return world.remember(granted=frozenset((job.policy.account_name, lease) for lease in action.leases))
         case KeepBudgets():
             return world.remember(budgets=action.wanted)
         case ClearSwitchover():
             return replace(world, job=replace(job, switchover=None)).remember(woken=True)
-        case GiveUp():
-            return _swap(world, action.lease, given_up=action.given_up)
         case AssignSlot():
             rank_record = action.rank_lease
             world = _swap(world, rank_record, incarnation=rank_record.incarnation + 1)

@@ -9,10 +9,20 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import msgspec
 from understudy_contract.lease import LeaseRecord
-from understudy_contract.names import MAX_REDUNDANCY, Rank, Role, Term, pod_name, rank_lease_name, slot_lease_name
-from understudy_contract.reports import CheckpointRef, Heartbeat, Phase, Promotion, Release
-from understudy_operator.core.actions import Action, Emit, WriteStatus
+from understudy_contract.names import (
+    MAX_REDUNDANCY,
+    Annotation,
+    Rank,
+    Role,
+    Term,
+    pod_name,
+    rank_lease_name,
+    slot_lease_name,
+)
+from understudy_contract.reports import CheckpointRef, GivenUp, Heartbeat, Phase, Promotion, Release
+from understudy_operator.core.actions import Action, Emit, PatchLease, WriteStatus
 from understudy_operator.core.decide import Decision, decide
 from understudy_operator.core.model import (
     Claim,
@@ -297,3 +307,14 @@ class Scene:
 def of(actions: tuple[Action, ...], kind: type[A]) -> list[A]:
     """Pick the actions of one kind, in order."""
     return [action for action in actions if isinstance(action, kind)]
+
+
+def patches(actions: tuple[Action, ...], change: str) -> list[PatchLease]:
+    """Pick the patches of Leases that change an annotation or a field of the spec."""
+    return [action for action in of(actions, PatchLease) if change in {**action.annotations, **action.spec}]
+
+
+def given_up_in(actions: tuple[Action, ...]) -> list[GivenUp]:
+    """Pick the ranks that are given up, by why."""
+    found = (action.annotations[Annotation.GIVEN_UP] for action in patches(actions, Annotation.GIVEN_UP))
+    return [msgspec.json.decode(text or "", type=GivenUp) for text in found]

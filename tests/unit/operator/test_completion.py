@@ -9,13 +9,12 @@ from understudy_operator.core.actions import (
     CreatePod,
     DeletePod,
     EndPod,
-    GiveUp,
     Relabel,
     WriteStatus,
 )
 from understudy_operator.core.provisioning import ENDS_WITHIN_S
 
-from tests.unit.operator.builders import PRIMARY, RANK, UNDERSTUDY, Scene, ago, ended, of
+from tests.unit.operator.builders import PRIMARY, RANK, UNDERSTUDY, Scene, ago, ended, given_up_in, of
 
 
 def complete(ranks: int = 1) -> Scene:
@@ -135,7 +134,7 @@ def test_a_job_seen_to_succeed_stays_so_whatever_a_lease_says_afterwards() -> No
 
 def test_a_rank_that_completed_before_it_could_be_given_up_is_not() -> None:
     scene = complete().lease(RANK, active_since="2025-01-01T00:00:00.000000Z").asked(active_deadline_s=60)
-    assert of(scene.decide().rest, GiveUp) == []
+    assert given_up_in(scene.decide().rest) == []
     assert scene.written()["phase"] == "Succeeded"
 
 

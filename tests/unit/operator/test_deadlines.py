@@ -4,11 +4,12 @@ from datetime import timedelta
 
 import pytest
 from understudy_contract.lease import micro_time
+from understudy_contract.names import Annotation
 from understudy_contract.reports import GivenUp
-from understudy_operator.core.actions import AssignSlot, DeleteJob, GiveUp
+from understudy_operator.core.actions import AssignSlot, DeleteJob
 from understudy_operator.core.decide import Decision
 
-from tests.unit.operator.builders import NOW, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, ended, of
+from tests.unit.operator.builders import NOW, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, ended, given_up_in, of, patches
 
 
 def since(seconds: float) -> str:
@@ -35,9 +36,10 @@ def over(kind: str, seconds: float) -> Scene:
 
 
 def test_a_job_that_is_active_for_too_long_fails_and_says_what_to_do() -> None:
-    (action,) = of(active(3600).asked(active_deadline_s=3600).decide().rest, GiveUp)
-    assert (action.rank, action.given_up.cause) == (0, "DeadlineExceeded")
-    scene = active(3600).lease(RANK, given_up=action.given_up)
+    rest = active(3600).asked(active_deadline_s=3600).decide().rest
+    (why,) = given_up_in(rest)
+    assert ([a.rank for a in patches(rest, Annotation.GIVEN_UP)], why.cause) == ([0], "DeadlineExceeded")
+    scene = active(3600).lease(RANK, given_up=why)
     assert scene.written()["phase"] == "Failed"
     failed = scene.condition("Failed")
     assert failed["reason"] == "DeadlineExceeded"
@@ -51,27 +53,27 @@ def test_it_fails_before_anything_of_it_is_done_that_may_be_refused() -> None:
     scene = active(3600).asked(active_deadline_s=3600).gone(UNDERSTUDY).lease(SLOT, holder="", heartbeat=None)
     rest = scene.decide().rest
     assert len(of(rest, AssignSlot)) == 1
-    assert isinstance(rest[0], GiveUp)
+    assert rest[0] in patches(rest, Annotation.GIVEN_UP)
 
 
 def test_it_is_looked_at_when_its_time_comes() -> None:
     decision = active(3595).asked(active_deadline_s=3600).decide()
-    assert (of(decision.rest, GiveUp), decision.wake_at) == ([], NOW.at + 5)
+    assert (given_up_in(decision.rest), decision.wake_at) == ([], NOW.at + 5)
 
 
 def test_a_rank_that_has_completed_is_not_the_one_that_fails() -> None:
     scene = active(7200, ranks=2).released(RANK, "Completed").lease("digits-1", active_since=since(7200))
     scene.asked(active_deadline_s=3600)
-    assert [action.rank for action in of(scene.decide().rest, GiveUp)] == [1]
+    assert [action.rank for action in patches(scene.decide().rest, Annotation.GIVEN_UP)] == [1]
 
 
 def test_a_rank_that_completed_before_a_suspension_does_not_count_the_time_of_it() -> None:
     scene = active(7200, ranks=2).released(RANK, "Completed").lease("digits-1", active_since=since(10))
-    assert of(scene.asked(active_deadline_s=3600).decide().rest, GiveUp) == []
+    assert given_up_in(scene.asked(active_deadline_s=3600).decide().rest) == []
 
 
 def test_a_suspended_job_is_not_active() -> None:
-    assert of(active(7200).asked(active_deadline_s=3600, suspend=True).decide().rest, GiveUp) == []
+    assert given_up_in(active(7200).asked(active_deadline_s=3600, suspend=True).decide().rest) == []
 
 
 def test_the_start_is_told_and_outlives_the_lease() -> None:

@@ -1,13 +1,13 @@
 """leaseDurationSeconds is changed while the job runs."""
 
-from understudy_operator.core.actions import SetDuration
+from understudy_contract.names import Annotation
 
-from tests.unit.operator.builders import LEASE_S, RANK, SLOT, Scene, of
+from tests.unit.operator.builders import LEASE_S, RANK, SLOT, Scene, patches
 
 
 def written(scene: Scene) -> list[str]:
     """Leases into which a duration is written."""
-    return [action.lease.name for action in of(scene.decide().rest, SetDuration)]
+    return [action.record.name for action in patches(scene.decide().rest, Annotation.FORMER_DURATION)]
 
 
 def knowing(duration_s: int) -> Scene:

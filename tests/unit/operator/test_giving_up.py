@@ -3,7 +3,7 @@
 import pytest
 from understudy_contract.names import Term
 from understudy_contract.reports import Cause, GivenUp, Phase
-from understudy_operator.core.actions import AssignSlot, CreatePod, DeletePod, GiveUp
+from understudy_operator.core.actions import AssignSlot, CreatePod, DeletePod
 
 from tests.unit.operator.builders import (
     PRIMARY,
@@ -14,6 +14,7 @@ from tests.unit.operator.builders import (
     ago,
     checkpoint,
     ended,
+    given_up_in,
     init_failed,
     of,
 )
@@ -39,9 +40,9 @@ def test_the_fifth_failure_without_a_new_checkpoint_ends_the_job() -> None:
     assert fourth.promotion is not None and fourth.promotion.failures == 4
     decision = failing(4).decide()
     assert decision.promotions == ()
-    (action,) = of(decision.rest, GiveUp)
-    assert action.given_up.cause == Cause.PROCESS_EXITED
-    assert action.given_up.message == (
+    (action,) = given_up_in(decision.rest)
+    assert action.cause == Cause.PROCESS_EXITED
+    assert action.message == (
         "Rank 0 has failed 5 times without a new checkpoint; last: the trainer of pod digits-0-0 ended: "
         "ValueError: step 107"
     )
@@ -51,8 +52,8 @@ def test_an_init_container_that_fails_counts_as_the_program_does() -> None:
     history = a_promotion(term=1, failures=4, checkpoint=checkpoint(100), cold=True)
     scene = Scene(redundancy=0).lease(RANK, promotion=history, silent_s=61).beat(RANK, none=True)
     scene.lease(RANK, operator_floor=checkpoint(100)).pod(PRIMARY, **init_failed(81))
-    (action,) = of(scene.decide().rest, GiveUp)
-    assert "5 times without a new checkpoint; last: init container fetch of pod" in action.given_up.message
+    (action,) = given_up_in(scene.decide().rest)
+    assert "5 times without a new checkpoint; last: init container fetch of pod" in action.message
 
 
 def test_a_new_checkpoint_starts_the_count_again() -> None:
@@ -152,7 +153,7 @@ def test_trouble_with_the_volume_delays_the_next_try_and_never_ends_the_job() ->
     scene = Scene(redundancy=0).lease(RANK, promotion=history, failures=9, silent_s=5)
     scene.released(RANK, "VolumeTrouble", 1, "step 100 of term 1 was committed, but is not below /understudy")
     decision = scene.decide()
-    assert (decision.promotions, of(decision.rest, GiveUp)) == ((), [])
+    assert (decision.promotions, given_up_in(decision.rest)) == ((), [])
     (promote,) = scene.lease(RANK, silent_s=61).decide().promotions
     assert promote.promotion is not None
     assert (promote.promotion.cause, promote.promotion.failures, promote.failures) == ("VolumeTrouble", 4, 10)

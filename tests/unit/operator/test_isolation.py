@@ -18,7 +18,7 @@ from tests.unit.operator.builders import NOW, PRIMARY, Scene, of
 from tests.unit.operator.stage import JOB, PODS, Stage, refusing, stage_test
 from tests.unit.operator.test_reconcile import both_at_work
 
-PARTS = ("overdue", "_prepare", "_keep_budgets", "provide_rank", "raise_term", "switch_over", "refuse")
+PARTS = ("overdue", "_prepare", "_keep_budgets", "provide_rank", "outrun", "switch_over", "refuse")
 decide_module = importlib.import_module("understudy_operator.core.decide")
 
 

@@ -7,9 +7,20 @@ from understudy_contract.events import EventReason
 from understudy_contract.names import Role, Term
 from understudy_contract.reports import CheckpointRef, Heartbeat, Phase
 from understudy_contract.terms import TERM_CEILING, TERM_LEAP_MAX
-from understudy_operator.core.actions import AssignSlot, CreatePod, Emit, OpenRank, RaiseTerm
+from understudy_operator.core.actions import AssignSlot, CreatePod, Emit, OpenRank
 
-from tests.unit.operator.builders import PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, a_promotion, checkpoint, ended, of
+from tests.unit.operator.builders import (
+    PRIMARY,
+    RANK,
+    SLOT,
+    UNDERSTUDY,
+    Scene,
+    a_promotion,
+    checkpoint,
+    ended,
+    of,
+    patches,
+)
 
 
 def lost(scene: Scene) -> Scene:
@@ -95,8 +106,8 @@ def test_a_primary_whose_term_the_volume_has_seen_gets_a_higher_one_and_nothing_
     scene = Scene().beat(RANK, phase=Phase.STARTING, term_floor=5)
     decision = scene.decide()
     assert decision.promotions == ()
-    (action,) = of(decision.rest, RaiseTerm)
-    assert (action.term, action.lease.holder) == (6, PRIMARY)
+    (action,) = patches(decision.rest, "leaseTransitions")
+    assert (action.spec["leaseTransitions"], action.record.holder) == (6, PRIMARY)
     assert scene.written()["failoverCount"] == 0
 
 
@@ -104,7 +115,7 @@ def test_a_primary_whose_term_the_volume_has_seen_gets_a_higher_one_and_nothing_
 def test_a_term_that_the_rank_cannot_have_had_raises_nothing_and_is_told(floor: int) -> None:
     scene = Scene().beat(RANK, phase=Phase.STARTING, term_floor=floor)
     decision = scene.decide()
-    assert of(decision.rest, RaiseTerm) == []
+    assert patches(decision.rest, "leaseTransitions") == []
     (told,) = [event for event in of(decision.rest, Emit) if event.reason == EventReason.FOREIGN_ON_VOLUME]
     assert f"reports term {floor}, which rank 0 cannot have had. Remove" in told.message
     assert f"rank-0/term-{floor}-... from claim" in told.message
@@ -119,23 +130,25 @@ def test_what_is_to_be_removed_lies_in_the_folder_that_the_job_really_uses() -> 
 
 def test_a_term_is_raised_as_far_as_an_etcd_may_have_forgotten() -> None:
     scene = Scene().beat(RANK, phase=Phase.STARTING, term_floor=1 + TERM_LEAP_MAX)
-    (action,) = of(scene.decide().rest, RaiseTerm)
-    assert action.term == 2 + TERM_LEAP_MAX
+    (action,) = patches(scene.decide().rest, "leaseTransitions")
+    assert action.spec["leaseTransitions"] == 2 + TERM_LEAP_MAX
 
 
 def test_no_volume_raises_a_term_above_the_ceiling() -> None:
     below = Term(TERM_CEILING - 1)
     scene = Scene().lease(RANK, term=below).beat(RANK, term=below, phase=Phase.STARTING, term_floor=TERM_CEILING)
-    assert of(scene.decide().rest, RaiseTerm) == []
+    assert patches(scene.decide().rest, "leaseTransitions") == []
     scene.beat(RANK, term_floor=below)
-    assert [action.term for action in of(scene.decide().rest, RaiseTerm)] == [TERM_CEILING]
+    assert [action.spec["leaseTransitions"] for action in patches(scene.decide().rest, "leaseTransitions")] == [
+        TERM_CEILING
+    ]
 
 
 def test_a_term_that_was_released_is_not_raised() -> None:
     scene = Scene().beat(RANK, phase=Phase.FINISHING, term_floor=5).released(RANK, "Completed")
-    assert of(scene.decide().rest, RaiseTerm) == []
+    assert patches(scene.decide().rest, "leaseTransitions") == []
 
 
 def test_what_an_earlier_term_reported_raises_nothing() -> None:
     scene = Scene().beat(RANK, phase=Phase.STARTING, term_floor=5).lease(RANK, term=Term(6))
-    assert of(scene.decide().rest, RaiseTerm) == []
+    assert patches(scene.decide().rest, "leaseTransitions") == []

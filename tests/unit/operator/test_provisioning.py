@@ -19,7 +19,6 @@ from understudy_operator.core.actions import (
     Placement,
     Prepare,
     Relabel,
-    Vacate,
 )
 from understudy_operator.core.model import Claim
 from understudy_operator.core.provisioning import ENDS_WITHIN_S
@@ -38,6 +37,7 @@ from tests.unit.operator.builders import (
     checkpoint,
     ended,
     of,
+    patches,
 )
 
 PENDING = Claim("digits-checkpoints", "Pending", ())
@@ -281,13 +281,18 @@ class TestSlots:
         fewer = Scene(redundancy=2).asked(redundancy=1)
         rest = fewer.decide().rest
         assert [d.pod.name for d in of(rest, DeletePod)] == ["digits-0-2"]
-        assert [v.lease.name for v in of(rest, Vacate)] == ["digits-0-s1"]
+        assert [v.record.name for v in patches(rest, "holderIdentity")] == ["digits-0-s1"]
         more = fewer.gone("digits-0-2").lease("digits-0-s1", holder="").asked(redundancy=2)
         assert [(a.slot, a.loss) for a in of(more.decide().rest, AssignSlot)] == [(1, "")]
 
     def test_vacates_no_slot_twice_and_none_that_is_wanted(self) -> None:
-        assert of(Scene(redundancy=2).decide().rest, Vacate) == []
-        assert of(Scene(redundancy=2).lease("digits-0-s1", holder="").asked(redundancy=1).decide().rest, Vacate) == []
+        assert patches(Scene(redundancy=2).decide().rest, "holderIdentity") == []
+        assert (
+            patches(
+                Scene(redundancy=2).lease("digits-0-s1", holder="").asked(redundancy=1).decide().rest, "holderIdentity"
+            )
+            == []
+        )
 
     @pytest.mark.parametrize(
         ("sentence", "scene", "loss"),

@@ -11,7 +11,7 @@ from understudy_contract.names import Annotation, Label, Rank, Term
 from understudy_contract.reports import Heartbeat, Notice, Phase, Release
 from understudy_kube.client import Api, ApiError, Conflict, Forbidden, ServerError, Unreachable
 from understudy_kube.informer import Identity
-from understudy_operator.core.actions import RaiseTerm
+from understudy_operator.core.patches import raise_term
 from understudy_operator.ranks import Ranks
 from understudy_operator.reconcile import LANES
 
@@ -482,8 +482,9 @@ async def test_a_term_is_not_raised_over_a_release_that_was_not_seen(stage: Stag
     body = stage.server.objects[f"{LEASES}/digits-0"]
     notes = {**body["metadata"]["annotations"], Annotation.RELEASED: encode(Release(seen.term, "Completed", 0))}
     stage.server._put(f"{LEASES}/digits-0", {**body, "metadata": {**body["metadata"], "annotations": notes}})
+    raised, memo = raise_term(Rank(0), seen, Term(7)), stage.world.jobs.memo(observed.job.uid)
     with pytest.raises(Conflict):
-        await Ranks(cast(Api, stage.server), stage.world).raise_term(observed.job, RaiseTerm(Rank(0), seen, Term(7)))
+        await Ranks(cast(Api, stage.server), stage.world).patch(observed.job, raised, memo)
     known = stage.world.leases.records["default", "digits-0"]
     assert (known.term, known.current_release) == (seen.term, Release(seen.term, "Completed", 0))
 

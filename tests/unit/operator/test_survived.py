@@ -3,9 +3,8 @@
 import pytest
 from understudy_contract.reports import Cause, Phase
 from understudy_operator.core import budget
-from understudy_operator.core.actions import GiveUp
 
-from tests.unit.operator.builders import PRIMARY, RANK, SLOT, Scene, a_promotion, ago, checkpoint, of
+from tests.unit.operator.builders import PRIMARY, RANK, SLOT, Scene, a_promotion, ago, checkpoint, given_up_in
 
 WHY = "step_fn(170) raised RuntimeError: device lost"
 
@@ -19,11 +18,11 @@ def surviving(failures: int, before: int = 0, **beat: object) -> Scene:
 
 @pytest.mark.parametrize(("survived", "before"), [(5, 0), (2, 3)], ids=["in one pod", "and in those before"])
 def test_as_many_as_the_job_may_have_without_progress_end_it(survived: int, before: int) -> None:
-    assert of(surviving(survived - 1, before).decide().rest, GiveUp) == []
+    assert given_up_in(surviving(survived - 1, before).decide().rest) == []
     decision = surviving(survived, before).decide()
-    (action,) = of(decision.rest, GiveUp)
-    assert (action.given_up.cause, action.given_up.failures) == (Cause.PROCESS_EXITED, 5)
-    assert action.given_up.message == (
+    (action,) = given_up_in(decision.rest)
+    assert (action.cause, action.failures) == (Cause.PROCESS_EXITED, 5)
+    assert action.message == (
         "Rank 0 has failed 5 times without a new checkpoint; last: the trainer of pod digits-0-0 ended, and was "
         f"started again: {WHY}"
     )
@@ -32,15 +31,15 @@ def test_as_many_as_the_job_may_have_without_progress_end_it(survived: int, befo
 
 def test_those_before_the_newest_checkpoint_do_not_count_and_those_after_it_do() -> None:
     scene = surviving(3, 4, checkpoint=checkpoint(150))
-    assert of(scene.decide().rest, GiveUp) == []
+    assert given_up_in(scene.decide().rest) == []
     assert scene.written()["ranks"][0]["failuresWithoutProgress"] == 3
 
 
 def test_the_failure_that_ends_the_pod_is_added_to_those_that_it_survived() -> None:
     (promote,) = surviving(2, 1).released(RANK, "ProcessExited", 1, WHY).decide().promotions
     assert promote.promotion is not None and promote.promotion.failures == 4
-    (action,) = of(surviving(3, 1).released(RANK, "ProcessExited", 1, WHY).decide().rest, GiveUp)
-    assert action.given_up.failures == 5
+    (action,) = given_up_in(surviving(3, 1).released(RANK, "ProcessExited", 1, WHY).decide().rest)
+    assert action.failures == 5
 
 
 def test_a_pod_that_is_taken_away_leaves_the_count_to_the_next_one() -> None:
@@ -87,7 +86,7 @@ def test_a_redundant_trainer_that_is_started_again_says_why_and_ends_no_job() ->
         f"see its log; last: {WHY}"
     )
     decision = scene.decide()
-    assert (decision.promotions, of(decision.rest, GiveUp)) == ((), [])
+    assert (decision.promotions, given_up_in(decision.rest)) == ((), [])
 
 
 @pytest.mark.parametrize(

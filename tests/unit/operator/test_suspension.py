@@ -1,9 +1,9 @@
 """A suspended job: what ends, what stays, and how it goes on."""
 
 from understudy_contract.names import Term
-from understudy_operator.core.actions import AssignSlot, CreatePod, DeletePod, OpenRank, Prepare, Vacate
+from understudy_operator.core.actions import AssignSlot, CreatePod, DeletePod, OpenRank, Prepare
 
-from tests.unit.operator.builders import PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, ago, checkpoint, ended, of
+from tests.unit.operator.builders import PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, ago, checkpoint, ended, of, patches
 
 
 def suspended(**changes: object) -> Scene:
@@ -29,21 +29,22 @@ def vacated(scene: Scene) -> Scene:
 def test_every_pod_is_deleted_and_so_hands_over() -> None:
     rest = suspended(ranks=2).decide().rest
     assert {d.pod.name for d in of(rest, DeletePod)} == {PRIMARY, UNDERSTUDY, "digits-1-0", "digits-1-1"}
-    assert of(rest, Vacate) == []
+    assert patches(rest, "holderIdentity") == []
 
 
 def test_nothing_is_judged_promoted_or_made_meanwhile() -> None:
     scene = ending(suspended()).released(RANK, "HandedOver").lease(SLOT, silent_s=600)
     decision = scene.decide()
     assert decision.promotions == ()
-    assert not any(of(decision.rest, kind) for kind in (AssignSlot, CreatePod, Vacate, Prepare))
+    assert not any(of(decision.rest, kind) for kind in (AssignSlot, CreatePod, Prepare))
+    assert patches(decision.rest, "holderIdentity") == []
 
 
 def test_a_lease_keeps_its_holder_until_nothing_of_the_rank_can_run() -> None:
     scene = ending(suspended()).gone(UNDERSTUDY)
-    assert of(scene.decide().rest, Vacate) == []
+    assert patches(scene.decide().rest, "holderIdentity") == []
     scene.pod(PRIMARY, container=ended(82))
-    assert [v.lease.name for v in of(scene.decide().rest, Vacate)] == [RANK, SLOT]
+    assert [v.record.name for v in patches(scene.decide().rest, "holderIdentity")] == [RANK, SLOT]
 
 
 def test_phase_and_conditions_say_first_who_is_ending_then_how_to_go_on() -> None:
@@ -90,7 +91,7 @@ def test_a_suspension_taken_back_before_the_pods_ended_is_an_ordinary_hand_over(
 def test_a_rank_that_completed_meanwhile_stays_complete() -> None:
     scene = suspended(ranks=2).released(RANK, "Completed").pod(PRIMARY, container=ended(0), phase="Succeeded")
     scene.gone(UNDERSTUDY, "digits-1-0", "digits-1-1")
-    assert [v.rank for v in of(scene.decide().rest, Vacate)] == [1, 1]
+    assert [v.rank for v in patches(scene.decide().rest, "holderIdentity")] == [1, 1]
 
 
 def test_a_pod_on_a_lost_node_keeps_the_job_from_being_suspended_not_from_being_resumed() -> None:

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from understudy_contract.exits import ReleaseReason
-from understudy_contract.names import Term
+from understudy_contract.names import Annotation, Term
 from understudy_contract.reports import Cause, Phase
-from understudy_operator.core.actions import ClearSwitchover, DeletePod, TakeSwitchover
+from understudy_operator.core.actions import ClearSwitchover, DeletePod
 
-from tests.unit.operator.builders import LEASE_S, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, ago, of
+from tests.unit.operator.builders import LEASE_S, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, ago, of, patches
 
 
 def asked(rank: str, scene: Scene | None = None) -> Scene:
@@ -25,7 +25,11 @@ def taken(scene: Scene | None = None) -> Scene:
 def todo(scene: Scene) -> tuple[int, int, list[str]]:
     """Count the requests taken and cleared, and name the pods deleted."""
     rest = scene.decide().rest
-    return len(of(rest, TakeSwitchover)), len(of(rest, ClearSwitchover)), [d.pod.name for d in of(rest, DeletePod)]
+    return (
+        len(patches(rest, Annotation.SWITCHOVER)),
+        len(of(rest, ClearSwitchover)),
+        [d.pod.name for d in of(rest, DeletePod)],
+    )
 
 
 def test_the_request_is_put_on_the_lease_then_taken_off_the_job_then_the_pod_is_deleted() -> None:
@@ -92,7 +96,7 @@ def test_a_request_that_is_made_again_is_refused_again() -> None:
 
 def test_another_rank_is_left_alone() -> None:
     scene = asked("1", Scene(ranks=2))
-    (take,) = of(scene.decide().rest, TakeSwitchover)
+    (take,) = patches(scene.decide().rest, Annotation.SWITCHOVER)
     assert take.rank == 1
 
 
