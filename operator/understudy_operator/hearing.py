@@ -59,9 +59,13 @@ class Hearing:
         """Join what a Lease says with when it was heard."""
         changed_at = self._changed_at[key]
         silent_since = max(changed_at, self._contact.since(record.patience_s / 2))
-        company_since = self._workers.since(record.patience_s / 2)
-        steady_since = self._steady_since[key]
-        return model.Lease(record, changed_at, silent_since, self._workers.heard_at, company_since, steady_since)
+        workers_since = self._workers.since(record.patience_s / 2)
+        return model.Lease(record, changed_at, silent_since, workers_since, self._steady_since[key])
+
+    @property
+    def any_worker_heard_at(self) -> float:
+        """When any worker of any job was heard last."""
+        return self._workers.heard_at
 
     async def keep_contact(self, api: Api, shortest_lease_s: Callable[[], float]) -> None:
         """Ask the API server for a sign of life when the watch of the Leases gives none, for ever.

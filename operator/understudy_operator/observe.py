@@ -36,6 +36,7 @@ from understudy_kube.informer import Informer, Key, identify
 
 from understudy_operator.core import model
 from understudy_operator.core.adoption import find_identity, is_child
+from understudy_operator.core.fleet import Fleet
 from understudy_operator.decoding import UnreadableJobError, read_job
 from understudy_operator.hearing import LEASES, Hearing
 from understudy_operator.jobs import Jobs, Named, TooLargeError
@@ -256,14 +257,21 @@ class World:
         ranks = tuple(self._rank(job, Rank(rank), pods.get(str(rank), {})) for rank in range(job.policy.ranks))
         memo.killed = {pod.uid: pod.killed for some in pods.values() for pod in some.values() if pod.killed is not None}
         memo.vanished &= {lease.record.holder for view in ranks for lease in view.slots if lease is not None}
+        claim = self.claims.records.get((job.namespace, job.policy.claim_name))
+        fleet = Fleet(
+            at=at,
+            nodes=dict(self.nodes.records.values()),
+            silent_workers_by_node=self._hushed(at, lease_s),
+            was_degraded_at=self._cut_off_at.get(lease_s, -math.inf),
+            on_several_nodes=self._scattered(lease_s),
+            any_worker_heard_at=self._hearing.any_worker_heard_at,
+            one_node=claim is not None and claim.bound and not claim.shared,
+        )
         observation = model.Observation(
             job=job,
             ranks=ranks,
-            claim=self.claims.records.get((job.namespace, job.policy.claim_name)),
-            nodes=dict(self.nodes.records.values()),
-            hushed=self._hushed(at, lease_s),
-            cut_off_at=self._cut_off_at.get(lease_s, -math.inf),
-            scattered=self._scattered(lease_s),
+            claim=claim,
+            fleet=fleet,
             suspect_nodes=frozenset(n for n, since in self._suspects.items() if at < since + SUSPICION_S),
             prepared_at=memo.prepared_at,
             prepared_generation=memo.prepared_generation,
@@ -276,7 +284,7 @@ class World:
             vanished=frozenset(memo.vanished),
             status_written_at=memo.status_written_at,
         )
-        if observation.control_plane_degraded:
+        if fleet.control_plane_degraded:
             self._cut_off_at[lease_s] = at
         return observation
 

@@ -28,7 +28,7 @@ from understudy_contract import lease as lease_contract
 from understudy_contract.lease import LeaseRecord
 from understudy_operator.core import decide, detection, provisioning, states, succession
 from understudy_operator.core.actions import Promote
-from understudy_operator.core.model import Observation
+from understudy_operator.core.fleet import Fleet
 from understudy_operator.hearing import Hearing
 from understudy_operator.ranks import Ranks
 
@@ -124,7 +124,7 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(Hearing.lease, "max(changed_at, self._contact.since(record.patience_s / 2))", "changed_at"),
             Edit(Hearing.lease, "self._workers.since(record.patience_s / 2)", "float('-inf')"),
-            Edit(states._judge_rank, " and c.steady_at <= about.at", ""),
+            Edit(states._judge_rank, " and c.steady_at <= fleet.at", ""),
         ),
     ),
     Mutant(
@@ -132,8 +132,8 @@ MUTANTS: tuple[Mutant, ...] = (
         7,
         12,
         (
-            Edit(_property(Observation, "control_plane_degraded"), "return several and (", "return False and ("),
-            Edit(detection._silence, "lease.company_at < due", "False"),
+            Edit(_property(Fleet, "control_plane_degraded"), "return several and (", "return False and ("),
+            Edit(detection._silence, "fleet.any_worker_heard_at < due", "False"),
         ),
     ),
     Mutant(

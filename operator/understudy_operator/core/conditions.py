@@ -12,7 +12,7 @@ from understudy_operator.core import adoption, budget
 from understudy_operator.core.actions import Action, Emit
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.deadlines import DEADLINE_EXCEEDED
-from understudy_operator.core.detection import judge_redundant, scene
+from understudy_operator.core.detection import judge_redundant
 from understudy_operator.core.faults import Fault
 from understudy_operator.core.model import Now, Observation, Pod, RankView
 from understudy_operator.core.pending import GATED, Finding, claim_refused, problem, stuck, volume_trouble
@@ -62,13 +62,14 @@ def assess(job: JobState, ready: int, desired: int, now: Now) -> dict[str, Findi
 
 def _control_plane(observation: Observation) -> Finding:
     idle = job_over(observation) or observation.job.policy.suspend  # nobody looks at such a job again
-    if idle or not observation.control_plane_degraded:
+    if idle or not observation.fleet.control_plane_degraded:
         return Finding(False, "Heard", "Workers are heard, as far as there are any")
+    silent = observation.fleet.silent_workers_by_node
     return Finding(
         True,
         "NoWorkerHeard",
-        f"The API server answers the operator, but no worker of any job ({sum(observation.hushed.values())} on nodes "
-        f"{', '.join(sorted(observation.hushed))}) has renewed its Lease in time. They are taken for cut off, not for "
+        f"The API server answers the operator, but no worker of any job ({sum(silent.values())} on nodes "
+        f"{', '.join(sorted(silent))}) has renewed its Lease in time. They are taken for cut off, not for "
         "dead: none is replaced. Check the network between them and the API server.",
     )
 
@@ -236,7 +237,7 @@ def _lost_again(observation: Observation, view: RankView, slot: int, losses: int
     lease, pod = view.slots[slot], view.slot_pod(slot)
     said = f"Redundant slot {slot} of rank {view.rank} has lost {losses} pods in a row"
     if lease is not None and pod is not None:
-        lost = judge_redundant(lease, pod, scene(observation, now), unborn=False)
+        lost = judge_redundant(lease, pod, observation.fleet, pending=False)
         said += f"; now {lost.message}" if not isinstance(lost, float) else ""
     return f"{said}. A new one is started with growing pauses: see the job's Events RedundantLost, and the pods' logs."
 

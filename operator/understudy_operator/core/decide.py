@@ -72,7 +72,7 @@ class RankDecision:
 
 def decide(observation: Observation, now: Now, *, whole: bool = False) -> Decision:
     """Decide on a job: on its promotions, and only if there are none on everything else; `whole`: on both."""
-    job = judge(observation, now)
+    job = judge(observation)
     decided = decide_promotions(job, now)
     promotions = tuple(about.outcome for about in decided if isinstance(about.outcome, Promote))
     if promotions and not whole:

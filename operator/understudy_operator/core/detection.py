@@ -16,7 +16,8 @@ from understudy_contract.names import AGENT_COMMAND
 from understudy_contract.reports import Cause, Phase, Release
 
 from understudy_operator.core.causes import KILLED, Reason, told
-from understudy_operator.core.model import Lease, Now, Observation, Pod, Running, Terminated
+from understudy_operator.core.fleet import Fleet
+from understudy_operator.core.model import Lease, Pod, Running, Terminated
 
 AGENT_START_S: Final = 120.0
 """From a running container to the agent's first report: a second, and more than 30 seen where 20 processes shared
@@ -33,7 +34,7 @@ CAUSES: Final[Mapping[str, Cause]] = {
     ReleaseReason.VOLUME_TROUBLE: Cause.VOLUME_TROUBLE,
 }
 """Causes that a release names itself."""
-UNTOLD: Final[Mapping[int, str]] = {
+AGENT_EXITS: Final[Mapping[int, str]] = {
     ExitCode.SUPERSEDED: "it found a newer primary of its rank",
     ExitCode.HANDED_OVER: "it handed over, which its Lease does not say: was etcd restored?",
 }
@@ -58,51 +59,28 @@ class Failure:
     """The last reported step is the last one it took."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What a silence is judged by, besides the Lease and its pod."""
-
-    at: float
-    nodes: Mapping[str, bool]
-    """Readiness by node name."""
-    cut_off_at: float
-    """When several workers were silent and none of any job was heard; -inf: never, `at`: now."""
-    scattered: bool
-    """Workers are at work on several nodes."""
-    one_node: bool
-    """No pod of the job can go on elsewhere."""
-
-
-def scene(observation: Observation, now: Now) -> Scene:
-    """Pick out what silences are judged by."""
-    cut_off_at = now.at if observation.control_plane_degraded else observation.cut_off_at
-    return Scene(now.at, observation.nodes, cut_off_at, observation.scattered, observation.one_node)
-
-
 def judge_primary(
-    lease: Lease, pod: Pod | None, scene: Scene, *, hand_over_s: float, relieved: bool, unborn: bool
+    lease: Lease, pod: Pod | None, fleet: Fleet, *, hand_over_s: float, standby_ready: bool, pending: bool
 ) -> Failure | float:
     """Say why a rank's holder is lost, or when to look again (monotonic seconds, inf: on the next event).
 
-    `relieved`: a fresh redundant pod could take over. Without one, silence alone does not condemn a pod whose container
-    runs, unless its node is not Ready, another could run its successor, and a worker elsewhere, if there is any, is
-    heard later than this one was due.
+    `standby_ready`: a redundant pod is ready and was heard in time. `pending`: this process is about to create the pod.
     """
     release = lease.record.current_release
     if release is not None:
         return math.inf if release.reason == ReleaseReason.COMPLETED else _released(lease, release, pod)
     if pod is None:
-        if unborn:
-            return _unstarted(lease, "was not created yet") if relieved and not lease.acknowledged else math.inf
+        if pending:
+            return _unstarted(lease, "was not created yet") if standby_ready and not lease.acknowledged else math.inf
         why = "or was never made" if perhaps_unmade(lease, pod) else "deleted without a hand-over"
         return Failure(Cause.POD_DELETED, f"pod {lease.record.holder} is gone, {why}", "", application=False)
     if pod.ended:
         return _ended(pod)
     if pod.deleting_since is not None:
         late_at = pod.deleting_since + hand_over_s
-        if lease.phase in (Phase.TRAINING, Phase.FINISHING) and scene.at < late_at:
-            due = min(late_at, _silence(lease, pod, scene, relieved, late_at))
-            if due > scene.at:
+        if lease.phase in (Phase.TRAINING, Phase.FINISHING) and fleet.at < late_at:
+            due = min(late_at, _silence(lease, pod, fleet, standby_ready, late_at))
+            if due > fleet.at:
                 return due
             why = f"has not renewed its Lease for {lease.record.patience_s} s since"
             ending = _why_told_to_end(lease, pod)
@@ -113,19 +91,19 @@ def judge_primary(
         ending = _why_told_to_end(lease, pod)
         message = f"pod {pod.name} {ending.verb} and {why}{ending.tail}"
         return Failure(ending.cause, message, pod.deletion_time, application=False)
-    if relieved and not lease.acknowledged and not isinstance(pod.container, Running):
+    if standby_ready and not lease.acknowledged and not isinstance(pod.container, Running):
         return _unstarted(lease, "has not started")
-    due = _silence(lease, pod, scene, relieved, math.inf)
-    if due > scene.at:
+    due = _silence(lease, pod, fleet, standby_ready, math.inf)
+    if due > fleet.at:
         return due
-    return _silent(lease, pod, scene)
+    return _silent(lease, pod, fleet)
 
 
-def judge_redundant(lease: Lease, pod: Pod | None, scene: Scene, *, unborn: bool) -> Failure | float:
+def judge_redundant(lease: Lease, pod: Pod | None, fleet: Fleet, *, pending: bool) -> Failure | float:
     """Say why a slot's holder is lost, or when to look again."""
     if pod is None:
         gone = Failure(Cause.POD_DELETED, f"pod {lease.record.holder} is gone", "", application=False)
-        return math.inf if unborn else gone
+        return math.inf if pending else gone
     if pod.deleting_since is not None:
         ending = _why_told_to_end(lease, pod)
         message = f"pod {pod.name} {ending.verb}{ending.tail}"
@@ -136,15 +114,15 @@ def judge_redundant(lease: Lease, pod: Pod | None, scene: Scene, *, unborn: bool
     if pod.ended:
         return _ended(pod)
     # Its primary is at work meanwhile, so silence alone condemns it; not where its successor could not start either.
-    stays = _cut_off(lease, scene) or (scene.one_node and not scene.nodes.get(pod.node or "", False))
-    due = _silence(lease, pod, scene, not stays, math.inf)
-    if due > scene.at:
+    stays = _cut_off(lease, fleet) or (fleet.one_node and not fleet.nodes.get(pod.node or "", False))
+    due = _silence(lease, pod, fleet, not stays, math.inf)
+    if due > fleet.at:
         return due
     # Cut off all at once, one is overdue first, and one is heard again first: neither proves anything of the others.
     # So somebody else has to be heard later than this one could have been, and that without a gap for a whole lease.
     patience_s = lease.record.patience_s
-    lonely = lease.company_at < due or lease.company_since + patience_s > scene.at
-    return scene.at + patience_s * LOOK_AGAIN if lease.acknowledged and lonely else _silent(lease, pod, scene)
+    lonely = fleet.any_worker_heard_at < due or lease.any_worker_steady_since + patience_s > fleet.at
+    return fleet.at + patience_s * LOOK_AGAIN if lease.acknowledged and lonely else _silent(lease, pod, fleet)
 
 
 def _unstarted(lease: Lease, what: str) -> Failure:
@@ -196,11 +174,11 @@ def _ended(pod: Pod) -> Failure:
         return Failure(reason.cause, message, finished_at, application=reason.program)
     if not isinstance(end, Terminated):
         return Failure(Cause.POD_DELETED, f"pod {pod.name} was ended: {pod.phase}", "", application=False)
-    untold = UNTOLD.get(end.exit_code) if init is None else None
+    by_agent = AGENT_EXITS.get(end.exit_code) if init is None else None
     if AGENT_COMMAND in end.message and ("not found" in end.message or "no such file" in end.message):
         words = f"its image has no {AGENT_COMMAND}: build it FROM understudy-worker"
-    elif untold:
-        words = untold
+    elif by_agent:
+        words = by_agent
     else:
         words = f"{describe_exit(end.exit_code)}{OOM if end.reason == 'OOMKilled' else ''}"
         if end.message:
@@ -211,7 +189,7 @@ def _ended(pod: Pod) -> Failure:
     lost = end.reason == "ContainerStatusUnknown" or (end.reason, end.exit_code) == ("Unknown", 255)
     message = f"{what} of pod {pod.name} ended: {words}"
     cause = Cause.OOM_KILLED if end.reason == "OOMKilled" and end.exit_code == KILLED else Cause.CONTAINER_EXITED
-    return Failure(cause, message, end.finished_at, application=not (lost or untold))
+    return Failure(cause, message, end.finished_at, application=not (lost or by_agent))
 
 
 def _last_lines(text: str) -> str:
@@ -225,24 +203,24 @@ def _last_lines(text: str) -> str:
     return kept[-LAST_WORDS_CHARS:]
 
 
-def _silence(lease: Lease, pod: Pod, scene: Scene, relieved: bool, horizon: float) -> float:
+def _silence(lease: Lease, pod: Pod, fleet: Fleet, standby_ready: bool, horizon: float) -> float:
     """Return when the holder's silence counts as its loss; in the past: it does."""
     running = isinstance(pod.container, Running)
-    node_ready = pod.node is not None and scene.nodes.get(pod.node, False)
+    node_ready = pod.node is not None and fleet.nodes.get(pod.node, False)
     if lease.acknowledged or was_redundant(lease):
         unacknowledged = not lease.acknowledged
         patience_s: float = lease.record.patience_s
-        if unacknowledged and relieved:
+        if unacknowledged and standby_ready:
             patience_s = min(patience_s, max(patience_s / 3, ACKNOWLEDGE_S))
         due = lease.silent_since + patience_s
-        if due <= scene.at and not relieved and running:
-            if node_ready or scene.one_node or _cut_off(lease, scene):
+        if due <= fleet.at and not standby_ready and running:
+            if node_ready or fleet.one_node or _cut_off(lease, fleet):
                 return horizon
-            if scene.scattered and lease.company_at < due:
-                return min(scene.at + patience_s * LOOK_AGAIN, horizon)
+            if fleet.on_several_nodes and fleet.any_worker_heard_at < due:
+                return min(fleet.at + patience_s * LOOK_AGAIN, horizon)
         return due
     if pod.node is not None and not node_ready:
-        return scene.at
+        return fleet.at
     if isinstance(pod.container, Running):
         return max(pod.container.since, lease.silent_since) + AGENT_START_S
     return horizon
@@ -259,15 +237,15 @@ def perhaps_unmade(lease: Lease, pod: Pod | None) -> bool:
     return pod is None and not lease.acknowledged and not was_redundant(lease)
 
 
-def _cut_off(lease: Lease, scene: Scene) -> bool:
+def _cut_off(lease: Lease, fleet: Fleet) -> bool:
     """Tell whether all workers are cut off, or were up to a lease ago: they do not all come back at once."""
-    return scene.at < scene.cut_off_at + lease.record.patience_s
+    return fleet.at < fleet.degraded_at + lease.record.patience_s
 
 
-def _silent(lease: Lease, pod: Pod, scene: Scene) -> Failure:
+def _silent(lease: Lease, pod: Pod, fleet: Fleet) -> Failure:
     where = f" on node {pod.node}" if pod.node else ""
     if not lease.acknowledged:
-        starts = not was_redundant(lease) and scene.nodes.get(pod.node or "", False)
+        starts = not was_redundant(lease) and fleet.nodes.get(pod.node or "", False)
         hint = ": see in the log of the one after it whether it reaches the API server" if starts else ""
         message = f"pod {pod.name}{where} never reported{hint}"
         return Failure(Cause.LEASE_EXPIRED, message, "", application=False, silent=True)

@@ -16,6 +16,7 @@ from understudy_contract.lease import LeaseRecord, natural
 from understudy_contract.names import Rank, Role, Term, pod_name
 from understudy_contract.reports import Phase
 
+from understudy_operator.core.fleet import Fleet
 from understudy_operator.core.policy import Policy
 
 LATE: Final = 0.4
@@ -148,10 +149,8 @@ class Lease:
     """When it changed last: back-offs count from here."""
     silent_since: float
     """Since when it could have been heard to change, and was not; infinite while nothing can be heard."""
-    company_at: float
-    """When any worker of any job was heard last."""
-    company_since: float
-    """Since when some worker of any job was always heard, with no gap of half its duration; infinite in such a gap."""
+    any_worker_steady_since: float
+    """Since when workers of any job were heard without a gap of half this Lease's duration; infinite in such a gap."""
     steady_since: float
     """Since when it has been renewed without a gap of more than half its duration."""
 
@@ -303,14 +302,8 @@ class Observation:
     job: Job
     ranks: tuple[RankView, ...]
     claim: Claim | None
-    nodes: Mapping[str, bool]
-    """Readiness by node name."""
-    hushed: Mapping[str, int]
-    """Workers by node, when not one of any job is heard; empty while some are, or there are none."""
-    cut_off_at: float
-    """When this process found the control plane degraded last; -inf for never."""
-    scattered: bool
-    """Workers of some job are at work on several nodes."""
+    fleet: Fleet
+    """What silences are judged by."""
     suspect_nodes: frozenset[str]
     """Nodes on which a pod fell silent a moment ago: a scheduler may still believe in them."""
     prepared_at: float
@@ -339,20 +332,6 @@ class Observation:
     def prepared(self) -> bool:
         """This process has made sure of those children at least once."""
         return self.prepared_at > -math.inf
-
-    @property
-    def control_plane_degraded(self) -> bool:
-        """Several workers fell silent and none is heard, on several nodes or on one that is Ready itself.
-
-        That they are cut off is likelier than that all are dead.
-        """
-        several = sum(self.hushed.values()) > 1
-        return several and (len(self.hushed) > 1 or any(self.nodes.get(node, False) for node in self.hushed))
-
-    @property
-    def one_node(self) -> bool:
-        """The volume can be mounted on one node only: no pod can go on elsewhere."""
-        return self.claim is not None and self.claim.bound and not self.claim.shared
 
     def blocked(self, kind: type, rank: Rank | None, at: float) -> bool:
         """Tell whether making this has to wait: it was refused a moment ago."""

@@ -74,7 +74,7 @@ def provide_rank(job: JobState, rank: RankState, now: Now) -> tuple[list[Action]
 
 def placement(observation: Observation, view: RankView) -> Placement:
     """Choose where a new pod of a rank would rather not go."""
-    together = observation.one_node
+    together = observation.fleet.one_node
     if together or not observation.suspect_nodes:
         return Placement(together, ())
     avoid = dict.fromkeys(observation.suspect_nodes, AVOID_SUSPECT)
@@ -108,7 +108,7 @@ def _provide_slot(job: JobState, rank: RankState, slot: int, now: Now) -> tuple[
     failure: Failure | None = None
     if view.serves(holder):
         unborn = holder in observation.unborn
-        verdict = judge_redundant(lease, pod, job.scene, unborn=unborn)
+        verdict = judge_redundant(lease, pod, observation.fleet, pending=unborn)
         if isinstance(verdict, float):
             return _bear(observation, view, slot, lease, now) if unborn and holder not in view.pods else [], verdict
         if pod is not None and unexplained(pod) and now.at < (ask_until := _asked_until(pod)):

@@ -19,9 +19,9 @@ from understudy_contract.reports import CheckpointRef
 from understudy_operator.core import budget
 from understudy_operator.core.candidates import Candidate, candidates
 from understudy_operator.core.completion import job_over, rank_complete
-from understudy_operator.core.detection import Failure, Scene, judge_primary, scene
+from understudy_operator.core.detection import Failure, judge_primary
 from understudy_operator.core.faults import Fault
-from understudy_operator.core.model import Lease, Now, Observation, RankView
+from understudy_operator.core.model import Lease, Observation, RankView
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +58,13 @@ class JobState:
 
     observation: Observation
     ranks: tuple[RankState, ...]
-    scene: Scene
     over: bool
     """Nothing of the job is to run any more."""
 
 
-def judge(observation: Observation, now: Now) -> JobState:
+def judge(observation: Observation) -> JobState:
     """Judge each rank of a job."""
-    over, about = job_over(observation), scene(observation, now)
+    over = job_over(observation)
     idle = over or observation.job.policy.suspend
     found = []
     for members in _groups(observation.ranks):
@@ -74,9 +73,9 @@ def judge(observation: Observation, now: Now) -> JobState:
         for view, done in zip(members, complete, strict=True):
             state = RankState(view, group, done)
             if view.lease is not None and not idle and not done:
-                state = _judge_rank(observation, state, view.lease, about)
+                state = _judge_rank(observation, state, view.lease)
             found.append(state)
-    return JobState(observation, tuple(found), about, over)
+    return JobState(observation, tuple(found), over)
 
 
 def _groups(views: Sequence[RankView]) -> Iterator[tuple[RankView, ...]]:
@@ -89,24 +88,24 @@ def _floor(members: Sequence[RankView]) -> CheckpointRef | None:
     return max((floor for floor in floors if floor is not None), default=None)
 
 
-def _judge_rank(observation: Observation, state: RankState, lease: Lease, about: Scene) -> RankState:
+def _judge_rank(observation: Observation, state: RankState, lease: Lease) -> RankState:
     """Judge a rank that trains, as far as that is possible."""
-    view, policy = state.view, observation.job.policy
+    view, policy, fleet = state.view, observation.job.policy, observation.fleet
     try:
-        waiting = tuple(candidates(view, observation.nodes, about.at))
+        waiting = tuple(candidates(view, fleet.nodes, fleet.at))
         failures = budget.application_failures(lease.record, state.group.floor)
         if not lease.record.holder:  # nobody's: it is to be resumed
             return RankState(view, state.group, state.complete, failures, waiting)
         verdict = judge_primary(
             lease,
             view.primary,
-            about,
+            fleet,
             hand_over_s=policy.hand_over_s,
-            relieved=any(c.ready and c.timely and c.steady_at <= about.at for c in waiting),
-            unborn=lease.record.holder in observation.unborn,
+            standby_ready=any(c.ready and c.timely and c.steady_at <= fleet.at for c in waiting),
+            pending=lease.record.holder in observation.unborn,
         )
         if isinstance(verdict, float):
-            verdict = min([verdict, *(c.steady_at for c in waiting if c.steady_at > about.at)])
+            verdict = min([verdict, *(c.steady_at for c in waiting if c.steady_at > fleet.at)])
         return RankState(view, state.group, state.complete, failures, waiting, verdict)
     except Exception as error:  # noqa: BLE001 - it must cost no other rank its promotion; it is told
         return RankState(view, state.group, state.complete, fault=Fault(f"rank {view.rank}", error))

@@ -191,11 +191,11 @@ def _failing(rank: RankState) -> Finding | None:
 
 
 def _silent(observation: Observation, pod: Pod, silent_s: int) -> Finding:
-    if observation.control_plane_degraded:
+    if observation.fleet.control_plane_degraded:
         why = "No worker is heard: it is taken for cut off, not for dead, and is not replaced."
-    elif pod.node is not None and observation.nodes.get(pod.node, False):
+    elif pod.node is not None and observation.fleet.nodes.get(pod.node, False):
         why = "Its node is Ready and no redundant pod is warm, so it is not replaced: delete it if it hangs."
-    elif observation.one_node:
+    elif observation.fleet.one_node:
         why = f"Node {pod.node} is not Ready, and its volume can be mounted on no other: bring the node back."
     else:
         why = "It is being replaced."

@@ -24,6 +24,7 @@ from understudy_contract.names import (
 from understudy_contract.reports import CheckpointRef, GivenUp, Heartbeat, Phase, Promotion, Release
 from understudy_operator.core.actions import Action, Emit, PatchLease, WriteStatus
 from understudy_operator.core.decide import Decision, decide
+from understudy_operator.core.fleet import Fleet
 from understudy_operator.core.model import (
     Claim,
     Job,
@@ -144,8 +145,8 @@ class Scene:
         self.leases: dict[str, LeaseRecord] = {}
         self.silent_since: dict[str, float] = {}
         self.steady_since: dict[str, float] = {}
-        self.company_at = ago(0.1)
-        self.company_since = ago(500)
+        self.any_worker_heard_at = ago(0.1)
+        self.any_worker_steady_since = ago(500)
         self.pods: dict[str, Pod] = {}
         self.extra: dict[str, Any] = {}
         nodes = "abcdefgh"
@@ -225,7 +226,7 @@ class Scene:
         return self
 
     def given(self, **changes: Any) -> "Scene":
-        """Change other fields of the Observation, or the claim."""
+        """Change other fields of the Observation or of its Fleet, or the claim."""
         if "claim" in changes:
             self.claim = changes.pop("claim")
         if "nodes" in changes:
@@ -241,13 +242,19 @@ class Scene:
                 return None
             since = self.silent_since[name]
             steady_since = self.steady_since.get(name, ago(500))
-            return Lease(self.leases[name], since, since, self.company_at, self.company_since, steady_since)
+            return Lease(self.leases[name], since, since, self.any_worker_steady_since, steady_since)
 
-        policy = self.job.policy
+        policy, claim = self.job.policy, self.claim
+        fleet: dict[str, Any] = {
+            "at": NOW.at,
+            "nodes": self.nodes,
+            "silent_workers_by_node": {},
+            "was_degraded_at": -float("inf"),
+            "on_several_nodes": False,
+            "any_worker_heard_at": self.any_worker_heard_at,
+            "one_node": claim is not None and claim.bound and not claim.shared,
+        }
         values: dict[str, Any] = {
-            "hushed": {},
-            "cut_off_at": -float("inf"),
-            "scattered": False,
             "suspect_nodes": frozenset(),
             "prepared_at": ago(60),
             "prepared_generation": self.job.generation,
@@ -277,8 +284,8 @@ class Scene:
                 for rank in range(policy.ranks)
             ),
             claim=self.claim,
-            nodes=self.nodes,
-            **{**values, **self.extra},
+            fleet=Fleet(**{**fleet, **{k: v for k, v in self.extra.items() if k in fleet}}),
+            **{**values, **{k: v for k, v in self.extra.items() if k not in fleet}},
         )
 
     def decide(self) -> Decision:

@@ -162,7 +162,10 @@ BAD = {
         "Pod digits-0-0 was deleted: it saves, and hands over",
     ),
     "a primary that is cut off with all others": (
-        Scene().lease(RANK, silent_s=LEASE_S).lease(SLOT, silent_s=LEASE_S).given(hushed={"node-a": 1, "node-b": 1}),
+        Scene()
+        .lease(RANK, silent_s=LEASE_S)
+        .lease(SLOT, silent_s=LEASE_S)
+        .given(silent_workers_by_node={"node-a": 1, "node-b": 1}),
         "Silent",
         "taken for cut off, not for dead",
     ),

@@ -29,14 +29,14 @@ def dark(scene: Scene) -> Scene:
 
 @pytest.mark.parametrize("scene", [silent(), dark(silent())], ids=["the nodes are Ready", "no node is Ready"])
 def test_while_no_worker_of_several_nodes_is_heard_nobody_is_replaced(scene: Scene) -> None:
-    decision = scene.given(hushed=BOTH).decide()
+    decision = scene.given(silent_workers_by_node=BOTH).decide()
     assert decision.promotions == ()
     assert of(decision.rest, AssignSlot) == []
     assert of(decision.rest, DeletePod) == []
 
 
 def test_the_job_says_so() -> None:
-    scene = silent().given(hushed=BOTH)
+    scene = silent().given(silent_workers_by_node=BOTH)
     assert scene.condition("ControlPlaneDegraded")["status"] == "True"
     (event,) = [e for key, e in scene.settled().events().items() if key.startswith("control plane 2026")]
     assert event.reason == "ControlPlaneDegraded"
@@ -51,28 +51,28 @@ def test_a_lost_node_beside_workers_that_are_heard_is_a_lost_node() -> None:
 def alone_in_the_dark(**changes: object) -> Scene:
     """A primary without a redundant pod, overdue by a second on a node that is not Ready; others train elsewhere."""
     scene = Scene(redundancy=0).lease(RANK, silent_s=LEASE_S + 1)
-    return scene.given(nodes={"node-a": False}, **{"scattered": True, **changes})
+    return scene.given(nodes={"node-a": False}, **{"on_several_nodes": True, **changes})
 
 
 def test_a_primary_is_not_replaced_before_a_worker_elsewhere_is_heard_later_than_it_was_due() -> None:
     scene = alone_in_the_dark()
-    scene.company_at = ago(1.1)  # whose own lease may be longer: it is not overdue yet
+    scene.any_worker_heard_at = ago(1.1)  # whose own lease may be longer: it is not overdue yet
     decision = scene.decide()
     assert decision.promotions == ()
     assert decision.wake_at <= NOW.at + LEASE_S / 2
-    scene.company_at = ago(0.9)
+    scene.any_worker_heard_at = ago(0.9)
     assert len(scene.decide().promotions) == 1
 
 
 def test_where_no_other_node_has_workers_nobody_is_waited_for() -> None:
-    scene = alone_in_the_dark(scattered=False)
-    scene.company_at = ago(60)
+    scene = alone_in_the_dark(on_several_nodes=False)
+    scene.any_worker_heard_at = ago(60)
     assert len(scene.decide().promotions) == 1
 
 
 def test_the_first_worker_to_be_heard_again_condemns_nobody_for_a_lease() -> None:
-    assert alone_in_the_dark(cut_off_at=ago(LEASE_S - 0.1)).decide().promotions == ()
-    assert len(alone_in_the_dark(cut_off_at=ago(LEASE_S)).decide().promotions) == 1
+    assert alone_in_the_dark(was_degraded_at=ago(LEASE_S - 0.1)).decide().promotions == ()
+    assert len(alone_in_the_dark(was_degraded_at=ago(LEASE_S)).decide().promotions) == 1
 
 
 def test_a_redundant_pod_that_never_reported_goes_with_its_node() -> None:
@@ -82,14 +82,14 @@ def test_a_redundant_pod_that_never_reported_goes_with_its_node() -> None:
 
 def test_a_single_node_is_no_proof_of_a_cut_off_control_plane() -> None:
     scene = Scene(redundancy=0).lease(RANK, silent_s=60)
-    (promote,) = scene.given(nodes={"node-a": False}, hushed={"node-a": 2}).decide().promotions
+    (promote,) = scene.given(nodes={"node-a": False}, silent_workers_by_node={"node-a": 2}).decide().promotions
     assert promote.cold
 
 
 def test_all_workers_of_a_node_that_is_ready_itself_are_cut_off_as_well() -> None:
-    scene = silent().given(hushed={"node-a": 2})
+    scene = silent().given(silent_workers_by_node={"node-a": 2})
     assert scene.condition("ControlPlaneDegraded")["status"] == "True"
-    assert silent().given(hushed={"node-a": 1}).condition("ControlPlaneDegraded")["status"] == "False"
+    assert silent().given(silent_workers_by_node={"node-a": 1}).condition("ControlPlaneDegraded")["status"] == "False"
 
 
 def test_a_silent_job_that_could_go_on_nowhere_else_is_left_alone() -> None:
@@ -106,11 +106,11 @@ def test_a_redundant_pod_that_froze_on_a_node_that_is_ready_is_replaced_all_the_
 
 def test_the_first_to_be_overdue_is_not_condemned_until_another_is_heard_later_than_that() -> None:
     scene = Scene().lease(SLOT, silent_s=LEASE_S + 1)
-    scene.company_at = ago(1.1)
+    scene.any_worker_heard_at = ago(1.1)
     decision = scene.decide()
     assert of(decision.rest, AssignSlot) == []
     assert decision.wake_at <= NOW.at + LEASE_S / 2
-    scene.company_at = ago(0.9)
+    scene.any_worker_heard_at = ago(0.9)
     assert len(of(scene.decide().rest, AssignSlot)) == 1
 
 
@@ -124,14 +124,14 @@ def test_a_primary_that_is_overdue_first_is_not_condemned_for_a_redundant_pod_th
 
 def test_the_first_to_be_heard_again_proves_nothing_of_the_others_for_a_lease() -> None:
     scene = Scene().lease(SLOT, silent_s=60)
-    scene.company_since = ago(LEASE_S - 1)
+    scene.any_worker_steady_since = ago(LEASE_S - 1)
     assert of(scene.decide().rest, AssignSlot) == []
-    scene.company_since = ago(LEASE_S)
+    scene.any_worker_steady_since = ago(LEASE_S)
     assert len(of(scene.decide().rest, AssignSlot)) == 1
 
 
 def test_what_is_more_than_silence_counts_all_the_same() -> None:
-    (promote,) = silent().given(hushed=BOTH).gone(PRIMARY).decide().promotions
+    (promote,) = silent().given(silent_workers_by_node=BOTH).gone(PRIMARY).decide().promotions
     assert promote.promotion is not None and promote.promotion.cause == "PodDeleted"
 
 
@@ -224,6 +224,6 @@ class TestSight:
             meta = {"name": name, "namespace": "n", "uid": name, "resourceVersion": "1"}
             world.take_job(msgspec.json.encode({"metadata": meta, "spec": spec}))
         seen = {name: world.observe(("n", name), 1000.0) for name in ("short", "long")}
-        assert {name: seen[name].control_plane_degraded for name in seen} == {"short": True, "long": False}
-        again = {name: world.observe(("n", name), 1000.0).cut_off_at for name in seen}
+        assert {name: seen[name].fleet.control_plane_degraded for name in seen} == {"short": True, "long": False}
+        again = {name: world.observe(("n", name), 1000.0).fleet.was_degraded_at for name in seen}
         assert again == {"short": 1000.0, "long": -math.inf}

@@ -70,17 +70,17 @@ class TestGroups:
         assert promote.promotion is not None and promote.promotion.checkpoint == checkpoint(100)
 
     def test_a_checkpoint_of_one_rank_is_progress_of_all(self) -> None:
-        assert judge(self.scene().observe(), NOW).ranks[1].failures == 0
+        assert judge(self.scene().observe()).ranks[1].failures == 0
         stuck = self.scene().beat("digits-0", checkpoint=checkpoint(90))
-        assert judge(stuck.observe(), NOW).ranks[1].failures == 2
+        assert judge(stuck.observe()).ranks[1].failures == 2
 
     def test_a_group_is_complete_when_each_of_its_ranks_is(self) -> None:
         scene = self.scene().released("digits-0", "Completed")
-        first, second = judge(scene.observe(), NOW).ranks
+        first, second = judge(scene.observe()).ranks
         assert (first.complete, second.complete, first.group.complete) == (True, False, False)
-        assert judge(scene.released("digits-1", "Completed").observe(), NOW).ranks[0].group.complete
+        assert judge(scene.released("digits-1", "Completed").observe()).ranks[0].group.complete
 
 
 def test_independent_ranks_share_nothing() -> None:
-    first, second = judge(Scene(ranks=2).beat("digits-1", checkpoint=checkpoint(50)).observe(), NOW).ranks
+    first, second = judge(Scene(ranks=2).beat("digits-1", checkpoint=checkpoint(50)).observe()).ranks
     assert (first.group.floor, second.group.floor) == (checkpoint(100), checkpoint(50))

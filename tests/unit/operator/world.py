@@ -14,6 +14,7 @@ from understudy_contract.names import Rank, rank_lease_name, slot_lease_name
 from understudy_operator.core.actions import (
     Placement,
 )
+from understudy_operator.core.fleet import Fleet
 from understudy_operator.core.model import LATE, Claim, Job, Killed, Lease, Now, Observation, Pod, RankView, Running
 from understudy_operator.observe import SUSPICION_S, _news, _renewal
 
@@ -33,7 +34,7 @@ class Memory:
     deleting_since: Mapping[str, float] = field(default_factory=dict)
     contact_at: float = 0.0
     heard_at: float = -INFINITY
-    company_since: float = -INFINITY
+    any_worker_steady_since: float = -INFINITY
     prepared_at: float = -INFINITY
     granted: frozenset[tuple[str | None, str]] = frozenset()
     budgets: bool | None = None
@@ -108,7 +109,10 @@ def _cache_lease(world: World, record: LeaseRecord) -> World:
         changes["renewed_at"] = {**memory.renewed_at, record.name: world.at}
         if old is not None and (old.holder, old.term) == (record.holder, record.term):
             gap = world.at - memory.heard_at > record.duration_s / 2
-            changes |= {"heard_at": world.at, "company_since": world.at if gap else memory.company_since}
+            changes |= {
+                "heard_at": world.at,
+                "any_worker_steady_since": world.at if gap else memory.any_worker_steady_since,
+            }
         holder = memory.pods.get(record.holder)
         if old is not None and holder is not None:
             changes["suspects"] = {n: at for n, at in memory.suspects.items() if n != holder.node}
@@ -162,9 +166,8 @@ def observe(world: World) -> Observation:
         changed_at = memory.renewed_at[name]
         silent_since = max(changed_at, memory.contact_at)
         quiet = world.at - memory.heard_at > record.duration_s / 2
-        company_since = INFINITY if quiet else memory.company_since
-        steady_since = memory.steady_since[name]
-        return Lease(record, changed_at, silent_since, memory.heard_at, company_since, steady_since)
+        workers_since = INFINITY if quiet else memory.any_worker_steady_since
+        return Lease(record, changed_at, silent_since, workers_since, memory.steady_since[name])
 
     def pod(seen: Pod) -> Pod:
         container = seen.container
@@ -185,10 +188,15 @@ def observe(world: World) -> Observation:
             for rank in range(job.policy.ranks)
         ),
         claim=world.claim,
-        nodes=world.nodes,
-        hushed={},
-        cut_off_at=-INFINITY,
-        scattered=False,
+        fleet=Fleet(
+            at=world.at,
+            nodes=world.nodes,
+            silent_workers_by_node={},
+            was_degraded_at=-INFINITY,
+            on_several_nodes=False,
+            any_worker_heard_at=memory.heard_at,
+            one_node=world.claim is not None and world.claim.bound and not world.claim.shared,
+        ),
         suspect_nodes=frozenset(n for n, at in memory.suspects.items() if world.at < at + SUSPICION_S),
         prepared_at=memory.prepared_at,
         prepared_generation=job.generation,
