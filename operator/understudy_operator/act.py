@@ -49,7 +49,7 @@ from understudy_operator.core.model import Job, Now, Pod, Problem
 from understudy_operator.core.status import notices
 from understudy_operator.creation import TroubleError, build_pod, create
 from understudy_operator.inquiry import why_killed
-from understudy_operator.jobs import Memo
+from understudy_operator.memo import Memo
 from understudy_operator.observe import World
 from understudy_operator.prepare import grant_rights, keep_budgets, prepare
 from understudy_operator.ranks import Ranks
@@ -59,9 +59,6 @@ log: Final = logging.getLogger("understudy")
 
 RETRY_PROBLEM_S: Final = 5.0
 """How often a refused template or a missing claim is tried again: what is wrong may be put right outside the job."""
-LAST_WORDS_KEPT: Final = 16
-"""Notices of former primaries that wait to be posted: those of a job that is lost faster than it may tell are dropped,
-the oldest first."""
 PROBLEM_MAX_BYTES: Final = 4096
 """Of the API server's words about a refused template, which repeat every field that is wrong."""
 
@@ -99,8 +96,7 @@ class Actor:
                 log.exception("%s/%s: %s", job.namespace, job.name, what)
             await self._trouble(job, action, memo, TroubleError(EventReason.OPERATOR_ERROR, what), now)
         else:
-            memo.problems.pop(aim(action), None)
-            memo.room_made_at.pop(aim(action), None)
+            memo.over(aim(action))
 
     async def still_there(self, job: Job) -> bool:
         """Ask whether the job exists and stays: kopf's watch does not tell of a deletion that fell into a gap of it.
@@ -133,7 +129,7 @@ class Actor:
         since = known.since if known is not None else micro_time(now.wall)
         memo.problems[aim(action)] = Problem(reason, message, since, again_at, passing=room)
         if isinstance(action, CreatePod) and reason == EventReason.NAME_TAKEN:
-            memo.unborn.pop(action.name, None)  # it never will be: the next number is taken
+            memo.expect_no_more(action.name)  # the next number is taken
 
     async def _dispatch(  # noqa: C901 - one case an action
         self, job: Job, action: Action, memo: Memo, now: Now
@@ -141,16 +137,10 @@ class Actor:
         match action:
             case Promote():
                 await self._ranks.promote(job, action, memo)
-                # Its successor's Lease does not say it any more; the next promotion must not wait for it to be told.
-                memo.last_words |= {e.key: e for e in notices(action.lease, now) if e.key not in memo.emitted}
-                while len(memo.last_words) > LAST_WORDS_KEPT:
-                    del memo.last_words[next(iter(memo.last_words))]
+                memo.keep_last_words(notices(action.lease, now))
             case Prepare():
                 self._world.claims.upsert(await prepare(self._api, job, trial=action.trial))
-                memo.prepared_at, memo.prepared_generation = now.at, job.generation
-                memo.granted = frozenset()  # to be looked at again, too
-                if memo.budgets:
-                    memo.budgets = None  # to be looked at again, too; nobody but us makes one where there are none
+                memo.prepared(job.generation, now.at)
             case GrantRights():
                 await grant_rights(self._api, job, action.leases)
                 memo.granted = frozenset((job.policy.account_name, lease) for lease in action.leases)
@@ -162,7 +152,7 @@ class Actor:
                 await self._ranks.open_rank(job, action, memo, now)
             case FindPod():
                 await self._refresh_pod(job, action.name)
-                memo.unborn.pop(action.name, None)
+                memo.expect_no_more(action.name)
             case AskWhy():
                 memo.killed[action.pod.uid] = await why_killed(self._api, job, action.pod)
             case OpenSlot():
@@ -198,7 +188,7 @@ class Actor:
     async def _create_pod(self, job: Job, action: CreatePod, memo: Memo) -> None:
         path = f"/api/v1/namespaces/{job.namespace}/pods"
         body = await create(self._api, job, path, build_pod(job, action))
-        memo.unborn.pop(action.name, None)
+        memo.expect_no_more(action.name)
         self._world.pods.upsert(body)
 
     async def _relabel(self, job: Job, action: Relabel) -> None:
@@ -309,9 +299,7 @@ class Actor:
             )
             return
         await events.post(self._api, job, action, now)
-        memo.allowance.spend(action, now.at)
-        memo.emitted.add(action.key)
-        memo.last_words.pop(action.key, None)
+        memo.posted(action, now.at)
 
     async def _clear_switchover(self, job: Job, action: ClearSwitchover) -> None:
         where = annotation_pointer(Annotation.SWITCHOVER)

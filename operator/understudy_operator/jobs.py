@@ -10,14 +10,12 @@ clock.
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from understudy_kube.informer import Key
 
-from understudy_operator.allowance import Allowance
 from understudy_operator.core import model
-from understudy_operator.core.actions import Emit
+from understudy_operator.memo import Memo
 
 GONE_KEPT: Final = 4096
 """uids of deleted jobs remembered: the answer to an own write that a deletion overtook is never that late."""
@@ -42,36 +40,6 @@ class Named(Protocol):
 
 class TooLargeError(Exception):
     """A namespace has too many large jobs for another one; the message is for its owner."""
-
-
-@dataclass(slots=True)
-class Memo:
-    """What this process knows of one job beyond the API: lost with it, and nothing is unsafe without."""
-
-    identity: str = ""
-    """The identity (Job.identity) for which children were made."""
-    prepared_at: float = -math.inf
-    prepared_generation: int = 0
-    granted: frozenset[tuple[str | None, str]] = frozenset()
-    budgets: bool | None = None
-    problems: dict[model.Aim, model.Problem] = field(default_factory=dict)
-    unborn: Counter[str] = field(default_factory=Counter)
-    """Pods that are to be made, by how many writes that are under way or took effect: two may want the same number,
-    and the one that fails leaves it to the other."""
-    vanished: set[str] = field(default_factory=set)
-    """Pods that were seen and are no more, as long as a slot's Lease names them."""
-    emitted: set[str] = field(default_factory=set)
-    allowance: Allowance = field(default_factory=Allowance)
-    """How many Events may still be posted."""
-    last_words: dict[str, Emit] = field(default_factory=dict)
-    """What former primaries said along with their end, by key, until it is posted: no Lease says it any more."""
-    killed: dict[str, model.Killed] = field(default_factory=dict)
-    """What the Events of pods said that were told to end, by uid, as long as the pods are there."""
-    status_written_at: float = -math.inf
-    room_made_at: dict[model.Aim, float] = field(default_factory=dict)
-    """When an ended pod was removed last, so that a quota has room for what it had refused."""
-    faults: set[str] = field(default_factory=set)
-    """Parts of a decision that failed the last time: logged once."""
 
 
 class Jobs:

@@ -256,7 +256,7 @@ class World:
         pods = self._pods(job, memo.killed)
         ranks = tuple(self._rank(job, Rank(rank), pods.get(str(rank), {})) for rank in range(job.policy.ranks))
         memo.killed = {pod.uid: pod.killed for some in pods.values() for pod in some.values() if pod.killed is not None}
-        memo.vanished &= {lease.record.holder for view in ranks for lease in view.slots if lease is not None}
+        memo.deleted_pods &= {lease.record.holder for view in ranks for lease in view.slots if lease is not None}
         claim = self.claims.records.get((job.namespace, job.policy.claim_name))
         fleet = Fleet(
             at=at,
@@ -278,10 +278,10 @@ class World:
             granted=memo.granted,
             budgets=memo.budgets,
             problems=dict(memo.problems),
-            namesakes=self._namesakes(job) if any(view.lease is None for view in ranks) else {},
+            predecessor_pods=self._predecessor_pods(job) if any(view.lease is None for view in ranks) else {},
             leftovers=self._leftovers(job) if any(view.lease is None for view in ranks) else (),
-            unborn=frozenset(memo.unborn),
-            vanished=frozenset(memo.vanished),
+            pending_pods=frozenset(memo.pending_pods),
+            deleted_pods=frozenset(memo.deleted_pods),
             status_written_at=memo.status_written_at,
         )
         if fleet.control_plane_degraded:
@@ -325,7 +325,7 @@ class World:
         first = next(nodes, None)
         return any(node != first for node in nodes)
 
-    def _namesakes(self, job: model.Job) -> Mapping[str, bool]:
+    def _predecessor_pods(self, job: model.Job) -> Mapping[str, bool]:
         """Find what an earlier job of this name has left; a pod of a lost node saves nothing any more."""
         return {
             name: pod.status.phase not in ("Succeeded", "Failed")
@@ -438,11 +438,11 @@ class World:
         if new is None:
             self._sightings.pop(uid, None)
             if memo is not None:
-                memo.vanished.add(meta.name)
+                memo.deleted_pods.add(meta.name)
         else:
             self._pods_of[index][key] = None
             if memo is not None:
-                memo.unborn.pop(meta.name, None)
+                memo.pending_pods.pop(meta.name, None)
             seen = self._sightings.setdefault(uid, _Sighting(self._clock()))
             if new.metadata.deletion_timestamp and seen.deleting_since is None:
                 seen.deleting_since = self._clock()

@@ -9,7 +9,6 @@ the client sends it again, and known by its stamp.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -25,7 +24,7 @@ from understudy_operator import children
 from understudy_operator.core.actions import AssignSlot, Guard, OpenRank, OpenSlot, PatchLease, Promote
 from understudy_operator.core.model import Job, Now
 from understudy_operator.creation import create
-from understudy_operator.jobs import Memo
+from understudy_operator.memo import Memo
 from understudy_operator.observe import World
 
 log: Final = logging.getLogger("understudy")
@@ -42,7 +41,7 @@ class Ranks:
         """Make the Lease of a rank."""
         body = children.rank_lease(job, action, now)
         if not action.complete and (job.namespace, action.holder) not in self._world.pods.records:
-            memo.unborn[action.holder] += 1
+            memo.expect(action.holder)
         self._world.leases.upsert(await create(self._api, job, _path(job), body))
 
     async def open_slot(self, job: Job, action: OpenSlot) -> None:
@@ -55,7 +54,7 @@ class Ranks:
         write = self._swap if action.guard is Guard.VERSION else self._amend
         await write(job, action.record, action.annotations, action.spec)
         if "holderIdentity" in action.spec:
-            memo.unborn.pop(action.record.holder, None)  # it is to be made no more
+            memo.expect_no_more(action.record.holder)
         if action.log:
             log.warning("%s/%s rank %d: %s", job.namespace, job.name, action.rank, action.log)
 
@@ -78,7 +77,7 @@ class Ranks:
             promoted = msgspec.structs.replace(action.promotion, promoted_at=micro_time(datetime.now(UTC)))
             notes[Annotation.PROMOTION] = encode(promoted)
         if action.cold:
-            memo.unborn[action.target] += 1  # before the request: the watch may tell of it before the answer does
+            memo.expect(action.target)
         spec = {
             "holderIdentity": action.target,
             "leaseTransitions": action.term,
@@ -89,7 +88,7 @@ class Ranks:
             await self._swap(job, lease, notes, spec)
         except Conflict:
             if action.cold:
-                memo.unborn -= Counter([action.target])  # its number was not taken: another pod may get it
+                memo.refused(action.target)  # its number was not taken: another pod may get it
             raise
         if action.suspect_node is not None:
             self._world.suspect(action.suspect_node)
@@ -105,7 +104,7 @@ class Ranks:
         rank = action.rank_lease
         await self._amend(job, rank, {Annotation.INCARNATION: str(rank.incarnation + 1)}, {})
         name = names.pod_name(job.name, action.rank, rank.incarnation)
-        memo.unborn[name] += 1
+        memo.expect(name)
         notes = {
             Annotation.FAILURES: str(action.failures),
             Annotation.FORMER_DURATION: None,
@@ -122,7 +121,7 @@ class Ranks:
         try:
             await self._swap(job, action.lease, notes, spec)
         except Conflict:
-            memo.unborn -= Counter([name])  # the number is spent, the pod never will be
+            memo.refused(name)  # its number is spent, and no pod will have it
             raise
         if action.suspect_node is not None:
             self._world.suspect(action.suspect_node)

@@ -89,7 +89,7 @@ def in_the_way(observation: Observation) -> Finding | None:
         f"{job.policy.ranks} ranks of one job"
     )
     where = f"-n {job.namespace}"
-    if running := sorted(name for name, runs in observation.namesakes.items() if runs):
+    if running := sorted(name for name, runs in observation.predecessor_pods.items() if runs):
         todo = (
             "its pods still run, and may train: wait until they have ended, or stop them with "
             f"`kubectl delete pod {' '.join(running)} {where}`: each saves before it ends. Leave the Leases until then"

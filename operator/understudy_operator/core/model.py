@@ -317,13 +317,13 @@ class Observation:
     """This process has made sure that each rank has a PodDisruptionBudget, or that none has; None: of neither."""
     problems: Mapping[Aim, Problem]
     """What the API refuses to make; each is tried again, and over when that succeeds."""
-    namesakes: Mapping[str, bool]
+    predecessor_pods: Mapping[str, bool]
     """Pods that an earlier job of this name has left, and whether each may still save; told before a rank is opened."""
     leftovers: tuple[Leftover, ...]
     """Leases of an earlier job of this name that are in the way; told before a rank is opened."""
-    unborn: frozenset[str]
+    pending_pods: frozenset[str]
     """Pods that this process has decided to create and has not seen yet."""
-    vanished: frozenset[str]
+    deleted_pods: frozenset[str]
     """Pods that a slot's Lease names and that are no more, although this process has seen them."""
     status_written_at: float
     """When this process last wrote the status; -inf for never."""

@@ -25,7 +25,7 @@ def last_saves(observation: Observation) -> list[str]:
     """List the pods that may still save what the job is to go on from: no rank is opened before they have ended."""
     if observation.job.policy.resume != Resume.LATEST:
         return []
-    return sorted(name for name, saves in observation.namesakes.items() if saves)
+    return sorted(name for name, saves in observation.predecessor_pods.items() if saves)
 
 
 def open_rank(observation: Observation, view: RankView) -> OpenRank:
@@ -37,7 +37,7 @@ def open_rank(observation: Observation, view: RankView) -> OpenRank:
     known += [clamp(int(entry.get("term", 0)), TERM_MAX) for entry in (*entries, *failovers)]
     # A name is used once: a pod of that name may still run on a node that is cut off, and would take the Lease for its.
     mine = pod_name(observation.job.name, view.rank, 0).removesuffix("0")
-    named = [*view.pods, *(name for name in observation.namesakes if name.startswith(mine))]
+    named = [*view.pods, *(name for name in observation.predecessor_pods if name.startswith(mine))]
     named += [lease.record.holder for lease in view.slots if lease is not None]
     named += [str(entry.get("primary", "")) for entry in entries]
     named += [str(pod.get("pod", "")) for entry in entries for pod in entry.get("redundant", ())]

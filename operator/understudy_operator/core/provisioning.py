@@ -58,8 +58,8 @@ def provide_rank(job: JobState, rank: RankState, now: Now) -> tuple[list[Action]
     wake_at = math.inf
     record = view.lease.record
     if not rank.complete:
-        if record.holder in observation.unborn and record.holder not in view.pods:
-            actions += _bear(observation, view, None, view.lease, now)
+        if record.holder in observation.pending_pods and record.holder not in view.pods:
+            actions += _ensure_pod(observation, view, None, view.lease, now)
         for slot in range(observation.job.policy.redundancy):
             more, again_at = _provide_slot(job, rank, slot, now)
             actions += more
@@ -107,14 +107,16 @@ def _provide_slot(job: JobState, rank: RankState, slot: int, now: Now) -> tuple[
     loss, suspect = "", None
     failure: Failure | None = None
     if view.serves(holder):
-        unborn = holder in observation.unborn
-        verdict = judge_redundant(lease, pod, observation.fleet, pending=unborn)
+        pending = holder in observation.pending_pods
+        verdict = judge_redundant(lease, pod, observation.fleet, pending=pending)
         if isinstance(verdict, float):
-            return _bear(observation, view, slot, lease, now) if unborn and holder not in view.pods else [], verdict
+            return _ensure_pod(
+                observation, view, slot, lease, now
+            ) if pending and holder not in view.pods else [], verdict
         if pod is not None and unexplained(pod) and now.at < (ask_until := _asked_until(pod)):
             return [], ask_until  # its Events are asked, so that its loss is told with its cause
         failure, losses = verdict, losses + 1
-        known = pod is not None or lease.acknowledged or holder in observation.vanished
+        known = pod is not None or lease.acknowledged or holder in observation.deleted_pods
         loss = verdict.message if known else ""  # else perhaps it never was made, as whoever was to make it has ended
         suspect = pod.node if verdict.silent and pod is not None else None
     if not _may_create(observation, view, slot, now):
@@ -134,8 +136,8 @@ def _asked_until(pod: Pod) -> float:
     return math.inf if pod.ending_since is None else pod.ending_since + ASK_WITHIN_S
 
 
-def _bear(observation: Observation, view: RankView, slot: int | None, lease: Lease, now: Now) -> list[Action]:
-    """Create a holder that nobody has seen yet; look for one that has reported: it was born, and may be gone again."""
+def _ensure_pod(observation: Observation, view: RankView, slot: int | None, lease: Lease, now: Now) -> list[Action]:
+    """Create the pod that a Lease names, or look it up if it has reported: it exists then, or existed."""
     record = lease.record
     if lease.acknowledged:
         return [FindPod(view.rank, record.holder)]

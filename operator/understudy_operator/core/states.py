@@ -102,7 +102,7 @@ def _judge_rank(observation: Observation, state: RankState, lease: Lease) -> Ran
             fleet,
             hand_over_s=policy.hand_over_s,
             standby_ready=any(c.ready and c.timely and c.steady_at <= fleet.at for c in waiting),
-            pending=lease.record.holder in observation.unborn,
+            pending=lease.record.holder in observation.pending_pods,
         )
         if isinstance(verdict, float):
             verdict = min([verdict, *(c.steady_at for c in waiting if c.steady_at > fleet.at)])

@@ -29,20 +29,20 @@ class Replica:
     """One operator of two: its own memory, the same API server."""
 
     def __init__(self, api: Api, stage: Stage) -> None:
-        self.unborn_when_woken: list[set[str]] = []
+        self.pending_when_woken: list[set[str]] = []
         """What was known to be still uncreated, each time that a change woke the job."""
         self.world = World(api, self._woken)
         self.actor = Actor(api, self.world)
         policy = read_policy("job", {"template": {"spec": {"containers": [TRAINER]}}})
         self.job = Job(stage.namespace, "job", "1-2-3", 1, "", policy, {}, resource_version="1")
         self.world.jobs.changed(self.job)  # Leases of others are not kept
-        self.unborn_when_woken.clear()
+        self.pending_when_woken.clear()
 
     async def act(self, action: actions.Action) -> None:
         await self.actor.act(self.job, action, NOW)
 
     def _woken(self, _: tuple[str, str]) -> None:
-        self.unborn_when_woken.append(set(self.world.jobs.memo(self.job.uid).unborn))
+        self.pending_when_woken.append(set(self.world.jobs.memo(self.job.uid).pending_pods))
 
     def lease(self, name: str = "job-0") -> LeaseRecord:
         """The Lease as this replica knows it."""
@@ -183,16 +183,16 @@ async def test_whoever_sees_a_lease_name_a_pod_knows_already_that_the_pod_is_sti
     """Otherwise the new pod would be taken for a lost one, when the watch is faster than the answer."""
     one = Replica(api, stage)
     await one.act(actions.OpenRank(Rank(0), Term(1), "job-0-0", 1))
-    assert one.unborn_when_woken.pop() == {"job-0-0"}
+    assert one.pending_when_woken.pop() == {"job-0-0"}
     await create_pod(stage, "job-0-0")
     one.world.pods.upsert(await api.get(f"{stage.path('pods')}/job-0-0"))
-    assert one.unborn_when_woken.pop() == set(), "it is there"
+    assert one.pending_when_woken.pop() == set(), "it is there"
     await one.act(one.promotion(one.lease(), "job-0-1", cold=True))
-    assert one.unborn_when_woken.pop() == {"job-0-1"}
+    assert one.pending_when_woken.pop() == {"job-0-1"}
     await one.act(actions.OpenSlot(Rank(0), 0))
     slot = one.lease("job-0-s0")
     await one.act(actions.AssignSlot(Rank(0), 0, slot, one.lease(), failures=0, loss="", suspect_node=None))
-    assert one.unborn_when_woken.pop() == {"job-0-1", "job-0-2"}
+    assert one.pending_when_woken.pop() == {"job-0-1", "job-0-2"}
 
 
 async def test_a_relabelling_on_an_outdated_sight_of_the_pod_is_refused(

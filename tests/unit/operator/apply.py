@@ -102,7 +102,11 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
             release = Release(term, ReleaseReason.COMPLETED, 0) if complete else None
             opened = _bare(world, name, holder=holder, term=term, incarnation=incarnation, release=release, **known)
             world = world.put_lease(opened, own=True)
-            return world if complete or holder in memory.pods else world.remember(unborn=memory.unborn | {holder})
+            return (
+                world
+                if complete or holder in memory.pods
+                else world.remember(pending_pods=memory.pending_pods | {holder})
+            )
         case OpenSlot(rank, slot):
             name = slot_lease_name(job.name, rank, slot)
             return sync(world) if name in world.leases else world.put_lease(_bare(world, name), own=True)
@@ -124,12 +128,12 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
                 renew_time=micro_time(world.now.wall),
             )
             if action.cold:
-                world = world.remember(unborn=memory.unborn | {action.target})
+                world = world.remember(pending_pods=memory.pending_pods | {action.target})
             return _suspect(world, action.suspect_node)
         case PatchLease():
             world = _swap(world, action.record, **_fields(action))
             gone = {action.record.holder} if "holderIdentity" in action.spec else set()
-            return world.remember(unborn=world.memory.unborn - gone)
+            return world.remember(pending_pods=world.memory.pending_pods - gone)
         case GrantRights():
             return world.remember(granted=frozenset((job.policy.account_name, lease) for lease in action.leases))
         case KeepBudgets():
@@ -155,10 +159,10 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
                 former_duration_s=0,
                 renew_time=micro_time(world.now.wall),
             )
-            return _suspect(world.remember(unborn=world.memory.unborn | {name}), action.suspect_node)
+            return _suspect(world.remember(pending_pods=world.memory.pending_pods | {name}), action.suspect_node)
         case CreatePod():
             if action.name in world.pods:
-                return sync(world).remember(unborn=memory.unborn - {action.name})
+                return sync(world).remember(pending_pods=memory.pending_pods - {action.name})
             role = Role.PRIMARY if action.slot is None else Role.REDUNDANT
             pod = Pod(
                 name=action.name,
@@ -178,9 +182,9 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
                 container=None,
             )
             world = replace(world, placements={**world.placements, pod.uid: action.placement})
-            return world.put_pod(pod, own=True).remember(unborn=memory.unborn - {action.name})
+            return world.put_pod(pod, own=True).remember(pending_pods=memory.pending_pods - {action.name})
         case FindPod(_, name):
-            return sync(world).remember(unborn=memory.unborn - {name})
+            return sync(world).remember(pending_pods=memory.pending_pods - {name})
         case Relabel(pod, role, term):
             truth = world.pods.get(pod.name)
             if truth is None:

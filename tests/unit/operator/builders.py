@@ -261,10 +261,10 @@ class Scene:
             "granted": frozenset((None, name) for name in self.leases),
             "budgets": self.claim is not None and self.claim.shared and self.job.policy.redundancy > 0,
             "problems": {},
-            "namesakes": {},
+            "predecessor_pods": {},
             "leftovers": (),
-            "unborn": frozenset(),
-            "vanished": frozenset(),
+            "pending_pods": frozenset(),
+            "deleted_pods": frozenset(),
             "status_written_at": ago(1),
         }
         return Observation(

@@ -83,7 +83,7 @@ def new_job(**given: Any) -> Scene:
     """A job whose Leases are not its own."""
     scene = Scene().gone(PRIMARY, UNDERSTUDY, RANK, SLOT)
     leftovers = (Leftover(RANK, OLD, going=False), Leftover("digits-1", OLD, going=False))
-    return scene.given(**{"leftovers": leftovers, "namesakes": {}, **given})
+    return scene.given(**{"leftovers": leftovers, "predecessor_pods": {}, **given})
 
 
 class TestLeftovers:
@@ -94,7 +94,7 @@ class TestLeftovers:
         assert of(new_job(leftovers=()).decide().rest, OpenRank) != []
 
     def test_who_trains_is_named_and_no_lease_is_advised_to_be_deleted(self) -> None:
-        scene = new_job(namesakes={"digits-0-3": True, "digits-1-0": True, "digits-0-2": False})
+        scene = new_job(predecessor_pods={"digits-0-3": True, "digits-1-0": True, "digits-0-2": False})
         condition = scene.condition("Training")
         assert condition["reason"] == "NameTaken" and "digits-0, digits-1" in condition["message"]
         assert "`kubectl delete pod digits-0-3 digits-1-0 -n default`" in condition["message"]
@@ -102,7 +102,7 @@ class TestLeftovers:
         assert [event.reason for event in scene.events().values()] == ["NameTaken"]
 
     def test_once_nobody_runs_one_command_removes_them_all(self) -> None:
-        message = new_job(namesakes={"digits-0-2": False}).condition("Training")["message"]
+        message = new_job(predecessor_pods={"digits-0-2": False}).condition("Training")["message"]
         assert "`kubectl delete lease digits-0 digits-1 -n default`" in message
         assert "spec.checkpoint.resume: Latest" in message
 
@@ -124,7 +124,7 @@ class TestBeside:
 
     def message(self, claim: Claim, **policy: Any) -> str:
         scene = Scene().lease(RANK, heartbeat=None).gone(PRIMARY, UNDERSTUDY, SLOT).given(claim=claim).asked(**policy)
-        found: str = scene.given(unborn=frozenset({PRIMARY})).condition("Training")["message"]
+        found: str = scene.given(pending_pods=frozenset({PRIMARY})).condition("Training")["message"]
         return found
 
     def test_is_told_before_it_begins(self) -> None:

@@ -195,7 +195,7 @@ LOST: dict[str, tuple[Bend, str, str]] = {
         "has not started, and a redundant pod is ready",
     ),
     "a cold start that cannot be created gives way as well": (
-        lambda s: s.beat(RANK, none=True).gone(PRIMARY).given(unborn=frozenset({PRIMARY})),
+        lambda s: s.beat(RANK, none=True).gone(PRIMARY).given(pending_pods=frozenset({PRIMARY})),
         "LeaseExpired",
         "was not created yet, and a redundant pod is ready",
     ),
@@ -233,11 +233,13 @@ KEPT: dict[str, tuple[Bend, float | None]] = {
     "nor with one that is being deleted": (lambda s: s.lease(RANK, **SILENT).pod(UNDERSTUDY, deleting_since=1.0), None),
     "silence over a broken watch is nothing": (lambda s: s.lease(RANK, silent_s=-float("inf")), None),
     "a pod still to be created is not missed": (
-        lambda s: s.beat(RANK, none=True).gone(PRIMARY, UNDERSTUDY).given(unborn=frozenset({PRIMARY, UNDERSTUDY})),
+        lambda s: (
+            s.beat(RANK, none=True).gone(PRIMARY, UNDERSTUDY).given(pending_pods=frozenset({PRIMARY, UNDERSTUDY}))
+        ),
         None,
     ),
     "nor is one that has reported before anybody saw it": (
-        lambda s: s.gone(PRIMARY, UNDERSTUDY).given(unborn=frozenset({PRIMARY, UNDERSTUDY})),
+        lambda s: s.gone(PRIMARY, UNDERSTUDY).given(pending_pods=frozenset({PRIMARY, UNDERSTUDY})),
         None,
     ),
     "a cold start that finds no node is waited for while nothing better is there": (

@@ -162,5 +162,7 @@ def test_trouble_with_the_volume_delays_the_next_try_and_never_ends_the_job() ->
 def test_the_condition_says_that_the_volume_is_to_be_mended() -> None:
     scene = Scene(redundancy=0).lease(RANK, failures=2, holder="digits-0-3", term=Term(2))
     scene.lease(RANK, promotion=a_promotion(cause="VolumeTrouble", message="the trainer of pod digits-0-0 ended: gone"))
-    found = scene.beat(RANK, none=True).gone(PRIMARY).given(unborn=frozenset({"digits-0-3"})).condition("Training")
+    found = (
+        scene.beat(RANK, none=True).gone(PRIMARY).given(pending_pods=frozenset({"digits-0-3"})).condition("Training")
+    )
     assert (found["reason"], "Mend the volume" in found["message"]) == ("VolumeTrouble", True)

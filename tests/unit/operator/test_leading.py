@@ -40,14 +40,14 @@ async def test_who_leads_acts_on_every_job_it_knows_although_nothing_happens_to_
 async def test_who_leads_again_does_what_a_process_that_was_just_started_does(stage: Stage) -> None:
     first = await stage.run(1)
     memo = stage.world.jobs.memo("job")
-    memo.unborn["digits-0-7"] += 1
+    memo.pending_pods["digits-0-7"] += 1
     await stage.lose()
     stage.lead()
     again = await stage.run(1)
     assert again["LIST"] == 3, "jobs, pods and Leases"
     assert (first["TRY"], again["TRY"]) == (1, 0), "pods exist"
     assert stage.world.jobs.memo("job") is not memo
-    assert not stage.world.jobs.memo("job").unborn
+    assert not stage.world.jobs.memo("job").pending_pods
 
 
 @stage_test

@@ -73,7 +73,7 @@ def test_what_an_earlier_job_of_the_name_has_left_may_still_save_where_its_node_
         found = {"metadata": {**fields, "labels": labels}, "spec": {"nodeName": on}, "status": {"phase": phase}}
         world.pods.upsert(msgspec.convert(found, PodObject))
     observed = world.observe(KEY, 0.0)
-    assert observed is not None and observed.namesakes == {
+    assert observed is not None and observed.predecessor_pods == {
         "digits-0-0": True,
         "digits-0-1": False,
         "digits-0-2": False,

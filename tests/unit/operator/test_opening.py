@@ -96,7 +96,7 @@ def test_a_complete_rank_stays_complete_and_nothing_is_made_for_it() -> None:
     again = scene.gone(PRIMARY)
     again._add_lease(RANK, holder=PRIMARY, term=order.term)
     again.released(RANK, "Completed", term=order.term)
-    decision = again.given(unborn=frozenset({PRIMARY})).decide()
+    decision = again.given(pending_pods=frozenset({PRIMARY})).decide()
     assert decision.promotions == ()
     assert [a for kind in (CreatePod, AssignSlot) for a in of(decision.rest, kind) if a.rank == 0] == []
     assert (again.written()["ranks"][0]["step"], again.written()["ranks"][0]["complete"]) == (120, True)

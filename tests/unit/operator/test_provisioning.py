@@ -51,7 +51,7 @@ def new_job(ranks: int = 2) -> Scene:
 
 def opened(claim: Claim | None = PENDING) -> Scene:
     """Two ranks whose Leases name their first pods, which do not exist."""
-    scene = Scene(ranks=2).given(claim=claim, unborn=frozenset({"digits-0-0", "digits-1-0"}))
+    scene = Scene(ranks=2).given(claim=claim, pending_pods=frozenset({"digits-0-0", "digits-1-0"}))
     for rank in ("digits-0", "digits-1"):
         scene.beat(rank, none=True).lease(f"{rank}-s0", holder="", heartbeat=None, silent_s=0)
     return scene.gone(*list(scene.pods))
@@ -78,14 +78,14 @@ class TestFirstStart:
 
     def test_makes_all_pods_once_it_is_bound(self) -> None:
         bound = opened(Claim("digits-checkpoints", "Bound", ("ReadWriteMany",))).pod("digits-0-0")
-        rest = bound.given(unborn=frozenset({"digits-1-0"})).decide().rest
+        rest = bound.given(pending_pods=frozenset({"digits-1-0"})).decide().rest
         assert [c.name for c in of(rest, CreatePod)] == ["digits-1-0"]
         assert [(a.rank, a.slot) for a in of(rest, AssignSlot)] == [(0, 0), (1, 0)]
 
     def test_makes_another_first_pod_when_the_first_ended_unbound(self) -> None:
         scene = opened().pod("digits-0-0", phase="Failed", reason="DeadlineExceeded", container=None)
         scene.lease(RANK, holder="digits-0-1", term=Term(2), incarnation=2)
-        rest = scene.given(unborn=frozenset({"digits-0-1", "digits-1-0"})).decide().rest
+        rest = scene.given(pending_pods=frozenset({"digits-0-1", "digits-1-0"})).decide().rest
         assert [c.name for c in of(rest, CreatePod)] == ["digits-0-1"]
 
     @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ class TestBudgets:
 
 
 def test_a_pod_that_reported_before_anybody_saw_it_is_looked_for_and_not_made_again() -> None:
-    rest = Scene().gone(PRIMARY, UNDERSTUDY).given(unborn=frozenset({PRIMARY, UNDERSTUDY})).decide().rest
+    rest = Scene().gone(PRIMARY, UNDERSTUDY).given(pending_pods=frozenset({PRIMARY, UNDERSTUDY})).decide().rest
     assert of(rest, FindPod) == [FindPod(Rank(0), PRIMARY), FindPod(Rank(0), UNDERSTUDY)]
     assert of(rest, CreatePod) == []
 
@@ -206,7 +206,7 @@ class TestPlacement:
     """Where the pod of an emptied slot may go."""
 
     def placed(self, scene: Scene) -> Placement:
-        scene.gone(UNDERSTUDY).beat(SLOT, none=True).given(unborn=frozenset({UNDERSTUDY}))
+        scene.gone(UNDERSTUDY).beat(SLOT, none=True).given(pending_pods=frozenset({UNDERSTUDY}))
         (create,) = of(scene.decide().rest, CreatePod)
         assert (create.name, create.slot) == (UNDERSTUDY, 0)
         return create.placement
@@ -216,7 +216,7 @@ class TestPlacement:
 
     def test_a_volume_of_one_pod_gets_none(self) -> None:
         scene = Scene(access="ReadWriteOncePod").gone(UNDERSTUDY).beat(SLOT, none=True)
-        assert of(scene.given(unborn=frozenset({UNDERSTUDY})).decide().rest, CreatePod) == []
+        assert of(scene.given(pending_pods=frozenset({UNDERSTUDY})).decide().rest, CreatePod) == []
 
     def test_a_volume_of_one_node_keeps_them_together(self) -> None:
         scene = Scene(access="ReadWriteOnce").given(suspect_nodes=frozenset({"node-b"}))
@@ -301,7 +301,7 @@ class TestSlots:
             ("it has reported", Scene().gone(UNDERSTUDY), "pod digits-0-1 is gone"),
             (
                 "it was seen",
-                Scene().gone(UNDERSTUDY).beat(SLOT, none=True).given(vanished=frozenset({UNDERSTUDY})),
+                Scene().gone(UNDERSTUDY).beat(SLOT, none=True).given(deleted_pods=frozenset({UNDERSTUDY})),
                 "pod digits-0-1 is gone",
             ),
         ],
@@ -315,7 +315,7 @@ class TestSlots:
         assert of(Scene().gone(SLOT).decide().rest, OpenSlot) == [OpenSlot(Scene().observe().ranks[0].rank, 0)]
 
     def test_creates_what_a_lease_names_already(self) -> None:
-        scene = Scene().beat(SLOT, none=True).gone(UNDERSTUDY).given(unborn=frozenset({UNDERSTUDY}))
+        scene = Scene().beat(SLOT, none=True).gone(UNDERSTUDY).given(pending_pods=frozenset({UNDERSTUDY}))
         assert [(c.name, c.slot) for c in of(scene.decide().rest, CreatePod)] == [(UNDERSTUDY, 0)]
 
 
@@ -399,7 +399,7 @@ class TestLostLease:
 
 def test_a_job_that_inherits_waits_for_the_last_saves_of_the_earlier_one() -> None:
     scene = Scene().gone(*list(Scene().leases), *list(Scene().pods)).asked(resume="Latest")
-    scene.given(namesakes={"digits-0-7": True, "digits-0-6": False})
+    scene.given(predecessor_pods={"digits-0-7": True, "digits-0-6": False})
     assert of(scene.decide().rest, OpenRank) == []
     assert "last saves of an earlier job of this name: digits-0-7" in scene.condition("Training")["message"]
     assert len(of(scene.asked(resume="Never").decide().rest, OpenRank)) == 1
@@ -407,5 +407,5 @@ def test_a_job_that_inherits_waits_for_the_last_saves_of_the_earlier_one() -> No
 
 def test_its_pods_take_no_name_that_the_earlier_one_has_not_left_yet() -> None:
     scene = Scene(ranks=2).gone(*list(Scene(ranks=2).leases), *list(Scene(ranks=2).pods))
-    scene.given(namesakes={"digits-0-7": True, "digits-0-6": False})
+    scene.given(predecessor_pods={"digits-0-7": True, "digits-0-6": False})
     assert [order.holder for order in of(scene.decide().rest, OpenRank)] == ["digits-0-8", "digits-1-0"]

@@ -395,11 +395,11 @@ async def test_conflicts_without_end_do_not_spin(stage: Stage) -> None:
     await stage.run(1)
     lost = stage.world.pods.records["default", "digits-0-0"].metadata.uid
     stage.world.pods.remove(("default", "digits-0-0"), lost)
-    stage.world.jobs.memo("job").unborn.clear()  # as after a restart: the primary is lost, and a promotion due
+    stage.world.jobs.memo("job").pending_pods.clear()  # as after a restart: the primary is lost, and a promotion due
     with refusing(stage, stale):
         asked = await stage.run(5 * MINUTE)
     assert asked.total() < 200
-    assert not stage.world.jobs.memo("job").unborn, "the number was never taken: another pod may get it"
+    assert not stage.world.jobs.memo("job").pending_pods, "the number was never taken: another pod may get it"
 
 
 @stage_test
@@ -407,12 +407,12 @@ async def test_a_promotion_that_fails_leaves_its_number_to_the_slot_that_was_giv
     await stage.run(1)
     lost = stage.world.pods.records["default", "digits-0-0"].metadata.uid
     stage.world.pods.remove(("default", "digits-0-0"), lost)
-    unborn = stage.world.jobs.memo("job").unborn
-    unborn.clear()
-    unborn["digits-0-2"] += 1  # a slot is being assigned meanwhile
+    pending_pods = stage.world.jobs.memo("job").pending_pods
+    pending_pods.clear()
+    pending_pods["digits-0-2"] += 1  # a slot is being assigned meanwhile
     with refusing(stage, stale):
         await stage.run(1)
-    assert set(stage.world.jobs.memo("job").unborn) == {"digits-0-2"}
+    assert set(stage.world.jobs.memo("job").pending_pods) == {"digits-0-2"}
 
 
 @stage_test
@@ -427,7 +427,7 @@ async def test_a_pod_that_reports_before_the_watch_tells_of_it_is_not_lost_and_a
         stage.server.objects[f"{PODS}/digits-0-0"]["metadata"]["uid"] = "never-seen"
         if gone:
             del stage.server.objects[f"{PODS}/digits-0-0"]
-        stage.world.jobs.memo("job").unborn["digits-0-0"] += 1  # its creation was not answered
+        stage.world.jobs.memo("job").pending_pods["digits-0-0"] += 1  # its creation was not answered
         stage.world.pods.remove(("default", "digits-0-0"), lost)
         await stage.run(1)
         assert stage.server.objects[f"{LEASES}/digits-0"]["spec"]["leaseTransitions"] == transitions
@@ -439,7 +439,7 @@ async def test_a_promotion_that_took_effect_and_was_answered_with_a_conflict_is_
     await stage.run(1)
     lost = stage.world.pods.records["default", "digits-0-0"].metadata.uid
     stage.world.pods.remove(("default", "digits-0-0"), lost)
-    stage.world.jobs.memo("job").unborn.clear()
+    stage.world.jobs.memo("job").pending_pods.clear()
     answered = stage.server.merge_patch
 
     async def sent_twice(path: str, body: bytes, *, params: Any = None) -> bytes:

@@ -38,7 +38,7 @@ class Memory:
     prepared_at: float = -INFINITY
     granted: frozenset[tuple[str | None, str]] = frozenset()
     budgets: bool | None = None
-    unborn: frozenset[str] = frozenset()
+    pending_pods: frozenset[str] = frozenset()
     emitted: frozenset[str] = frozenset()
     suspects: Mapping[str, float] = field(default_factory=dict)
     killed: Mapping[str, Killed] = field(default_factory=dict)
@@ -203,10 +203,10 @@ def observe(world: World) -> Observation:
         granted=memory.granted,
         budgets=memory.budgets,
         problems={},
-        namesakes={},
+        predecessor_pods={},
         leftovers=(),
-        unborn=memory.unborn,
-        vanished=frozenset(),
+        pending_pods=memory.pending_pods,
+        deleted_pods=frozenset(),
         status_written_at=memory.status_written_at,
     )
 
