@@ -42,7 +42,8 @@ from understudy_operator import children
 from understudy_operator.core.actions import CreatePod, OpenRank, Placement, WriteStatus
 from understudy_operator.core.decide import decide
 from understudy_operator.core.model import Job, Now, Observation
-from understudy_operator.observe import World
+from understudy_operator.observe import observe
+from understudy_operator.world import World
 
 from benchmarks.stats import percentile
 
@@ -102,7 +103,7 @@ class Stage:
 
     def observe(self) -> Observation:
         """Build the Observation."""
-        found = self.world.observe(KEY, AT)
+        found = observe(self.world, KEY, AT)
         assert found is not None
         return found
 

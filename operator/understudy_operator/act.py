@@ -50,10 +50,10 @@ from understudy_operator.core.status import notices
 from understudy_operator.creation import TroubleError, build_pod, create
 from understudy_operator.inquiry import why_killed
 from understudy_operator.memo import Memo
-from understudy_operator.observe import World
 from understudy_operator.prepare import grant_rights, keep_budgets, prepare
 from understudy_operator.ranks import Ranks
 from understudy_operator.room import RETRY_ROOM_S, make_room, wants_room
+from understudy_operator.world import World
 
 log: Final = logging.getLogger("understudy")
 

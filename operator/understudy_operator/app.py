@@ -24,10 +24,10 @@ from understudy_kube.workqueue import WorkQueue
 
 from understudy_operator.act import Actor
 from understudy_operator.envelopes import TEXT, Response
-from understudy_operator.observe import World
 from understudy_operator.readiness import serve_readiness
 from understudy_operator.reconcile import Reconciler
 from understudy_operator.settings import Settings
+from understudy_operator.world import World
 
 log: Final = logging.getLogger("understudy")
 

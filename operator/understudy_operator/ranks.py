@@ -25,7 +25,7 @@ from understudy_operator.core.actions import AssignSlot, Guard, OpenRank, OpenSl
 from understudy_operator.core.model import Job, Now
 from understudy_operator.creation import create
 from understudy_operator.memo import Memo
-from understudy_operator.observe import World
+from understudy_operator.world import World
 
 log: Final = logging.getLogger("understudy")
 
@@ -91,7 +91,7 @@ class Ranks:
                 memo.refused(action.target)  # its number was not taken: another pod may get it
             raise
         if action.suspect_node is not None:
-            self._world.suspect(action.suspect_node)
+            self._world.sightings.suspect(action.suspect_node)
         unseen = f"{lease.holder} was never seen" if lease.holder else "the job is resumed"
         cause = action.promotion.message if action.promotion else unseen
         log.warning(
@@ -124,7 +124,7 @@ class Ranks:
             memo.refused(name)  # its number is spent, and no pod will have it
             raise
         if action.suspect_node is not None:
-            self._world.suspect(action.suspect_node)
+            self._world.sightings.suspect(action.suspect_node)
         return name
 
     async def _amend(

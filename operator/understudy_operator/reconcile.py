@@ -40,7 +40,8 @@ from understudy_operator.core.actions import (
 )
 from understudy_operator.core.decide import Decision, decide
 from understudy_operator.core.model import Job, Now, Observation
-from understudy_operator.observe import World
+from understudy_operator.observe import observe
+from understudy_operator.world import World
 
 log: Final = logging.getLogger("understudy")
 
@@ -141,10 +142,11 @@ class Reconciler:
         failures: list[BaseException] = []
         while self._leads:
             now = self._clocks()
-            observation = self._world.observe(key, now.at)
+            observation = observe(self._world, key, now.at)
             if observation is None:
                 self._queue.forget(key)
                 return
+            self._world.take_note(observation)
             decision = decide(observation, now, whole=bool(failures))
             if failures or not decision.promotions:
                 self._begin_rest(key, observation, decision, now)

@@ -15,7 +15,8 @@ from understudy_kube.refusals import exceeded
 from understudy_operator.core.actions import DeletePod
 from understudy_operator.core.model import Aim, Job, Now, Pod
 from understudy_operator.core.room import expendable
-from understudy_operator.observe import World
+from understudy_operator.observe import observe
+from understudy_operator.world import World
 
 COUNTED: Final = "count/pods"
 """The one resource of a quota that counts pods which have ended."""
@@ -47,10 +48,10 @@ async def make_room(
 
 def _expendable(world: World, job: Job, aim: Aim, now: Now) -> Iterator[tuple[Job, Pod]]:
     """Give the pods that may go, with their jobs, in the order in which they should."""
-    own = world.observe((job.namespace, job.name), now.at)
+    own = observe(world, (job.namespace, job.name), now.at)
     if own is not None:
         yield from ((job, pod) for pod in expendable(own, aim[1]))
     keys = [key for key in world.jobs if key[0] == job.namespace and key[1] != job.name]
-    others = [other for key in keys if (other := world.observe(key, now.at)) is not None]
+    others = [other for key in keys if (other := observe(world, key, now.at)) is not None]
     pods = [(other.job, pod) for other in others for pod in expendable(other, None, results=False)]
     yield from sorted(pods, key=lambda found: (found[1].created, found[1].name))

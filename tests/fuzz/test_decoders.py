@@ -34,7 +34,8 @@ from understudy_operator.objects import (
     pod_view,
     slim_lease,
 )
-from understudy_operator.observe import World
+from understudy_operator.observe import observe
+from understudy_operator.world import World
 
 from tests.fuzz import objects
 from tests.fuzz.strategies import ANY, changed, damaged, fuzz, text_of
@@ -223,7 +224,7 @@ def test_what_is_decided(data: st.DataObject) -> None:
         world.pods.upsert(encoded(pod))
     world.claims.upsert(encoded(objects.CLAIM))
     world.nodes.upsert(encoded(objects.NODE))
-    observation = world.observe(KEY, NOW.at)
+    observation = observe(world, KEY, NOW.at)
     if observation is None:
         return
     decision = decide(observation, NOW, whole=True)

@@ -16,8 +16,8 @@ from understudy_kube.workqueue import WorkQueue
 from understudy_operator.act import Actor
 from understudy_operator.app import LEASE
 from understudy_operator.core.model import Now
-from understudy_operator.observe import World
 from understudy_operator.reconcile import Reconciler
+from understudy_operator.world import World
 
 from tests.simulation.client import Api
 

@@ -15,7 +15,7 @@ from understudy_operator.core import actions
 from understudy_operator.core.model import Job, Now, Pod
 from understudy_operator.core.policy import read_policy
 from understudy_operator.objects import PodObject, pod_view
-from understudy_operator.observe import World
+from understudy_operator.world import World
 
 from tests.integration.operator.stage import TRAINER, Stage, Worker
 

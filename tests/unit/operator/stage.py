@@ -20,8 +20,8 @@ from understudy_kube.informer import Key
 from understudy_kube.workqueue import WorkQueue
 from understudy_operator.act import Actor
 from understudy_operator.core.model import Now
-from understudy_operator.observe import World
 from understudy_operator.reconcile import Reconciler
+from understudy_operator.world import World
 
 from tests.unit.operator import virtual
 

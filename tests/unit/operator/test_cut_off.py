@@ -1,6 +1,7 @@
 """Silence of many at once: workers that are cut off from the API server are not dead, and nobody deletes them."""
 
 import math
+from collections.abc import Mapping
 
 import msgspec
 import pytest
@@ -9,8 +10,10 @@ from understudy_contract.names import Annotation, Label
 from understudy_contract.reports import Heartbeat, Phase
 from understudy_kube.client import Api, Credentials
 from understudy_operator.core.actions import AssignSlot, DeletePod
+from understudy_operator.fleet import on_several_nodes, silent_workers_by_node
 from understudy_operator.objects import PodObject
-from understudy_operator.observe import World
+from understudy_operator.observe import observe
+from understudy_operator.world import World
 
 from tests.unit.operator.builders import LEASE_S, NOW, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, ago, of
 
@@ -135,8 +138,16 @@ def test_what_is_more_than_silence_counts_all_the_same() -> None:
     assert promote.promotion is not None and promote.promotion.cause == "PodDeleted"
 
 
-class TestSight:
-    """What the operator counts as hushed."""
+def silent_by_node(world: World, at: float, lease_s: int) -> Mapping[str, int]:
+    return silent_workers_by_node(world.leases.records, world.pods.records, world.hearing, at, lease_s)
+
+
+def scattered(world: World, lease_s: int) -> bool:
+    return on_several_nodes(world.leases.records, world.pods.records, lease_s)
+
+
+class TestFleet:
+    """Which workers the operator counts as silent, and on how many nodes workers are."""
 
     def world(self, *silent_s: float, hours: int = 0) -> World:
         """One running worker a node, each heard so long ago; the last of them, if `hours` is given, for that long."""
@@ -185,37 +196,37 @@ class TestSight:
         return msgspec.convert({"metadata": {**meta, "annotations": notes}, "spec": spec}, LeaseObject)
 
     def test_all_silent(self) -> None:
-        assert self.world(30, 20, 10)._hushed(1000.0, LEASE_S) == {"node-0": 1, "node-1": 1, "node-2": 1}
+        assert silent_by_node(self.world(30, 20, 10), 1000.0, LEASE_S) == {"node-0": 1, "node-1": 1, "node-2": 1}
 
     def test_one_is_heard(self) -> None:
-        assert self.world(30, 20, 1)._hushed(1000.0, LEASE_S) == {}
+        assert silent_by_node(self.world(30, 20, 1), 1000.0, LEASE_S) == {}
 
     def test_on_how_many_nodes_they_are(self) -> None:
-        assert [self.world(*quiet)._scattered(LEASE_S) for quiet in ((), (1,), (30, 1))] == [False, False, True]
+        assert [scattered(self.world(*quiet), LEASE_S) for quiet in ((), (1,), (30, 1))] == [False, False, True]
 
     def test_nobody_is_there(self) -> None:
-        assert self.world()._hushed(1000.0, LEASE_S) == {}
+        assert silent_by_node(self.world(), 1000.0, LEASE_S) == {}
 
     def test_the_api_server_gives_no_sign_of_life(self) -> None:
         world = self.world(30, 20)
         self.at = 1100.0
-        assert world._hushed(1100.0, LEASE_S) == {}
+        assert silent_by_node(world, 1100.0, LEASE_S) == {}
 
     def test_a_lease_of_an_hour_in_one_job_keeps_no_other_from_seeing_that_nobody_is_heard(self) -> None:
         world = self.world(30, 20, 15, hours=1)
-        assert world._hushed(1000.0, LEASE_S) == {"node-0": 1, "node-1": 1}
-        assert world._hushed(1000.0, 3600) == {}, "by its own lease all is well"
+        assert silent_by_node(world, 1000.0, LEASE_S) == {"node-0": 1, "node-1": 1}
+        assert silent_by_node(world, 1000.0, 3600) == {}, "by its own lease all is well"
 
     def test_a_worker_with_a_long_lease_that_was_just_heard_is_heard(self) -> None:
-        assert self.world(30, 20, 5, hours=1)._hushed(1000.0, LEASE_S) == {}
+        assert silent_by_node(self.world(30, 20, 5, hours=1), 1000.0, LEASE_S) == {}
 
     def test_nobody_waits_for_a_word_of_a_worker_that_renews_every_twenty_minutes(self) -> None:
-        assert not self.world(30, 5, hours=1)._scattered(LEASE_S)
-        assert self.world(30, 5, hours=1)._scattered(3600)
+        assert not scattered(self.world(30, 5, hours=1), LEASE_S)
+        assert scattered(self.world(30, 5, hours=1), 3600)
 
     @pytest.mark.parametrize("lease_s", [3, 5, 9])
     def test_a_worker_with_a_somewhat_longer_lease_is_heard_from_one_renewal_to_the_next(self, lease_s: int) -> None:
-        assert self.world(30, 20, LEASE_S / 3 + 0.2)._hushed(1000.0, lease_s) == {}
+        assert silent_by_node(self.world(30, 20, LEASE_S / 3 + 0.2), 1000.0, lease_s) == {}
 
     def test_each_lease_has_a_cut_off_of_its_own(self) -> None:
         world = self.world(30, 20, 15, hours=1)
@@ -223,7 +234,10 @@ class TestSight:
             spec = {"template": {"spec": {}}, "failover": {"leaseDurationSeconds": lease_s}}
             meta = {"name": name, "namespace": "n", "uid": name, "resourceVersion": "1"}
             world.take_job(msgspec.json.encode({"metadata": meta, "spec": spec}))
-        seen = {name: world.observe(("n", name), 1000.0) for name in ("short", "long")}
+        seen = {name: observe(world, ("n", name), 1000.0) for name in ("short", "long")}
         assert {name: seen[name].fleet.control_plane_degraded for name in seen} == {"short": True, "long": False}
-        again = {name: world.observe(("n", name), 1000.0).fleet.was_degraded_at for name in seen}
+        for observation in seen.values():
+            assert observation is not None
+            world.take_note(observation)
+        again = {name: observe(world, ("n", name), 1000.0).fleet.was_degraded_at for name in seen}
         assert again == {"short": 1000.0, "long": -math.inf}

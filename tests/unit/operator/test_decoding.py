@@ -13,7 +13,8 @@ from understudy_operator.core.actions import CreatePod, Placement
 from understudy_operator.core.model import Job
 from understudy_operator.core.policy import read_policy
 from understudy_operator.decoding import LEVELS_MAX, SPEC_MAX_BYTES, Packed, UnreadableJobError, read_job, read_status
-from understudy_operator.observe import World
+from understudy_operator.observe import observe
+from understudy_operator.world import World
 
 from tests.unit.kube.test_shallow import nested
 from tests.unit.operator.builders import PRIMARY, Scene, a_job
@@ -131,11 +132,11 @@ def test_a_job_that_cannot_be_read_any_more_is_set_aside_until_it_can() -> None:
     world = a_world()
     world.told(text(version=7))
     world.told(text(version=8, spec=f'{{"template":{nested(9_000)}}}'))
-    assert world.observe(KEY, 0.0) is None
+    assert observe(world, KEY, 0.0) is None
     world.told(text(version=9))
-    assert world.observe(KEY, 0.0) is not None
+    assert observe(world, KEY, 0.0) is not None
     world.told(text(version=8, spec=f'{{"template":{nested(9_000)}}}'))
-    assert world.observe(KEY, 0.0) is not None, "that was told late"
+    assert observe(world, KEY, 0.0) is not None, "that was told late"
 
 
 async def test_a_list_with_a_job_that_cannot_be_read_is_a_list_of_the_others() -> None:
@@ -158,11 +159,11 @@ def test_the_large_jobs_of_a_namespace_take_no_more_than_their_share() -> None:
     held = sum(len(job.policy.template.text) for job in known(world) if isinstance(job.policy.template, Packed))
     assert held < jobs.LARGE_MAX_BYTES + 100 * jobs.ORDINARY_BYTES
     world.told(text(name="small"))
-    assert world.observe(("default", "small"), 0.0) is not None
+    assert observe(world, ("default", "small"), 0.0) is not None
     for key in list(world.jobs):
         world.jobs.forget(world.jobs.all()[key])
     world.told(text(name="large99", spec=large))
-    assert world.observe(("default", "large99"), 0.0) is not None, "there is room again"
+    assert observe(world, ("default", "large99"), 0.0) is not None, "there is room again"
 
 
 def known(world: World) -> list[Job]:

@@ -15,8 +15,8 @@ from understudy_operator.app import App, kopf_settings
 from understudy_operator.decoding import UnreadableJobError, read_job
 from understudy_operator.envelopes import TEXT, wrap_event, wrap_list
 from understudy_operator.jobs import Named
-from understudy_operator.observe import World
 from understudy_operator.settings import Settings
+from understudy_operator.world import World
 
 from tests.unit.kube.test_shallow import nested
 from tests.unit.operator.test_decoding import text

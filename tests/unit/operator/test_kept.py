@@ -6,7 +6,7 @@ from typing import Any
 
 from understudy_contract.names import Annotation, Label
 from understudy_kube.client import Api, Credentials
-from understudy_operator.observe import JOBS, World
+from understudy_operator.world import JOBS, World
 
 from tests.unit.operator.test_decoding import text
 

@@ -1,6 +1,7 @@
 """What the World keeps of jobs and pods, fed as the watches would feed it."""
 
 import json
+import math
 from collections import Counter
 from typing import Any
 
@@ -13,7 +14,8 @@ from understudy_kube.informer import Key
 from understudy_operator.core.model import Job
 from understudy_operator.decoding import read_job
 from understudy_operator.objects import NodeObject, PodObject
-from understudy_operator.observe import World
+from understudy_operator.observe import observe
+from understudy_operator.world import World
 
 KEY = ("default", "digits")
 
@@ -39,14 +41,14 @@ def test_an_answer_that_comes_after_the_deletion_brings_no_job_back() -> None:
     world.jobs.changed(job("a", 1))
     world.jobs.forget(job("a", 2))
     world.jobs.changed(job("a", 3))
-    assert world.observe(KEY, 0.0) is None
+    assert observe(world, KEY, 0.0) is None
 
 
 def test_a_late_word_of_an_older_job_does_not_replace_the_new_one_of_its_name() -> None:
     world = a_world()
     world.jobs.changed(job("b", 5))
     world.jobs.changed(job("a", 4))
-    observed = world.observe(KEY, 0.0)
+    observed = observe(world, KEY, 0.0)
     assert observed is not None and observed.job.uid == "b"
 
 
@@ -56,7 +58,7 @@ def test_a_pod_that_was_given_another_jobs_label_is_forgotten_by_its_own() -> No
     world.pods.upsert(pod(2, "a"))
     world.pods.upsert(pod(3, "x"))
     world.pods.remove(("default", "digits-0-0"), "p")
-    observed = world.observe(KEY, 0.0)
+    observed = observe(world, KEY, 0.0)
     assert observed is not None and observed.ranks[0].pods == {}
 
 
@@ -72,7 +74,7 @@ def test_what_an_earlier_job_of_the_name_has_left_may_still_save_where_its_node_
         labels = {Label.JOB: "digits", Label.JOB_UID: uid, Label.RANK: "0"}
         found = {"metadata": {**fields, "labels": labels}, "spec": {"nodeName": on}, "status": {"phase": phase}}
         world.pods.upsert(msgspec.convert(found, PodObject))
-    observed = world.observe(KEY, 0.0)
+    observed = observe(world, KEY, 0.0)
     assert observed is not None and observed.predecessor_pods == {
         "digits-0-0": True,
         "digits-0-1": False,
@@ -112,9 +114,9 @@ def test_a_node_that_was_suspect_is_forgotten_when_another_one_is() -> None:
     world = World(Api(Credentials("http://127.0.0.1:1", None)), lambda key: None, lambda: now)
     world.jobs.changed(job("a", 1))
     for now, name in ((0.0, "first"), (30.0, "second"), (75.0, "third")):  # noqa: B007 - the clock reads it
-        world.suspect(name)
-    observed = world.observe(KEY, now)
-    assert observed is not None and observed.suspect_nodes == {"second", "third"} == set(world._suspects)
+        world.sightings.suspect(name)
+    observed = observe(world, KEY, now)
+    assert observed is not None and observed.suspect_nodes == {"second", "third"} == set(world.sightings._suspects)
 
 
 def test_an_older_job_is_asked_about_and_believed_if_the_answer_says_so() -> None:
@@ -173,7 +175,7 @@ def test_a_pod_is_looked_at_once_however_many_ranks_its_job_has(monkeypatch: pyt
         world.pods.upsert(msgspec.convert({"metadata": meta}, PodObject))
     pods = Read(dict(world.pods.records))
     monkeypatch.setattr(world.pods, "records", pods)
-    observed = world.observe(KEY, 0.0)
+    observed = observe(world, KEY, 0.0)
     assert observed is not None
     assert [list(view.pods) for view in observed.ranks] == [
         ["digits-0-7", "digits-0-4"],
@@ -181,3 +183,18 @@ def test_a_pod_is_looked_at_once_however_many_ranks_its_job_has(monkeypatch: pyt
         ["digits-2-9", "digits-2-5"],
     ]
     assert pods.times == Counter(dict.fromkeys(pods, 1))
+
+
+def test_to_observe_changes_nothing_until_it_is_taken_note_of() -> None:
+    world = a_world()
+    world.jobs.changed(job("a", 1))
+    memo = world.jobs.memo("a")
+    memo.identity, memo.prepared_at, memo.budgets = "earlier", 5.0, True
+    memo.deleted_pods.add("digits-0-1")
+    first, second = (observe(world, KEY, 0.0) for _ in range(2))
+    assert first == second and first is not None
+    assert (first.prepared, first.budgets, first.deleted_pods) == (False, None, frozenset())
+    assert (memo.prepared_at, memo.deleted_pods) == (5.0, {"digits-0-1"})
+    world.take_note(first)
+    assert (memo.identity, memo.prepared_at, memo.deleted_pods) == ("a", -math.inf, set())
+    assert observe(world, KEY, 0.0) == first

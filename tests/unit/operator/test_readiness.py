@@ -11,12 +11,12 @@ from understudy_kube.client import ApiError, Forbidden
 from understudy_kube.informer import Key
 from understudy_kube.leadership import Leadership
 from understudy_kube.workqueue import WorkQueue
-from understudy_operator import observe
+from understudy_operator import world as world_module
 from understudy_operator.act import Actor
 from understudy_operator.app import LEASE, _stand
-from understudy_operator.observe import World
 from understudy_operator.readiness import PATH, serve_readiness
 from understudy_operator.reconcile import Reconciler
+from understudy_operator.world import World
 
 from tests.unit.operator.stage import Server
 
@@ -70,7 +70,7 @@ async def status(port: int) -> str:
 async def test_one_list_that_is_refused_keeps_an_operator_from_being_ready(
     refused: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(observe, "FIRST_LIST_PAUSE_S", 0.01)
+    monkeypatch.setattr(world_module, "FIRST_LIST_PAUSE_S", 0.01)
     server: Any = Refusing(refused)
     queue: WorkQueue[Key] = WorkQueue()
     world = World(server, queue.add)

@@ -12,6 +12,7 @@ from understudy_contract.reports import Heartbeat, Notice, Phase, Release
 from understudy_kube.client import Api, ApiError, Conflict, Forbidden, ServerError, Unreachable
 from understudy_kube.informer import Identity
 from understudy_operator.core.patches import raise_term
+from understudy_operator.observe import observe
 from understudy_operator.ranks import Ranks
 from understudy_operator.reconcile import LANES
 
@@ -477,7 +478,7 @@ def test_a_lease_that_turns_out_to_be_deleted_is_made_anew_before_the_watch_tell
 async def test_a_term_is_not_raised_over_a_release_that_was_not_seen(stage: Stage) -> None:
     await both_at_work(stage)
     seen = stage.world.leases.records["default", "digits-0"]
-    observed = stage.world.observe(("default", "digits"), 0.0)
+    observed = observe(stage.world, ("default", "digits"), 0.0)
     assert observed is not None
     body = stage.server.objects[f"{LEASES}/digits-0"]
     notes = {**body["metadata"]["annotations"], Annotation.RELEASED: encode(Release(seen.term, "Completed", 0))}

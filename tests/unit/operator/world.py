@@ -16,7 +16,8 @@ from understudy_operator.core.actions import (
 )
 from understudy_operator.core.fleet import Fleet
 from understudy_operator.core.model import LATE, Claim, Job, Killed, Lease, Now, Observation, Pod, RankView, Running
-from understudy_operator.observe import SUSPICION_S, _news, _renewal
+from understudy_operator.sightings import SUSPICION_S
+from understudy_operator.world import news, renewal
 
 INFINITY = float("inf")
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -101,7 +102,7 @@ def _cache_lease(world: World, record: LeaseRecord) -> World:
     old = memory.leases.get(record.name)
     changes: dict[str, Any] = {"leases": {**memory.leases, record.name: record}}
     late = False
-    if old is None or _renewal(old) != _renewal(record):
+    if old is None or renewal(old) != renewal(record):
         silent_s = world.at - memory.renewed_at.get(record.name, INFINITY)
         late = silent_s >= LATE * record.duration_s
         if silent_s >= record.duration_s / 2 or old is None:
@@ -116,7 +117,7 @@ def _cache_lease(world: World, record: LeaseRecord) -> World:
         holder = memory.pods.get(record.holder)
         if old is not None and holder is not None:
             changes["suspects"] = {n: at for n, at in memory.suspects.items() if n != holder.node}
-    if late or old is None or _news(old) != _news(record):
+    if late or old is None or news(old) != news(record):
         changes["woken"] = True
     return world.remember(**changes)
 
