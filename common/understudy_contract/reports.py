@@ -152,7 +152,7 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     """Cold ones among them."""
     failures: int = 0
     """Consecutive failures of the application up to this one, with no new checkpoint between them."""
-    untold: tuple["Promotion", ...] = ()
+    unreported: tuple["Promotion", ...] = msgspec.field(default=(), name="untold")
     """Those before that the status did not tell of when this one was decided, oldest first."""
     former: tuple[str, ...] = ()
     """Pods that a slot's Lease still named when this one was decided, although they had been given the rank."""

@@ -170,9 +170,9 @@ async def _told_to_stop() -> None:
 
 
 async def _stand(leadership: Leadership, world: World, reconciler: Reconciler) -> None:
-    """Once everything is listed, stand for election; who knows nothing yet would lead and do nothing.
+    """Wait for the first lists, then stand for election: a leader with an empty cache would do nothing.
 
-    What is listed is taken out of the collector's sight: it stays for the life of the process.
+    What was listed stays for the life of the process, so that the garbage collector need not look at it again.
     """
     await world.first_lists()
     log.info("watching: %d pods, %d leases", len(world.pods.records), len(world.leases.records))

@@ -62,7 +62,7 @@ class NameTakenError(TroubleError):
 def build_pod(job: Job, order: CreatePod) -> dict[str, Any]:
     """Build a pod of a job's template; TroubleError for one with a list or a map where a pod has something else.
 
-    The CRD leaves the template to the API server, which is asked about the pod made of it: so far it has to come.
+    Only the API server validates the template, so a pod must be built before it can be checked.
     """
     try:
         return children.pod(job, order)

@@ -36,7 +36,7 @@ class Hearing:
         self._changed_at: dict[Key, float] = {}
         self._steady_since: dict[Key, float] = {}
         self._workers = Contact(clock)
-        """Workers, all of them as one: what was heard of any."""
+        """Contact with any worker of any job."""
         self._workers.opened()
 
     def changed(self, key: Key, duration_s: float, *, by_worker: bool) -> bool:

@@ -226,11 +226,11 @@ class Reconciler:
         return any(results)
 
     async def _run_lane(self, key: Key, job: Job, actions: list[Action], room: asyncio.Semaphore) -> bool:
-        """Act in order, and tell whether something failed; the rest of a rank is left to the next decision then.
+        """Carry out the actions of a lane in order, and tell whether one failed.
 
-        Not so its removals: no action that failed makes one of them wrong. They go last, since a pod that was asked to
-        go has changed, and its label would be refused. Ends with the job: nothing is told of one that has gone, nor
-        remembered.
+        After a failure the other actions of that rank are left to the next decision. Deletions still run: an earlier
+        failure never makes them wrong. They come last, since a deleted pod has a new version, and a change of its label
+        that was decided on before would be refused. The lane ends when its job is gone.
         """
         failed = False
         for action in actions:

@@ -48,9 +48,9 @@ log: Final = logging.getLogger("understudy")
 JOBS: Final = f"/apis/{API_VERSION}/{PLURAL}"
 LEASE_MIN_S: Final = 3
 CATCH_UP_PAUSE_S: Final = 0.2
-"""Before a list that failed is tried again: until it succeeds, nobody acts."""
+"""Pause before a list that failed is tried again: until it succeeds, nobody acts."""
 FIRST_LIST_PAUSE_S: Final = 1.0
-"""Before the first list of the jobs is tried again: who knows none does not lead, and another may."""
+"""Pause before the first list of the jobs is tried again: until it succeeds, this replica does not lead."""
 
 
 class _Items(msgspec.Struct):
@@ -124,7 +124,7 @@ class World:
         await asyncio.gather(*(informer.synced.wait() for informer in self.informers))
 
     async def first_lists(self) -> None:
-        """Wait until everything was listed, the jobs too: kopf does not tell whether it has, or ever will."""
+        """Wait until everything was listed once, the jobs too: kopf does not tell when it has listed them."""
         await self.synced()
         while True:
             try:
@@ -140,11 +140,11 @@ class World:
         self.listed.set()
 
     async def begin_anew(self) -> tuple[Key, ...]:
-        """Know what others did until now, and forget what this process did; name every job.
+        """List everything anew before this process leads, forget what it did before, and return every job.
 
-        Pods and Leases come by two watches: a Lease can name a pod that is not seen yet, which is not lost, and a pod
-        can be there that no Lease names yet, which is not superfluous. Whoever acts alone never meets that. And kopf
-        notices only after a minute that its watch of the jobs has broken without a word.
+        Another operator may have acted a moment ago, and pods and Leases come by two watches. A Lease that names a pod
+        which the other watch has not shown yet must not be taken for a loss, and a pod whose Lease was not shown yet
+        not for one too many. kopf notices a broken watch of the jobs only after a minute, so these are listed, too.
         """
         await self.synced()
         for refresh in (self._refresh_jobs, self.pods.refresh, self.leases.refresh):
@@ -189,11 +189,11 @@ class World:
             self.quarantine.add(JOB, job, str(error))
 
     async def keep_contact(self) -> None:
-        """Know for ever whether the API server lives."""
+        """Find out for ever whether the API server answers."""
         await self.hearing.keep_contact(self._api, self._shortest_lease_s)
 
     def _shortest_lease_s(self) -> float:
-        """Of those that a pod renews just now; none is taken for shorter than the shortest that the API admits."""
+        """Return the shortest lease that a running pod renews, at least the API's minimum."""
         durations = [
             max(lease.patience_s, LEASE_MIN_S)
             for (namespace, _), lease in self.leases.records.items()
@@ -206,7 +206,7 @@ class World:
         return (self.pods.records[key] for key in self._pods_of.get((job.namespace, job.identity), ()))
 
     def take_note(self, observation: Observation) -> None:
-        """Remember what an Observation has shown that a decision is made of."""
+        """Remember what the Observation that a decision is made of has shown."""
         job, fleet = observation.job, observation.fleet
         memo = self.jobs.memo(job.uid)
         memo.belongs_to(job.identity)

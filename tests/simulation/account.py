@@ -12,7 +12,7 @@ from typing import Final
 
 from understudy_contract.lease import LeaseRecord
 from understudy_operator.core.status import FAILOVERS_KEPT
-from understudy_operator.core.succession import UNTOLD_MAX
+from understudy_operator.core.succession import UNREPORTED_MAX
 
 from tests.simulation.server import Json
 
@@ -110,7 +110,7 @@ class Account:
             assert failover is not None
             self._same(what, entry, {"from": failover.source, "to": failover.target, "cold": failover.cold})
         ranks = [rank for rank, _ in self._failovers]
-        few = len(ranks) <= FAILOVERS_KEPT and all(ranks.count(rank) <= UNTOLD_MAX for rank in ranks)
+        few = len(ranks) <= FAILOVERS_KEPT and all(ranks.count(rank) <= UNREPORTED_MAX for rank in ranks)
         missing = sorted(self._failovers.keys() - told.keys())
         self._require(NUMBER, not (few and missing), f"failovers (rank, term) {missing} are not listed")
 

@@ -38,7 +38,7 @@ AGENT_EXITS: Final[Mapping[int, str]] = {
     ExitCode.SUPERSEDED: "it found a newer primary of its rank",
     ExitCode.HANDED_OVER: "it handed over, which its Lease does not say: was etcd restored?",
 }
-"""Ends that are the agent's own doing and no fault of the program, of a pod whose Lease has no release that says so."""
+"""Exit codes that the agent sets itself, used when the Lease has no release: no fault of the program."""
 OOM: Final = " (OOMKilled): raise its memory limit"
 LAST_WORDS_CHARS: Final = 300
 """How much of a container's last output goes into a message."""

@@ -199,7 +199,7 @@ def _step(record: LeaseRecord) -> int:
 def _promotions(view: RankView) -> tuple[Promotion, ...]:
     """List the promotions that a rank's Lease tells of, oldest first; one of term 0 is a mere count."""
     last = view.lease.record.promotion if view.lease is not None else None
-    return tuple(promotion for promotion in (*last.untold, last) if promotion.term) if last is not None else ()
+    return tuple(promotion for promotion in (*last.unreported, last) if promotion.term) if last is not None else ()
 
 
 def _failovers(observation: Observation) -> list[Json]:

@@ -20,7 +20,7 @@ from understudy_operator.core.model import Job, Now
 from understudy_operator.core.patches import give_up
 from understudy_operator.core.states import RankState
 
-UNTOLD_MAX: Final = 5
+UNREPORTED_MAX: Final = 5
 """Promotions of a rank between two status writes that are kept: a status that cannot be written is no log."""
 
 
@@ -125,15 +125,15 @@ def _record(job: Job, rank: RankState, failure: Failure, target: str, cold: bool
         failovers=(last.failovers if last else 0) + 1,
         restarts=(last.restarts if last else 0) + int(cold),
         failures=rank.failures + int(failure.application),
-        untold=_untold(job, view.rank, last),
+        unreported=_unreported(job, view.rank, last),
         former=tuple(lease.record.holder for lease in view.slots if lease is not None and view.is_former(lease)),
     )
 
 
-def _untold(job: Job, rank: Rank, last: Promotion | None) -> tuple[Promotion, ...]:
+def _unreported(job: Job, rank: Rank, last: Promotion | None) -> tuple[Promotion, ...]:
     """List the promotions before this one that the status does not tell of yet, oldest first."""
     if last is None or not last.term:
         return ()
     told = {(entry.get("rank"), entry.get("term")) for entry in job.status.get("failovers", ())}
-    before = (*last.untold, msgspec.structs.replace(last, untold=()))
-    return tuple(promotion for promotion in before if (rank, promotion.term) not in told)[-UNTOLD_MAX:]
+    before = (*last.unreported, msgspec.structs.replace(last, unreported=()))
+    return tuple(promotion for promotion in before if (rank, promotion.term) not in told)[-UNREPORTED_MAX:]

@@ -8,12 +8,13 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+from msgspec.structs import replace
 from understudy.agent.settings import read_settings
 from understudy.context import read_context
 from understudy.protocol import Failed, Promote, decode_from_agent, decode_from_trainer
-from understudy_contract.lease import decode_lease, renewal_patch
+from understudy_contract.lease import decode_lease, encode, renewal_patch
 from understudy_contract.names import Annotation
-from understudy_contract.reports import CheckpointRef, Heartbeat, Notice, Phase
+from understudy_contract.reports import CheckpointRef, Heartbeat, Notice, Phase, Promotion
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FIRST = {
@@ -119,3 +120,11 @@ def test_an_agent_starts_with_the_environment_of_the_first_operator() -> None:
 def test_agent_and_trainer_of_one_image_pass_over_what_the_other_adds() -> None:
     assert decode_from_agent(b'{"type":"Promote","term":2,"invented":1}') == Promote(2)
     assert decode_from_trainer(b'{"type":"Failed","message":"no","invented":1}') == Failed("no")
+
+
+def test_promotions_that_no_status_tells_of_have_the_name_that_the_first_operator_wrote() -> None:
+    wall = {"failed_at": "f", "detected_at": "d", "promoted_at": "p"}
+    told = {"source": "digits-0-0", "target": "digits-0-1", "cause": "PodDeleted", "message": "gone", **wall}
+    first, more = (Promotion(term=term, known_step=1, known_step_exact=True, **told) for term in (2, 3))
+    written = json.loads(encode(replace(more, unreported=(first,))))
+    assert [promotion["term"] for promotion in written["untold"]] == [2]

@@ -49,9 +49,11 @@ def test_a_primary_whose_label_has_not_followed_its_promotion_yet_goes_on() -> N
 def test_the_floor_is_what_a_redundant_pod_has_loaded_or_the_status_has_told_at_least() -> None:
     told = lost(Scene(redundancy=0))
     assert opened(told).floor == CheckpointRef(1, 100, "")
-    untold = Scene().gone(RANK)
-    assert opened(untold).floor == checkpoint(100)
-    assert opened(untold.beat(SLOT, loaded=checkpoint(50)).status(told.job.status)).floor == CheckpointRef(1, 100, "")
+    unreported = Scene().gone(RANK)
+    assert opened(unreported).floor == checkpoint(100)
+    assert opened(unreported.beat(SLOT, loaded=checkpoint(50)).status(told.job.status)).floor == CheckpointRef(
+        1, 100, ""
+    )
     assert opened(Scene(redundancy=0).gone(RANK)).floor is None
 
 

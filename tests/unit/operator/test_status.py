@@ -75,7 +75,7 @@ class TestFailovers:
         assert [e.get("lostSteps") for e in scene.written()["failovers"]] == [20, None]
 
     def test_two_between_two_writes_of_the_status_are_both_told(self) -> None:
-        later = a_promotion(term=3, promoted_at="2026-01-01T11:59:30.000000Z", untold=(a_promotion(term=2),))
+        later = a_promotion(term=3, promoted_at="2026-01-01T11:59:30.000000Z", unreported=(a_promotion(term=2),))
         scene = Scene().promoted().lease(RANK, term=Term(3), promotion=later)
         assert [e["term"] for e in scene.written()["failovers"]] == [2, 3]
         assert {"promotion 0 2", "promotion 0 3"} <= scene.events().keys()

@@ -150,7 +150,7 @@ class TestColdStart:
     def test_counts_on_from_what_a_lease_that_was_deleted_had_counted(self) -> None:
         scene = Scene(redundancy=0).lease(RANK, promotion=a_promotion(term=0, failovers=30)).gone(PRIMARY)
         record = promotion_of(scene).promotion
-        assert record is not None and (record.failovers, record.untold) == (31, ())
+        assert record is not None and (record.failovers, record.unreported) == (31, ())
 
     def test_is_counted_as_restart_and_failover(self) -> None:
         record = promotion_of(self.cold().gone(PRIMARY)).promotion
@@ -162,12 +162,12 @@ def test_a_promotion_that_the_status_does_not_tell_of_yet_is_kept_beside_the_nex
     first = a_promotion(term=2)
     scene = Scene().promoted().beat(RANK, none=True).pod(UNDERSTUDY, deleting_since=ago(1))
     (second,) = [p.promotion for p in scene.lease(RANK, promotion=first).decide().promotions]
-    assert second is not None and second.untold == (first,)
+    assert second is not None and second.unreported == (first,)
     third = promotion_of(scene.lease(RANK, term=Term(3), promotion=replace(second, term=3))).promotion
-    assert third is not None and [p.term for p in third.untold] == [2, 3]
+    assert third is not None and [p.term for p in third.unreported] == [2, 3]
     scene.status(scene.written())
     told = promotion_of(scene).promotion
-    assert told is not None and told.untold == ()
+    assert told is not None and told.unreported == ()
 
 
 def test_a_pod_that_was_primary_never_serves_again_though_its_slot_names_it_still() -> None:
