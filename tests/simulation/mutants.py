@@ -26,7 +26,7 @@ from understudy.restore import Restorer
 from understudy.session import Session
 from understudy_contract import lease as lease_contract
 from understudy_contract.lease import LeaseRecord
-from understudy_operator.core import decide, detection, provisioning, states, succession
+from understudy_operator.core import decide, detection, provisioning, silence, states, succession
 from understudy_operator.core.actions import Promote
 from understudy_operator.core.fleet import Fleet
 from understudy_operator.hearing import Hearing
@@ -133,7 +133,7 @@ MUTANTS: tuple[Mutant, ...] = (
         12,
         (
             Edit(_property(Fleet, "control_plane_degraded"), "return several and (", "return False and ("),
-            Edit(detection._silence, "fleet.any_worker_heard_at < due", "False"),
+            Edit(silence.primary_lost_at, "fleet.any_worker_heard_at < due", "False"),
         ),
     ),
     Mutant(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from understudy_contract.reports import CheckpointRef, Phase
 
-from understudy_operator.core.detection import ACKNOWLEDGE_S
 from understudy_operator.core.model import LATE, Pod, RankView, Running
+from understudy_operator.core.silence import ACKNOWLEDGE_S
 
 
 @dataclass(frozen=True, slots=True)

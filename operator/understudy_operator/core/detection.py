@@ -1,9 +1,12 @@
 """Is the holder of a Lease lost, and why?
 
-Guarantees that silence counts only when it lasted a whole lease duration on the operator's own monotonic clock, over
-an unbroken watch (`Lease.silent_since`), and that a release counts only in the term it names. Does not guarantee that
-a silent holder is dead: the CAS of the promotion refuses a holder that renewed after all, and the term in the
-checkpoint's path fences one that still runs. Trusts no renewTime.
+The first of these that is true tells: it has released its Lease; its pod is gone; its container has ended; its pod is
+being deleted and it takes too long to hand over; it has not started and another pod is ready; it is silent for too
+long. What a silence proves stands in silence.py, why Kubernetes ended a pod in causes.py.
+
+Guarantees that a release counts only in the term that it names, and that a pod which hands over is waited for, up to
+`hand_over_s`. Does not guarantee that a holder which counts as lost is dead. Trusts the operator's monotonic clock;
+wall clocks are only repeated. Pure.
 """
 
 import math
@@ -18,15 +21,8 @@ from understudy_contract.reports import Cause, Phase, Release
 from understudy_operator.core.causes import KILLED, Reason, told
 from understudy_operator.core.fleet import Fleet
 from understudy_operator.core.model import Lease, Pod, Running, Terminated
+from understudy_operator.core.silence import primary_lost_at, redundant_lost_at, was_redundant
 
-AGENT_START_S: Final = 120.0
-"""From a running container to the agent's first report: a second, and more than 30 seen where 20 processes shared
-a core. Generous, since a start that is given up is followed by another one, which makes such a node only busier."""
-ACKNOWLEDGE_S: Final = 2.0
-"""A successor is given a renewal interval to acknowledge, and this at least: an API server that is slow by a second
-must not run through all the redundant pods of a rank."""
-LOOK_AGAIN: Final = 1 / 6
-"""Share of a lease after which a silence is judged anew, when it is not clear yet whether others are silent as well."""
 CAUSES: Final[Mapping[str, Cause]] = {
     ReleaseReason.NOT_INTEGRATED: Cause.NOT_INTEGRATED,
     ReleaseReason.STALLED: Cause.STALLED,
@@ -79,7 +75,7 @@ def judge_primary(
     if pod.deleting_since is not None:
         late_at = pod.deleting_since + hand_over_s
         if lease.phase in (Phase.TRAINING, Phase.FINISHING) and fleet.at < late_at:
-            due = min(late_at, _silence(lease, pod, fleet, standby_ready, late_at))
+            due = min(late_at, primary_lost_at(lease, pod, fleet, standby_ready=standby_ready, horizon=late_at))
             if due > fleet.at:
                 return due
             why = f"has not renewed its Lease for {lease.record.patience_s} s since"
@@ -93,10 +89,8 @@ def judge_primary(
         return Failure(ending.cause, message, pod.deletion_time, application=False)
     if standby_ready and not lease.acknowledged and not isinstance(pod.container, Running):
         return _unstarted(lease, "has not started")
-    due = _silence(lease, pod, fleet, standby_ready, math.inf)
-    if due > fleet.at:
-        return due
-    return _silent(lease, pod, fleet)
+    due = primary_lost_at(lease, pod, fleet, standby_ready=standby_ready)
+    return due if due > fleet.at else _silent(lease, pod, fleet)
 
 
 def judge_redundant(lease: Lease, pod: Pod | None, fleet: Fleet, *, pending: bool) -> Failure | float:
@@ -113,16 +107,8 @@ def judge_redundant(lease: Lease, pod: Pod | None, fleet: Fleet, *, pending: boo
         return _released(lease, release, pod)
     if pod.ended:
         return _ended(pod)
-    # Its primary is at work meanwhile, so silence alone condemns it; not where its successor could not start either.
-    stays = _cut_off(lease, fleet) or (fleet.one_node and not fleet.nodes.get(pod.node or "", False))
-    due = _silence(lease, pod, fleet, not stays, math.inf)
-    if due > fleet.at:
-        return due
-    # Cut off all at once, one is overdue first, and one is heard again first: neither proves anything of the others.
-    # So somebody else has to be heard later than this one could have been, and that without a gap for a whole lease.
-    patience_s = lease.record.patience_s
-    lonely = fleet.any_worker_heard_at < due or lease.any_worker_steady_since + patience_s > fleet.at
-    return fleet.at + patience_s * LOOK_AGAIN if lease.acknowledged and lonely else _silent(lease, pod, fleet)
+    due = redundant_lost_at(lease, pod, fleet)
+    return due if due > fleet.at else _silent(lease, pod, fleet)
 
 
 def _unstarted(lease: Lease, what: str) -> Failure:
@@ -203,43 +189,9 @@ def _last_lines(text: str) -> str:
     return kept[-LAST_WORDS_CHARS:]
 
 
-def _silence(lease: Lease, pod: Pod, fleet: Fleet, standby_ready: bool, horizon: float) -> float:
-    """Return when the holder's silence counts as its loss; in the past: it does."""
-    running = isinstance(pod.container, Running)
-    node_ready = pod.node is not None and fleet.nodes.get(pod.node, False)
-    if lease.acknowledged or was_redundant(lease):
-        unacknowledged = not lease.acknowledged
-        patience_s: float = lease.record.patience_s
-        if unacknowledged and standby_ready:
-            patience_s = min(patience_s, max(patience_s / 3, ACKNOWLEDGE_S))
-        due = lease.silent_since + patience_s
-        if due <= fleet.at and not standby_ready and running:
-            if node_ready or fleet.one_node or _cut_off(lease, fleet):
-                return horizon
-            if fleet.on_several_nodes and fleet.any_worker_heard_at < due:
-                return min(fleet.at + patience_s * LOOK_AGAIN, horizon)
-        return due
-    if pod.node is not None and not node_ready:
-        return fleet.at
-    if isinstance(pod.container, Running):
-        return max(pod.container.since, lease.silent_since) + AGENT_START_S
-    return horizon
-
-
-def was_redundant(lease: Lease) -> bool:
-    """Tell whether the holder was redundant before this term: then it is at work, and has to answer soon."""
-    last = lease.record.promotion
-    return last is not None and last.term == lease.record.term and not last.cold
-
-
 def perhaps_unmade(lease: Lease, pod: Pod | None) -> bool:
     """Tell whether a rank's holder may never have been made: who was to make it is forgotten with its process."""
     return pod is None and not lease.acknowledged and not was_redundant(lease)
-
-
-def _cut_off(lease: Lease, fleet: Fleet) -> bool:
-    """Tell whether all workers are cut off, or were up to a lease ago: they do not all come back at once."""
-    return fleet.at < fleet.degraded_at + lease.record.patience_s
 
 
 def _silent(lease: Lease, pod: Pod, fleet: Fleet) -> Failure:
