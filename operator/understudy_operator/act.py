@@ -58,9 +58,9 @@ from understudy_operator.world import World
 log: Final = logging.getLogger("understudy")
 
 RETRY_PROBLEM_S: Final = 5.0
-"""How often a refused template or a missing claim is tried again: what is wrong may be put right outside the job."""
+"""How often a refused template or a missing claim is tried again: it may be put right outside the job."""
 PROBLEM_MAX_BYTES: Final = 4096
-"""Of the API server's words about a refused template, which repeat every field that is wrong."""
+"""How much is kept of the API server's message about a refused template, which repeats every wrong field."""
 
 
 class Actor:
@@ -74,7 +74,7 @@ class Actor:
     async def act(self, job: Job, action: Action, now: Now) -> None:
         """Carry one action out; raises ApiError when it failed and is worth another decision.
 
-        What only a person can put right becomes the job's problem, which it says and tries again in a while.
+        What only a person can put right becomes a problem of the job: it is reported, and tried again in a while.
         """
         memo = self._world.jobs.memo(job.uid)
         try:
@@ -99,9 +99,10 @@ class Actor:
             memo.over(aim(action))
 
     async def still_there(self, job: Job) -> bool:
-        """Ask whether the job exists and stays: kopf's watch does not tell of a deletion that fell into a gap of it.
+        """Ask the API whether the job exists and is not being deleted.
 
-        To be asked before something is made for the job; what is made for one that has gone would have to be collected.
+        kopf's watch does not report a deletion that fell into a gap of it. So this is asked before something is made
+        for the job, which would otherwise be left behind.
         """
         path, known = self._job_path(job), self._world.jobs.known((job.namespace, job.name))
         try:
@@ -117,7 +118,7 @@ class Actor:
         return found is not None and not found.deleting
 
     async def _trouble(self, job: Job, action: Action, memo: Memo, trouble: TroubleError, now: Now) -> None:
-        """Remember what keeps this action from being carried out; make room first where ended pods fill the quota."""
+        """Keep the reason why an action was refused; first remove an ended pod if these fill the quota."""
         reason, message = trouble.reason, clean(str(trouble), PROBLEM_MAX_BYTES)
         room = wants_room(trouble.__cause__) and await make_room(self._world, job, aim(action), now, self._delete)
         again_at = now.at + (RETRY_ROOM_S if room else RETRY_PROBLEM_S)
@@ -145,7 +146,7 @@ class Actor:
                 await grant_rights(self._api, job, action.leases)
                 memo.granted = frozenset((job.policy.account_name, lease) for lease in action.leases)
             case KeepBudgets():
-                memo.budgets = None  # some are made and some are not, until this ends
+                memo.budgets = None  # until this ends, some ranks have one and some do not
                 await keep_budgets(self._api, job, wanted=action.wanted)
                 memo.budgets = action.wanted
             case OpenRank():
@@ -204,7 +205,7 @@ class Actor:
         await self._patch_pod(job, pod, patch)
 
     async def _patch_pod(self, job: Job, pod: Pod, patch: dict[str, Any]) -> None:
-        """Change a pod and take in the answer; forget one that is gone, and read again one that has changed."""
+        """Change a pod and take in the answer; forget a pod that is gone, and read one that has changed since."""
         path = f"/api/v1/namespaces/{job.namespace}/pods/{pod.name}"
         try:
             self._world.pods.upsert(await self._api.merge_patch(path, msgspec.json.encode(patch)))
@@ -234,7 +235,7 @@ class Actor:
             log.info("%s/%s: adopted %s %s", job.namespace, job.name, action.kind, action.name)
 
     async def _refresh_pod(self, job: Job, name: str, uid: str = "") -> None:
-        """Read a pod; forget the one of this uid if there is none."""
+        """Read a pod; if there is none of that name, forget the one with this uid."""
         try:
             await self._world.pods.ask(f"/api/v1/namespaces/{job.namespace}/pods/{name}")
         except NotFound:
@@ -253,7 +254,7 @@ class Actor:
         await self._refresh_pod(job, pod.name, pod.uid)
 
     async def _end(self, job: Job, action: EndPod) -> None:
-        """End what runs of a pod; where the API refuses that (a webhook may), delete it: a sidecar must not run on."""
+        """End the containers of a pod that still run; delete the pod if the API or a webhook refuses that."""
         pod = action.pod
         patch = {"metadata": {"uid": pod.uid}, "spec": {"activeDeadlineSeconds": END_POD_S}}
         try:
@@ -268,13 +269,13 @@ class Actor:
     async def _delete_job(self, job: Job, action: DeleteJob) -> None:
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": job.uid}}
         body = msgspec.json.encode({**options, "propagationPolicy": "Background"})
-        with suppress(NotFound, Conflict):  # it has gone, or is another job of this name by now
+        with suppress(NotFound, Conflict):  # it is gone, or another job has its name by now
             await self._api.delete(self._job_path(job), body=body)
             log.info("%s/%s: deleted: %s", job.namespace, job.name, action.why)
         self._world.jobs.forget(job)
 
     async def _write_status(self, job: Job, action: WriteStatus, memo: Memo, now: Now) -> None:
-        """Write the status, unless somebody has changed the job meanwhile: what follows from that is decided anew."""
+        """Write the status; if somebody has changed the job meanwhile, read it and leave the rest to a new decision."""
         path = f"{self._job_path(job)}/status"
         body = {"metadata": {"uid": job.uid, "resourceVersion": job.resource_version}, "status": action.status}
         try:
@@ -286,7 +287,7 @@ class Actor:
             await self.still_there(job)
             known = self._world.jobs.known((job.namespace, job.name))
             if known is not None and known.resource_version == job.resource_version:
-                raise  # nobody has changed it: a decision anew would be the same one, at once
+                raise  # it is unchanged: a new decision would be the same, so that it has to wait
             return
         memo.status_written_at = now.at
         memo.allowance.status_written(now.at)

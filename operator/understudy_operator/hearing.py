@@ -1,9 +1,10 @@
-"""When each Lease was heard to change: what silence, and the return from it, are counted from.
+"""When each Lease was heard to change, from which its silence is counted.
 
 Guarantees that a Lease's silence is counted from the last change seen over an unbroken watch: a gap in the watch, or
 half a lease in which the API server gave no sign of life, starts the count again, since the renewals of that time could
-not be heard. Does not tell a server that answers reads and refuses writes from one that works: then whoever is heard
-again first has to be steady before it speaks against another. Trusts the monotonic clock that it is given.
+not be heard. Cannot tell an API server that answers reads and refuses writes from one that works. Therefore a worker
+that is heard again has to be heard for a while before it speaks against another (silence.py). Trusts the monotonic
+clock that it is given.
 """
 
 import asyncio
@@ -23,12 +24,11 @@ log: Final = logging.getLogger("understudy")
 
 LEASES: Final = "/apis/coordination.k8s.io/v1/leases"
 CONTACT_LOOK_S: Final = 0.5
-"""How often the silence of the API server is looked at: a quarter of the shortest lease, 0.75 s, is not to be missed by
-much."""
+"""How often to look whether the API server must be asked: that is due after a quarter of a lease, 0.75 s at least."""
 
 
 class Hearing:
-    """Changes of Leases, by the clock of this process."""
+    """When Leases changed, by the clock of this process."""
 
     def __init__(self, contact: Contact, clock: Callable[[], float]) -> None:
         self._contact = contact
@@ -40,7 +40,7 @@ class Hearing:
         self._workers.opened()
 
     def changed(self, key: Key, duration_s: float, *, by_worker: bool) -> bool:
-        """Note that a Lease was renewed or passed on; tell whether that was late."""
+        """Take note that a Lease was renewed or got another holder; tell whether that was late."""
         now = self._clock()
         if by_worker:
             self._workers.heard()
@@ -70,15 +70,15 @@ class Hearing:
     async def keep_contact(self, api: Api, shortest_lease_s: Callable[[], float]) -> None:
         """Ask the API server for a sign of life when the watch of the Leases gives none, for ever.
 
-        Where many workers renew, this asks nothing; where one is left, or none, it tells their silence from the
-        server's.
+        While workers renew, nothing is asked. If few are left, or none, the answer tells a silent worker from a silent
+        server.
         """
         while True:
             every_s = shortest_lease_s() / 4
             left_s = self._contact.heard_at + every_s - self._clock()
             if -math.inf < left_s <= 0:
                 try:
-                    # A consistent read: it takes etcd to answer.
+                    # A consistent read, for which the server needs etcd.
                     await api.get(LEASES, params={"limit": "1"}, timeout_s=every_s)
                     self._contact.heard()
                 except ApiError as error:

@@ -1,4 +1,4 @@
-"""What is known of the TrainingJobs: told by kopf's watch, by the answers to our own writes, and by asking.
+"""What is known of the TrainingJobs: from kopf's watch, from the answers to the operator's own writes, and from asking.
 
 Guarantees that a newer state is not replaced by one that was told late, and that a job that has gone does not come back
 by such an answer. Does not know which of two states is newer after an etcd was restored from a backup: then the job is
@@ -18,17 +18,17 @@ from understudy_operator.core import model
 from understudy_operator.memo import Memo
 
 GONE_KEPT: Final = 4096
-"""uids of deleted jobs remembered: the answer to an own write that a deletion overtook is never that late."""
+"""How many uids of deleted jobs are remembered, so that a late answer to a write does not bring one back."""
 
 
 ORDINARY_BYTES: Final = 16 * 1024
-"""Of spec and status: a job that has no more is always read."""
+"""Size of spec and status up to which a job is always read."""
 LARGE_MAX_BYTES: Final = 16 * 1024 * 1024
-"""What larger jobs of one namespace may have together beyond that: a tenant that fills it harms no other."""
+"""What the larger jobs of one namespace may have together beyond that; other namespaces have their own."""
 
 
 class Named(Protocol):
-    """What tells one object from all others."""
+    """An object's identity."""
 
     @property
     def namespace(self) -> str: ...
@@ -89,13 +89,13 @@ class Jobs:
     def changed(self, job: model.Job, *, instead_of: model.Job | None = None) -> None:
         """Take in a TrainingJob, unless a newer state of it is known; raises TooLargeError, and then forgets it.
 
-        An older one is doubtful: told late, or of an etcd that was restored from a backup. Whoever asks finds out: what
-        was known before the question (`instead_of`) yields to the answer, whatever its version.
+        An older state makes the job doubtful: it came late, or etcd was restored from a backup. An answer from the API
+        settles it: it replaces what was known when it was asked (`instead_of`), whatever its version.
         """
         key = (job.namespace, job.name)
         known = self._jobs.get(key)
         if job.uid in self._gone:
-            return  # an answer to our own write that the deletion overtook
+            return  # the answer to a write came after the deletion
         answered = instead_of is not None and known is instead_of
         if answered:
             self._doubtful.discard(key)
@@ -105,7 +105,7 @@ class Jobs:
                 self._wake(key)
             return
         held = self._large[job.namespace] - (_excess(known) if known is not None else 0)
-        # One that is read stays so whatever its status has grown to: it trains, and its owner has changed nothing.
+        # A job that is read stays so, however large its status gets: its owner has changed nothing.
         grown = known is not None and (known.uid, known.generation) == (job.uid, job.generation)
         if held + _excess(job) > LARGE_MAX_BYTES and not grown:
             self._remove(key)
@@ -135,7 +135,7 @@ class Jobs:
             del self._large[namespace]
 
     def listed(self, found: Mapping[Key, Named], before: Mapping[Key, model.Job]) -> None:
-        """Forget what a list of all jobs does not name, which was asked for when `before` was known of them."""
+        """Forget the jobs that a list of all jobs does not name; `before`: what was known when it was asked for."""
         for key, known in before.items():
             if key not in found and self._jobs.get(key) is known:
                 self.forget(known)
@@ -145,11 +145,11 @@ class Jobs:
         return dict(self._jobs)
 
     def is_doubtful(self, key: Key) -> bool:
-        """Tell whether a job may be older than what is known of it: to be asked."""
+        """Tell whether the job in the API may be older than the known one, and has to be asked for."""
         return key in self._doubtful
 
     def set_aside(self, job: Named, version: float) -> None:
-        """Forget a job that cannot be read in this version, unless a newer one is known, until another version can."""
+        """Forget a job that cannot be read in this version, until it can be read again; not if a newer one is known."""
         self._aside[job.uid] = job
         known = self._jobs.get((job.namespace, job.name))
         if known is not None and known.uid == job.uid and _version(known) <= version:

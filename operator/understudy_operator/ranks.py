@@ -130,7 +130,7 @@ class Ranks:
     async def _amend(
         self, job: Job, lease: LeaseRecord, annotations: Mapping[Annotation, str | None], spec: Mapping[str, Any]
     ) -> None:
-        """Change a Lease that is held as it was, also if it was renewed since; a number only from the known one."""
+        """Change a Lease whose holder and term are unchanged, renewed or not; an incarnation must be the known one."""
         if not lease.holder:
             await self._swap(job, lease, annotations, spec)
             return
@@ -153,7 +153,7 @@ class Ranks:
     async def _swap(
         self, job: Job, lease: LeaseRecord, annotations: Mapping[Any, str | None], spec: Mapping[str, Any]
     ) -> None:
-        """Compare and set a Lease; on a conflict take in what stands there, so that the next decision sees it."""
+        """Change a Lease that is unchanged; on a conflict read it, so that the next decision knows what it says now."""
         path = f"{_path(job)}/{lease.name}"
         body = {"metadata": {"resourceVersion": lease.resource_version, "annotations": annotations}, "spec": spec}
         try:
@@ -164,16 +164,16 @@ class Ranks:
                 raise Conflict(409, "Conflict", error.message) from error
 
     async def _take_in(self, lease: LeaseRecord, path: str) -> None:
-        """Take in what stands where a Lease was; nothing, if somebody has deleted it."""
+        """Read a Lease again; forget it if somebody has deleted it."""
         try:
             await self._world.leases.ask(path)
         except NotFound:
             self._world.leases.remove((lease.namespace, lease.name), lease.uid)
 
     def _stands(self, key: Key, spec: Mapping[str, Any]) -> bool:
-        """Tell whether a Lease was given away by this very write, whose first attempt was not answered.
+        """Tell whether this very write has given the Lease away, though its first attempt was not answered.
 
-        The stamp tells it, to the microsecond: whoever was given the Lease does not know it yet.
+        Its own stamp tells it, to the microsecond: the new holder has not renewed yet.
         """
         found = self._world.leases.records.get(key)
         return found is not None and "renewTime" in spec and found.renew_time == spec["renewTime"]

@@ -1,9 +1,9 @@
-"""One worker at a time per job: observe, decide, act; and the promotions of a job never wait for the rest.
+"""The loop: observe, decide and act for one job after another. Promotions never wait for other actions.
 
 A cycle carries the promotions out first and decides anew. Everything else of a job runs as one task beside the queue,
-so that a slow pod creation or status write cannot hold up the next promotion. What is independent in it waits for
-nothing else: each rank's labels and removals, its Leases and creations, the children of the job, and what is told of
-it have a lane each. Nothing is decided and no action begins but while `lead` runs: a follower only knows. Trusts the
+so that a slow pod creation or status write cannot hold up the next promotion. Actions that do not depend on each other
+run side by side in lanes: the labels and removals of a rank, its Leases and creations, the children of the job, and
+status and Events. Decisions and actions happen only while `lead` runs; a follower only keeps its caches. Trusts the
 monotonic clock for every decision.
 """
 
@@ -47,21 +47,21 @@ log: Final = logging.getLogger("understudy")
 
 PROMOTION_PAUSE_S: Final = 0.005
 PROMOTION_PAUSE_MAX_S: Final = 5.0
-"""Before a promotion that failed is decided on anew, doubled each time: a renewal came between, and the next one is
-far; or the API server would not answer, and may at once."""
+"""Pause before a failed promotion is decided on again, doubled each time. A short one is enough if a renewal came
+between, since the next renewal is far; an API server that did not answer may answer at once."""
 LANES: Final = 16
-"""Requests of one job's other actions at once, at most: a server that is slow for many is not to be asked by all."""
+"""How many requests of one job's other actions may be under way at once: a slow API server gets no more of them."""
 ASKED: Final = (*get_args(Creation), Adopt, DeleteJob)
-"""Actions before which the API is asked, in any state, whether the job is still there and wants what was decided. The
-owner of a child is taken away while its job is being deleted: given back, the child would be deleted with it."""
+"""Actions before which the API is asked whether the job is still there and its spec is unchanged. Adopt is among them:
+while a job is being deleted with `--cascade=orphan`, a child that gets its owner back would be deleted with it."""
 APART: Final = (Relabel, DeletePod, EndPod, Adopt, Prepare, GrantRights, KeepBudgets)
-"""Actions that go apart from the others of their rank, or of the job: they neither wait for those nor hold them up."""
+"""Actions that have a lane apart from the others of their rank or job: they neither wait for these nor delay them."""
 WORKERS: Final = 8
-"""Jobs decided about at once; each cycle is short."""
+"""How many jobs are worked on at once; a cycle is short."""
 
 
 def needs_asking(job: Job, action: Action) -> bool:
-    """Tell whether the API is asked whether an action is wanted still; what a suspension removes may be, no more."""
+    """Tell whether the API is asked first whether the action is still wanted: a suspension may have been taken back."""
     gives_up = isinstance(action, PatchLease) and Annotation.GIVEN_UP in action.annotations
     return gives_up or isinstance(action, ASKED) or (job.policy.suspend and isinstance(action, DeletePod))
 
@@ -82,7 +82,7 @@ class Reconciler:
         self._queue = queue
         self._clocks = clocks
         self._failed: dict[Key, int] = {}
-        """Promotions that failed one after the other, by job: they wait for none of its other failures."""
+        """Promotions that failed in a row, by job; other failures of the job do not delay the next one."""
         self._beside: dict[Key, asyncio.Task[bool]] = {}
         self._leads = False
         self._under_way = 0
@@ -96,9 +96,9 @@ class Reconciler:
                 group.create_task(self._work())
 
     async def lead(self) -> None:
-        """Act until cancelled; then begin nothing more, and end with the last action that is under way.
+        """Act until cancelled; then begin nothing more, and return when the last action is over.
 
-        Begins like a process that was just started: nothing that it did when it led before counts.
+        Starts like a new process: what this one did when it led before is forgotten.
         """
         jobs = await self._world.begin_anew()
         self._failed.clear()
@@ -114,7 +114,7 @@ class Reconciler:
                 await self._at_rest.wait()
             finally:
                 for task in self._beside.values():
-                    task.cancel()  # decided on what may have changed when this process leads again
+                    task.cancel()  # what it was decided on may have changed when this process leads again
 
     async def _work(self) -> None:
         while True:
@@ -133,12 +133,12 @@ class Reconciler:
                 self._queue.done(key)
 
     def _try_again(self, key: Key) -> None:
-        # Not the key's back-off, which its other actions may have driven up: a promotion waits for nobody.
+        # Not the back-off of the queue, which failures of other actions may have raised.
         tries = self._failed[key] = self._failed.get(key, 0) + 1
         self._queue.add_after(key, min(PROMOTION_PAUSE_S * 2.0 ** min(tries, 30), PROMOTION_PAUSE_MAX_S))
 
     async def _cycle(self, key: Key) -> None:
-        """Promote until nothing is left to promote, and begin the rest; also when a promotion fails, and raise then."""
+        """Promote until no promotion is left, then begin everything else; if a promotion failed, begin it and raise."""
         failures: list[BaseException] = []
         while self._leads:
             now = self._clocks()
@@ -159,14 +159,14 @@ class Reconciler:
             raise failures[0]
 
     def _begin_rest(self, key: Key, observation: Observation, decision: Decision, now: Now) -> None:
-        """Let the other actions run beside the queue, and look again when it is time."""
+        """Start the other actions beside the queue, and plan the next look at the job."""
         memo = self._world.jobs.memo(observation.job.uid)
         for fault in decision.faults:
             if str(fault) not in memo.faults:
                 log.error("%s/%s: %s", *key, fault, exc_info=fault.error)
         memo.faults = {str(fault) for fault in decision.faults}
         wanted = [*decision.rest, *memo.last_words.values()]
-        memo.emitted &= {a.key for a in wanted if isinstance(a, Emit)}  # what is over is posted never again
+        memo.emitted &= {a.key for a in wanted if isinstance(a, Emit)}  # others may come again
         news = [a for a in wanted if isinstance(a, Emit) and a.key not in memo.emitted]
         admitted, told_at = memo.allowance.admit(news, observation.job.policy.ranks, now.at)
         told = {event.key for event in admitted}
@@ -184,16 +184,16 @@ class Reconciler:
         self._queue.add_after(key, max(0.001, min(decision.wake_at, told_at) - now.at))
 
     async def _rest(self, key: Key, job: Job, actions: list[Action]) -> bool:
-        """Carry the other actions out, and tell whether something failed.
+        """Carry out everything but promotions, and tell whether something failed.
 
-        Nothing is made for a job that has gone, or of which that is not known.
+        Nothing is made for a job that is gone, or while it cannot be asked whether it is.
         """
         failed = False
         try:
             if self._world.jobs.is_doubtful(key) or any(needs_asking(job, action) for action in actions):
                 try:
                     if not await self._actor.still_there(job) or self._world.jobs.generation(key) != job.generation:
-                        return False  # decided on what is not wanted any more: it is looked at anew
+                        return False  # the job has changed: it is decided on again
                 except ApiError as error:
                     failed = True
                     log.warning("%s/%s: %s", *key, error.message)
@@ -213,7 +213,7 @@ class Reconciler:
             self._queue.add(key)
 
     async def _carry_out(self, key: Key, job: Job, actions: list[Action]) -> bool:
-        """Act, each lane in order, and tell whether something failed."""
+        """Carry out the actions of all lanes, each lane in order, and tell whether something failed."""
         lanes: defaultdict[tuple[Rank | None, bool], list[Action]] = defaultdict(list)
         for action in actions:
             lanes[rank_of(action), isinstance(action, APART)].append(action)
@@ -241,7 +241,7 @@ class Reconciler:
                 if not self._leads or memo is None:
                     break
                 if needs_asking(job, action) and self._world.jobs.generation(key) != job.generation:
-                    break  # decided on what is not wanted any more: those before it took their time
+                    break  # the spec has changed while the actions before this one ran
                 now, known = self._clocks(), memo.problems.get(aim(action))
                 if known is not None and now.at < known.again_at:
                     continue

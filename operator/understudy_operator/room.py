@@ -1,9 +1,9 @@
 """Room in a quota: when one refuses a pod because of the number of pods, an ended pod is removed for it.
 
 Guarantees at most one removal for each refused action within ROOM_COUNTED_S: the API server counts the removal a moment
-later, and until then refuses the same request again. So a log is lost only where its pod was in the way. The job's own
-pods go first, then those of other jobs of the namespace, but for the ones that completed a rank of those. All that is
-no TrainingJob's is left alone, also where it fills the quota. Trusts the monotonic clock.
+later, and until then refuses the same request again. So no more logs are lost than are needed. The job's own pods go
+first, then those of other jobs of the namespace, except pods that completed a rank of another job. Pods of nobody's
+TrainingJob are left alone, even if they fill the quota. Trusts the monotonic clock.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -21,7 +21,7 @@ from understudy_operator.world import World
 COUNTED: Final = "count/pods"
 """The one resource of a quota that counts pods which have ended."""
 RETRY_ROOM_S: Final = 0.5
-"""How soon a pod is tried again for which room was made."""
+"""How soon a pod is tried again after room was made for it."""
 ROOM_COUNTED_S: Final = 5.0
 """How long the quota controller may take to count a removal; mostly it takes some ten milliseconds."""
 
@@ -34,7 +34,7 @@ def wants_room(error: BaseException | None) -> bool:
 async def make_room(
     world: World, job: Job, aim: Aim, now: Now, delete: Callable[[Job, DeletePod], Awaitable[None]]
 ) -> bool:
-    """Remove an ended pod for what was refused; False if there is none, and none was removed a moment ago."""
+    """Remove an ended pod for a refused one; False if there is none to remove and none was removed a moment ago."""
     made_at = world.jobs.memo(job.uid).room_made_at
     if aim in made_at and now.at < made_at[aim] + ROOM_COUNTED_S:
         return True
@@ -47,7 +47,7 @@ async def make_room(
 
 
 def _expendable(world: World, job: Job, aim: Aim, now: Now) -> Iterator[tuple[Job, Pod]]:
-    """Give the pods that may go, with their jobs, in the order in which they should."""
+    """List the pods that may be removed, with their jobs, the first to go first."""
     own = observe(world, (job.namespace, job.name), now.at)
     if own is not None:
         yield from ((job, pod) for pod in expendable(own, aim[1]))

@@ -1,5 +1,7 @@
-"""What the operator can do about a job. Each is idempotent and guarded by what it was decided on (uid or
-resourceVersion)."""
+"""What the operator can do about a job.
+
+Each action is idempotent, and refused if what it was decided on has changed since (uid or resourceVersion).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +21,12 @@ class Prepare:
     """Make sure of the claim, the Service and the workers' account."""
 
     trial: bool
-    """Try the template in a dry run, too: of no use once pods of the job exist, which may fill a quota."""
+    """Try the template in a dry run as well. It proves nothing once pods of the job exist, which may fill a quota."""
 
 
 @dataclass(frozen=True, slots=True)
 class GrantRights:
-    """Make sure that the workers may renew these Leases, all that the job has."""
+    """Make sure that the workers may renew all Leases of the job."""
 
     leases: tuple[str, ...]
     """Their names, in order."""
@@ -32,7 +34,7 @@ class GrantRights:
 
 @dataclass(frozen=True, slots=True)
 class KeepBudgets:
-    """Make sure that every rank has a PodDisruptionBudget; or that none has."""
+    """Make sure that every rank has a PodDisruptionBudget, or that none has one."""
 
     wanted: bool
 
@@ -49,9 +51,9 @@ class OpenRank:
     """The next pod's number, past the holder's."""
     floor: CheckpointRef | None = None
     complete: bool = False
-    """The rank had completed: the holder is who did, and nobody has to train."""
+    """The rank was complete: its holder is the pod that completed it, and no pod has to train."""
     promotion: Promotion | None = None
-    """What is still known of the last one, so that nothing is counted anew."""
+    """What is still known of the last promotion, so that no count starts again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class OpenSlot:
 
 @dataclass(frozen=True, slots=True)
 class FindPod:
-    """Look for a pod that has reported and was never seen: the watch of pods lags behind, or it is gone already."""
+    """Ask for a pod that has reported and was never seen: the watch of pods is late, or the pod is already gone."""
 
     rank: Rank
     name: str
@@ -72,14 +74,14 @@ class FindPod:
 
 @dataclass(frozen=True, slots=True)
 class AskWhy:
-    """Read the Events of a pod that was told to end, once: a probe's failure is told nowhere else."""
+    """Read the Events of a pod that was told to end, once: only they tell of a failed probe."""
 
     pod: Pod
 
 
 @dataclass(frozen=True, slots=True)
 class Promote:
-    """Pass a rank's Lease on, by CAS: the decision itself."""
+    """Give a rank's Lease to another pod, by compare-and-set. This write is the promotion."""
 
     rank: Rank
     lease: LeaseRecord
@@ -89,7 +91,7 @@ class Promote:
     floor: CheckpointRef | None
     failures: int
     promotion: Promotion | None
-    """None: nothing failed over. The job is resumed, or nobody has ever seen the holder."""
+    """None: this is no failover. The job is resumed, or the holder may never have existed."""
     suspect_node: str | None
     """Node of a holder that fell silent."""
 
@@ -100,7 +102,7 @@ class Promote:
 
 
 class Guard(Enum):
-    """What must not have changed in a Lease since a decision, or its write is refused."""
+    """What must be unchanged in a Lease since it was decided on; otherwise the write is refused."""
 
     VERSION = "anything"
     HOLDER = "its holder and its term"
@@ -123,14 +125,14 @@ class PatchLease:
 
 @dataclass(frozen=True, slots=True)
 class ClearSwitchover:
-    """Take the request off the job, unless it is another one by now."""
+    """Remove the request for a switchover from the job, unless another one stands there by now."""
 
     asked: str
 
 
 @dataclass(frozen=True, slots=True)
 class AssignSlot:
-    """Take an incarnation, name its pod as the slot's holder; the pod itself is created next."""
+    """Take the next incarnation of the rank and name its pod as the slot's holder; the pod is created afterwards."""
 
     rank: Rank
     slot: int
@@ -139,19 +141,18 @@ class AssignSlot:
     failures: int
     """Pods that the slot has lost in a row, this one included."""
     loss: str
-    """Why the slot's last pod is no longer of use; empty for a slot that had none, whose pod was promoted, or was never
-    seen."""
+    """Why the slot lost its last pod; empty if it had none, or its pod was promoted, or was never seen."""
     suspect_node: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a pod may and would rather go."""
+    """On which nodes a pod may run, and which it should avoid."""
 
     together: bool
-    """Required on the node of the job's other pods: the volume can be mounted on one node only."""
+    """It must run on the node of the job's other pods: the volume can be mounted on one node only."""
     avoid_nodes: tuple[tuple[str, int], ...]
-    """Node names and weights (1 to 100) of a preference against them."""
+    """Nodes to avoid if possible, with weights (1 to 100)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ class CreatePod:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """Make the job the owner of a Lease or a pod that has none, by CAS."""
+    """Make the job the owner of a Lease or a pod that has no owner, by compare-and-set."""
 
     rank: Rank
     kind: Literal["leases", "pods"]
@@ -228,11 +229,11 @@ class Emit:
     reason: EventReason
     message: str
     of_worker: bool = False
-    """A worker's notice: how often one is posted is limited apart from the operator's own Events."""
+    """It is a worker's notice. These have a limit of their own, apart from the operator's Events."""
 
 
 Creation = Prepare | GrantRights | KeepBudgets | OpenRank | OpenSlot | CreatePod
-"""Actions that make something, which a person may have to allow first."""
+"""Actions that create something: a quota, a policy or the template may forbid it until a person acts."""
 Action = (
     Creation
     | FindPod
@@ -252,7 +253,7 @@ Action = (
 
 
 def aim(action: Action) -> Aim:
-    """Name what an action is about, as problems do."""
+    """Return the key under which a problem with this action is kept."""
     return type(action).__name__, rank_of(action)
 
 

@@ -2,8 +2,8 @@
 
 Complete means that the rank's present holder said so for its term, after its last checkpoint was committed and the
 script had exited 0. An exit 0 without that statement is a failure; a pod that is deleted afterwards takes nothing
-back. A job has failed when one of its ranks was given up. Neither is taken back: what a Lease said first counts, since
-a rank is given up by CAS and never once it is complete, and what a holder says on its way out comes too late.
+back. A job has failed when one of its ranks was given up. Neither is ever taken back: what the Lease said first counts.
+A rank that is complete is never given up, and a release that comes after the rank was given up is too late.
 """
 
 from understudy_contract.exits import ReleaseReason
@@ -20,13 +20,13 @@ def rank_complete(view: RankView) -> bool:
 
 
 def job_complete(observation: Observation) -> bool:
-    """Tell whether every rank has finished, or the job was seen to have: the end that was seen is never taken back."""
+    """Tell whether every rank has finished, or the status says that the job has: an end is never taken back."""
     phase = observation.job.status.get("phase")
     return phase == "Succeeded" or (phase != "Failed" and all(rank_complete(v) for v in observation.ranks))
 
 
 def job_failed(observation: Observation) -> bool:
-    """Tell whether a rank was given up, or the job was seen to have failed."""
+    """Tell whether a rank was given up, or the status says that the job has failed."""
     if job_complete(observation):
         return False
     given_up = any(v.lease is not None and v.lease.record.given_up is not None for v in observation.ranks)
@@ -34,5 +34,5 @@ def job_failed(observation: Observation) -> bool:
 
 
 def job_over(observation: Observation) -> bool:
-    """Tell whether nothing of the job is to run any more."""
+    """Tell whether no pod of the job has to run any more."""
     return job_complete(observation) or job_failed(observation)

@@ -2,7 +2,7 @@
 
 Both compare the operator's wall clock with times that stand in the API, as Kubernetes' own Jobs do: they survive the
 operator, and a wall clock that jumps moves them. Guarantees that a job which was removed is not made anew by the
-operator; not that somebody else, who applies it again, does not want it.
+operator. Whoever applies it again makes a new job.
 """
 
 import math
@@ -33,7 +33,7 @@ def active_since(observation: Observation) -> str | None:
 
 
 def overdue(job: JobState, now: Now) -> tuple[list[Action], float]:
-    """Give a job up that was active for longer than it may, or say when that will be."""
+    """Give a job up that was active for longer than its limit, or return when to look again."""
     limit_s = job.observation.job.policy.active_deadline_s
     since = active_since(job.observation) if limit_s is not None else None
     if limit_s is None or since is None:
@@ -50,7 +50,7 @@ def overdue(job: JobState, now: Now) -> tuple[list[Action], float]:
 
 
 def expired(observation: Observation, now: Now) -> tuple[list[Action], float]:
-    """Remove a job that ended long enough ago, or say when that will be."""
+    """Delete a job that ended long enough ago, or return when to look again."""
     limit_s, ended = observation.job.policy.ttl_s, _ended(observation)
     if limit_s is None or ended is None:
         return [], math.inf
@@ -61,7 +61,7 @@ def expired(observation: Observation, now: Now) -> tuple[list[Action], float]:
 
 
 def _ended(observation: Observation) -> str | None:
-    """Say when the job ended; None as long as no status tells it."""
+    """Return when the job ended, as its status says; None before that."""
     ends = [c for c in observation.job.status.get("conditions", ()) if c.get("type") in ("Complete", "Failed")]
     return next((str(c.get("lastTransitionTime")) for c in ends if c.get("status") == "True"), None)
 
@@ -70,4 +70,4 @@ def _age_s(stamp: str, now: Now) -> float:
     try:
         return (now.wall - datetime.fromisoformat(stamp)).total_seconds()
     except ValueError:
-        return 0.0  # nobody but us writes it: rather late than never
+        return 0.0  # not a time: the deadline then comes late, and never too early

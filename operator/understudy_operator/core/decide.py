@@ -43,10 +43,10 @@ from understudy_operator.core.suspension import resume_rank, suspend_rank
 from understudy_operator.core.switchover import refuse, switch_over
 
 PREPARE_EVERY_S: Final = 300.0
-"""Up to twice that, so that the jobs of an operator that has just started do not come together ever after."""
+"""How often the children of a job are made sure of: after once to twice this time, by job, so that jobs which an
+operator found at its start do not come together each time."""
 PREPARE_SILENT_S: Final = 15.0
-"""How often at most while a worker that runs is silent: six requests, and one a rank, since its rights may be what it
-lacks."""
+"""The same while a worker is silent, since it may have lost its rights. Costs six requests, and one for each rank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Decision:
 
     promotions: tuple[Promote, ...]
     rest: tuple[Action, ...]
-    """Empty where there are promotions, but for a decision that was asked for as a whole."""
+    """Everything else to do; empty if there are promotions, unless the whole decision was asked for."""
     wake_at: float
     faults: tuple[Fault, ...] = ()
     """What could not be decided."""
@@ -67,11 +67,11 @@ class RankDecision:
 
     rank: RankState
     outcome: Promote | PatchLease | Fault | float
-    """A time: nothing for now, and look again then."""
+    """A time: there is nothing to do before then. A Fault: it could not be decided."""
 
 
 def decide(observation: Observation, now: Now, *, whole: bool = False) -> Decision:
-    """Decide on a job: on its promotions, and only if there are none on everything else; `whole`: on both."""
+    """Decide on the promotions of a job, and only if there are none on everything else; `whole`: on both anyway."""
     job = judge(observation)
     decided = decide_promotions(job, now)
     promotions = tuple(about.outcome for about in decided if isinstance(about.outcome, Promote))
@@ -82,7 +82,7 @@ def decide(observation: Observation, now: Now, *, whole: bool = False) -> Decisi
 
 
 def decide_promotions(job: JobState, now: Now) -> tuple[RankDecision, ...]:
-    """Decide what becomes of each rank's primary; nothing, where no rank is to train."""
+    """Decide what becomes of each rank's primary; nothing becomes of it if the job is over or suspended."""
     if job.over or job.observation.job.policy.suspend:
         return tuple(RankDecision(rank, math.inf) for rank in job.ranks)
     return tuple(RankDecision(rank, _outcome(job.observation.job, rank, now)) for rank in job.ranks)
@@ -124,7 +124,7 @@ def decide_rest(job: JobState, decided: tuple[RankDecision, ...], now: Now) -> P
 def _over(job: JobState, now: Now) -> Parts:
     parts = Parts(math.inf)
     for rank in job.ranks:
-        # A training may end before the labels have followed its last promotion; what else there is, goes.
+        # The training may have ended before the labels followed its last promotion.
         number = rank.view.rank
         parts.add(f"labels of rank {number}", partial(_last_labels, rank.view))
         parts.add(f"removals of rank {number}", partial(removals, job.observation.job.name, rank, now, over=OVER))
@@ -138,11 +138,11 @@ def _last_labels(view: RankView) -> list[Action]:
 
 def _running(job: JobState, decided: tuple[RankDecision, ...], now: Now) -> Parts:
     observation = job.observation
-    # Events wake a job; this look finds what no event told, such as a watch that came back to a world unchanged.
+    # Events wake a job. This look finds what no event tells, such as the end of a gap in a watch.
     parts = Parts(now.at + observation.job.policy.lease_duration_s)
-    # Before all that may fail, and keep the rest of its rank waiting: that would be for good.
+    # First, since the deadline must hold even if everything else fails each time.
     parts.add("the deadline", partial(overdue, job, now))
-    # At first nothing can be made without them; later, a lost rank needs its pods more.
+    # The first time, no pod can be made without the children. Later a lost rank needs its pods more urgently.
     if not observation.prepared:
         parts.add("preparation", partial(_prepare, job, now))
     due = [problem.again_at for problem in observation.problems.values() if problem.again_at > now.at]
@@ -171,7 +171,7 @@ def _rank(job: JobState, about: RankDecision, now: Now) -> tuple[Iterable[Action
 
 
 def _ask_why(job: JobState, rank: RankState) -> list[AskWhy]:
-    """Ask the Events of the pods that were told to end, and of which nothing else says why; each once."""
+    """Read the Events of pods that were told to end, if nothing else says why; once for each pod."""
     if rank.complete:
         return []
     name = job.observation.job.name
@@ -179,10 +179,10 @@ def _ask_why(job: JobState, rank: RankState) -> list[AskWhy]:
 
 
 def _prepare(job: JobState, now: Now) -> list[Action]:
-    """Make sure of the children: at first, from time to time, and when missing rights would explain a silence.
+    """Make sure of the job's children: at first, from time to time, and when missing rights would explain a silence.
 
-    Not beside what an earlier job has left and this one does not adopt: the pods of that one may need the others. Made
-    this job's, they would go with it, and a pod whose ServiceAccount has gone is never heard again.
+    Not while Leases of an earlier job are in the way: its pods may still use its children. If this job took these over,
+    they would be deleted with this job, and a pod whose ServiceAccount is gone is never heard again.
     """
     observation = job.observation
     if observation.leftovers or observation.blocked(Prepare, None, now.at):
@@ -200,7 +200,7 @@ def _prepare(job: JobState, now: Now) -> list[Action]:
 
 
 def _grant_rights(observation: Observation, rest: list[Action], now: Now) -> list[Action]:
-    """Give the workers the right to the Leases that there are; all at once, where more are about to be made."""
+    """Give the workers the right to renew their Leases; wait while more Leases are about to be made."""
     if not observation.prepared or observation.blocked(GrantRights, None, now.at):
         return []
     leases = {
@@ -213,9 +213,10 @@ def _grant_rights(observation: Observation, rest: list[Action], now: Now) -> lis
 
 
 def _keep_budgets(observation: Observation, now: Now) -> list[Action]:
-    """Let a drain take a primary only while another pod can train; where no other node could run one, let it go.
+    """Let a drain evict a primary only while another pod could train, if another node could run that pod.
 
-    On a volume of one node the replacement would wait for the very node that is drained, and the drain for it.
+    On a volume of one node there is no budget: the replacement would need the node that is being drained, and the drain
+    would wait for the replacement.
     """
     claim = observation.claim
     if not observation.prepared or claim is None or not claim.bound:

@@ -1,4 +1,4 @@
-"""Errors of the operator itself, kept from doing harm: a part of a decision that raises is left out, the rest stands.
+"""Containing the operator's own errors: a part of a decision that raises is left out, and the rest stands.
 
 What is decided about a job is put together from parts: each rank's promotion, its pods, the children, the report. Some
 of them read what users and workers have written, and an error in one must not cost another: least of all a promotion.
@@ -14,7 +14,7 @@ from understudy_operator.core.actions import Action
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A part that failed, by an error that should not have come."""
+    """A part of a decision that raised an unexpected error."""
 
     part: str
     error: Exception
@@ -24,7 +24,7 @@ class Fault:
 
 
 class Parts:
-    """What is to be done, as far as it could be decided."""
+    """The actions of a decision, as far as they could be decided."""
 
     def __init__(self, wake_at: float) -> None:
         self.actions: list[Action] = []
@@ -32,11 +32,11 @@ class Parts:
         self.faults: list[Fault] = []
 
     def add(self, part: str, clause: Callable[[], Iterable[Action] | tuple[Iterable[Action], float]]) -> None:
-        """Add what a clause decides, with the time at which it wants to look again."""
+        """Add the actions of a clause, and the time at which it wants to look again."""
         try:
             found = clause()
             actions, wake_at = found if isinstance(found, tuple) else (found, self.wake_at)
             self.actions += list(actions)
             self.wake_at = min(self.wake_at, wake_at)
-        except Exception as error:  # noqa: BLE001 - that is what this is for: the error is kept, and told
+        except Exception as error:  # noqa: BLE001 - the error is kept and reported
             self.faults.append(Fault(part, error))

@@ -1,10 +1,10 @@
-"""A rank's Lease made anew, and a term that the volume has outrun.
+"""Opening a rank, for the first time or after its Lease was lost, and raising a term that the volume has passed.
 
 A Lease may be deleted by hand at any moment, and etcd may be restored from a backup. Guarantees that a rank is opened
-above every term and incarnation that status, pods or other Leases still remember, with all else that they remember of
-it: that it was complete, its durable floor (of which the status may be ten seconds behind), its failovers and failures.
-What only the volume remembers, a primary reports before it begins (`term_floor`). Others may write on a volume, so a
-term that the rank cannot have had (terms.py) raises nothing, and is told. Looks at no clock.
+above every term and incarnation that status, pods or other Leases still show, and with everything else that they show
+of it: whether it was complete, its durable floor (the status may be ten seconds behind), its failovers and failures.
+A term that only the volume shows is reported by the primary before it begins (`term_floor`). Others may write on a
+volume, so a term that the rank cannot have had (terms.py) raises nothing and becomes an Event. Looks at no clock.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from understudy_operator.core.patches import raise_term
 
 
 def last_saves(observation: Observation) -> list[str]:
-    """List the pods that may still save what the job is to go on from: no rank is opened before they have ended."""
+    """List pods of the earlier job that may still save: a job that resumes from them opens no rank before they end."""
     if observation.job.policy.resume != Resume.LATEST:
         return []
     return sorted(name for name, saves in observation.predecessor_pods.items() if saves)
@@ -35,7 +35,7 @@ def open_rank(observation: Observation, view: RankView) -> OpenRank:
     failovers = [entry for entry in status.get("failovers", ()) if entry.get("rank") == view.rank]
     known = [pod.term or 0 for pod in view.pods.values()]
     known += [clamp(int(entry.get("term", 0)), TERM_MAX) for entry in (*entries, *failovers)]
-    # A name is used once: a pod of that name may still run on a node that is cut off, and would take the Lease for its.
+    # A name is used only once: an earlier pod of that name may run on, cut off, and would believe to hold the Lease.
     mine = pod_name(observation.job.name, view.rank, 0).removesuffix("0")
     named = [*view.pods, *(name for name in observation.predecessor_pods if name.startswith(mine))]
     named += [lease.record.holder for lease in view.slots if lease is not None]
@@ -43,7 +43,7 @@ def open_rank(observation: Observation, view: RankView) -> OpenRank:
     named += [str(pod.get("pod", "")) for entry in entries for pod in entry.get("redundant", ())]
     named += [str(entry.get(end, "")) for entry in failovers for end in ("from", "to")]
     incarnation = max(incarnation_of(name) for name in ("", *named)) + 1
-    # By its label, or by the status, which is written beside it: either may not have followed the last promotion yet.
+    # The label and the status are written one beside the other: either may still lack the last promotion.
     terms = {str(entry["primary"]): int(entry.get("term", 0)) for entry in entries if entry.get("primary")}
     labelled = ((pod.name, pod.term or 0) for pod in view.pods.values() if pod.role is Role.PRIMARY)
     terms |= {name: max(term, terms.get(name, 0)) for name, term in labelled}
@@ -66,9 +66,9 @@ def open_rank(observation: Observation, view: RankView) -> OpenRank:
 
 
 def outrun(observation: Observation, view: RankView) -> list[PatchLease | Emit]:
-    """Raise the term of a primary that cannot begin, since the volume has seen its term; it failed in nothing.
+    """Raise the term of a primary that cannot begin, because the volume already has its term; it is no failure.
 
-    What it has released is left as it is: a release counts in its own term only, and this one may say complete.
+    Not after a release: a release counts only in its own term, and this one may say that the rank is complete.
     """
     beat = view.lease.record.current_heartbeat if view.lease is not None else None
     if view.lease is None or beat is None or beat.term_floor < beat.term or view.lease.record.current_release:
@@ -93,17 +93,16 @@ def _place(checkpoint: CheckpointRef | None) -> tuple[int, int]:
 
 
 def _checkpoint(rank: Mapping[str, Any]) -> CheckpointRef | None:
-    """Name the newest checkpoint that the status knows of a rank; it does not know the digest, which names no place."""
+    """Return the newest checkpoint that the status names for a rank, without the digest, which it does not hold."""
     if "checkpointStep" not in rank or "checkpointTerm" not in rank:
         return None
     return CheckpointRef(int(rank["checkpointTerm"]), int(rank["checkpointStep"]), "")
 
 
 def _remembered(failover: Mapping[str, Any], rank: Mapping[str, Any]) -> Promotion:
-    """Rebuild the record of a promotion from the status, whose counts must not begin anew.
+    """Rebuild the record of the last promotion from the status, so that no count starts again.
 
-    Of a rank whose last failover is too long ago to be listed, the counts are left: term 0 stands for a promotion that
-    nobody can describe any more.
+    If the last failover is no longer listed, only the counts are known: term 0 stands for a promotion without details.
     """
     wall = str(failover.get("promotedAt", ""))
     return Promotion(
@@ -117,7 +116,7 @@ def _remembered(failover: Mapping[str, Any], rank: Mapping[str, Any]) -> Promoti
         promoted_at=wall,
         known_step=int(rank.get("step", 0)),
         known_step_exact=False,
-        # As it was last told: a checkpoint that the failures had not passed must not look like a new one.
+        # As the status has it: the checkpoint from which the failures are counted must not look like a new one.
         checkpoint=_checkpoint(rank),
         cold=bool(failover.get("cold", False)),
         failovers=int(rank.get("failovers", 1 if failover else 0)),

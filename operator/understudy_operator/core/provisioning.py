@@ -39,9 +39,9 @@ from understudy_operator.core.states import JobState, RankState
 ENDED_PODS_KEPT: Final = 2
 """Ended pods of a rank that are kept for their logs."""
 ASK_WITHIN_S: Final = 10.0
-"""How long a lost redundant pod is not replaced while its Events are asked for the cause: they may not be to be had."""
+"""How long the replacement of a redundant pod waits for the Events that tell why it ended; they may never come."""
 ENDS_WITHIN_S: Final = 15.0
-"""From a worker's release to the end of its container, as the kubelet tells it: a second, more on a crowded node."""
+"""Time from a worker's release until the kubelet reports its container ended: a second, more on a busy node."""
 OVER: Final = "its training is over"
 AVOID_SUSPECT: Final = 100
 AVOID_PRIMARY: Final = 10
@@ -67,13 +67,13 @@ def provide_rank(job: JobState, rank: RankState, now: Now) -> tuple[list[Action]
     actions += labels(view)
     actions += _durations(observation.job.policy, view)
     gone, again_at = removals(observation.job.name, rank, now, over=OVER if rank.complete else "")
-    # Their pods are deleted as was asked: a slot that is wanted again has lost nothing.
+    # redundancy was lowered: a slot that is wanted again later has lost no pod.
     vacated = [vacate(view.rank, lease.record) for lease in view.surplus]
     return [*actions, *gone, *vacated], min(wake_at, again_at)
 
 
 def placement(observation: Observation, view: RankView) -> Placement:
-    """Choose where a new pod of a rank would rather not go."""
+    """Choose the nodes that a new pod of a rank should avoid."""
     together = observation.fleet.one_node
     if together or not observation.suspect_nodes:
         return Placement(together, ())
@@ -84,9 +84,10 @@ def placement(observation: Observation, view: RankView) -> Placement:
 
 
 def _may_create(observation: Observation, view: RankView, slot: int | None, now: Now) -> bool:
-    """Hold all pods but the job's first until its volume is bound.
+    """Tell whether a pod may be created now: before the volume is bound, only the first pod of the job.
 
-    Until then nobody knows whether several nodes can write it, and a volume that binds on first use needs a first pod.
+    Until then nobody knows whether several nodes can mount the volume. A first pod is needed, because a volume may be
+    bound only when a pod uses it.
     """
     if not observation.prepared or observation.blocked(CreatePod, view.rank, now.at):
         return False
@@ -114,14 +115,14 @@ def _provide_slot(job: JobState, rank: RankState, slot: int, now: Now) -> tuple[
                 observation, view, slot, lease, now
             ) if pending and holder not in view.pods else [], verdict
         if pod is not None and unexplained(pod) and now.at < (ask_until := _asked_until(pod)):
-            return [], ask_until  # its Events are asked, so that its loss is told with its cause
+            return [], ask_until  # its Events are read first, so that the loss is reported with its cause
         failure, losses = verdict, losses + 1
         known = pod is not None or lease.acknowledged or holder in observation.deleted_pods
-        loss = verdict.message if known else ""  # else perhaps it never was made, as whoever was to make it has ended
+        loss = verdict.message if known else ""  # otherwise it may never have been created: its operator ended before
         suspect = pod.node if verdict.silent and pod is not None else None
     if not _may_create(observation, view, slot, now):
         return [], math.inf
-    # The first failure of a rank is news; from the second on its program is suspect, and so is a copy of it.
+    # After a second failure in a row the program itself is suspect, and a redundant pod runs the same program.
     suspicion = max(
         budget.standing(view.lease.record, rank.group.floor) - 1,
         budget.repeated(observation.job.status.get("failovers", ()), view.rank, now),
@@ -155,7 +156,7 @@ def _served(view: RankView) -> dict[str, Lease]:
 def _durations(policy: Policy, view: RankView) -> Iterator[PatchLease]:
     """Bring a changed leaseDurationSeconds to the Leases that are held.
 
-    A holder that cannot learn of it (of an earlier release) goes on as it began: nothing shorter is expected of it.
+    A holder of an earlier release does not read it and renews as before, so that it gets no shorter duration.
     """
     for lease in (view.lease, *view.slots):
         if lease is None or not lease.record.holder or lease.record.duration_s == policy.lease_duration_s:
@@ -184,9 +185,9 @@ def labels(view: RankView) -> Iterator[Relabel]:
 
 
 def removals(job: str, rank: RankState, now: Now, *, over: str) -> tuple[list[Action], float]:
-    """List the pods to delete or to end, and when to look again at one that ends by itself: deleted, its log would go.
+    """List the pods to delete or to end, and when to look again at pods that end by themselves and keep their logs.
 
-    `over`: why nothing of the rank has to run any more; empty while something has.
+    `over`: why no pod of the rank has to run any more; empty while one has.
     """
     view = rank.view
     found: list[Action] = []
@@ -198,9 +199,9 @@ def removals(job: str, rank: RankState, now: Now, *, over: str) -> tuple[list[Ac
         if pod.finished or (pod.name == holder and not over):
             continue
         if pod.name == holder and rank.complete and not pod.ended:
-            continue  # it is ending; what runs on beside its trainer after that, if anything, is a sidecar
+            continue  # its trainer is ending; only a sidecar may run on after that
         if pod.ended and pod.active_deadline_s == END_POD_S:
-            continue  # asked for: its kubelet ends it within its grace period
+            continue  # it was told to end already: its kubelet ends it within the grace period
         due = now.at if pod.ending_since is None else pod.ending_since + ENDS_WITHIN_S
         if due <= now.at and pod.ended:
             found.append(EndPod(pod, "its trainer has ended, and its sidecars run on"))

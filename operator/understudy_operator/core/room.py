@@ -1,9 +1,9 @@
-"""Which of a job's ended pods may go when a quota has no room for a pod that is needed. Pure; looks at no clock.
+"""Which ended pods of a job may be removed when a quota has no room for a new pod. Pure; looks at no clock.
 
 Ended pods are kept so that their logs can be read. A quota of `count/pods` counts them like pods that run (`pods`, and
-quotas of CPU and memory, do not). What is kept for reading must not keep a rank from its pod: so ended pods go, one for
-each refusal. Guarantees that no pod is listed that may still run, and none whose end has still to be judged: a Lease
-names it until then.
+quotas of CPU and memory, do not). A log must not keep a rank from its pod, so ended pods are removed, one for each
+refusal. Guarantees that no pod is listed that may still run, and none that a Lease still names: its end has not been
+decided on yet.
 """
 
 from understudy_contract.names import Rank

@@ -59,7 +59,7 @@ class JobState:
     observation: Observation
     ranks: tuple[RankState, ...]
     over: bool
-    """Nothing of the job is to run any more."""
+    """No pod of the job has to run any more."""
 
 
 def judge(observation: Observation) -> JobState:
@@ -94,7 +94,7 @@ def _judge_rank(observation: Observation, state: RankState, lease: Lease) -> Ran
     try:
         waiting = tuple(candidates(view, fleet.nodes, fleet.at))
         failures = budget.application_failures(lease.record, state.group.floor)
-        if not lease.record.holder:  # nobody's: it is to be resumed
+        if not lease.record.holder:  # nobody holds it: it is to be resumed
             return RankState(view, state.group, state.complete, failures, waiting)
         verdict = judge_primary(
             lease,
@@ -107,5 +107,5 @@ def _judge_rank(observation: Observation, state: RankState, lease: Lease) -> Ran
         if isinstance(verdict, float):
             verdict = min([verdict, *(c.steady_at for c in waiting if c.steady_at > fleet.at)])
         return RankState(view, state.group, state.complete, failures, waiting, verdict)
-    except Exception as error:  # noqa: BLE001 - it must cost no other rank its promotion; it is told
+    except Exception as error:  # noqa: BLE001 - it must cost no other rank its promotion; it is reported
         return RankState(view, state.group, state.complete, fault=Fault(f"rank {view.rank}", error))

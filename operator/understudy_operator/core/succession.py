@@ -1,4 +1,4 @@
-"""Who takes a lost rank over, and with what on record.
+"""Which pod takes a lost rank over, and what the record of the promotion says.
 
 Guarantees that only a pod which holds a slot of the rank, runs, and was heard of within half a lease is promoted, the
 one with the newest loaded checkpoint first; a pod not heard of for longer is waited for, up to its whole lease,
@@ -21,7 +21,7 @@ from understudy_operator.core.patches import give_up
 from understudy_operator.core.states import RankState
 
 UNREPORTED_MAX: Final = 5
-"""Promotions of a rank between two status writes that are kept: a status that cannot be written is no log."""
+"""Promotions of a rank that are kept while the status cannot be written; the oldest are dropped."""
 
 
 def successor(rank: RankState, failure: Failure) -> Candidate | float | None:
@@ -49,7 +49,7 @@ def successor(rank: RankState, failure: Failure) -> Candidate | float | None:
 
 
 def succeed(job: Job, rank: RankState, failure: Failure, now: Now) -> Promote | PatchLease | float:
-    """Decide on a lost rank: the promotion, or when to decide again; or that it was lost once too often.
+    """Decide on a lost rank: promote, decide again later, or give up after too many failures.
 
     A cold start waits out the back-off of the application's consecutive failures; a warm successor never waits.
     """
@@ -83,7 +83,7 @@ def succeed(job: Job, rank: RankState, failure: Failure, now: Now) -> Promote | 
 
 
 def survives_too_often(job: Job, rank: RankState, now: Now) -> PatchLease | None:
-    """Give a rank up whose primary lives, and has had its trainer started again too often without progress."""
+    """Give a rank up if its trainer was started again too often inside its pod, without a new checkpoint."""
     assert rank.view.lease is not None
     record = rank.view.lease.record
     if rank.failures < job.policy.max_failures or budget.survived(record) == 0:
@@ -117,7 +117,7 @@ def _record(job: Job, rank: RankState, failure: Failure, target: str, cold: bool
         failed_at=failure.failed_at or wall,
         detected_at=wall,
         promoted_at=wall,
-        # A holder that never reported has taken no step: what its predecessor had taken is lost only now.
+        # A holder that never reported has taken no step, so its predecessor's steps count as lost by this promotion.
         known_step=beat.step if beat else max(floor.step if floor else 0, present.known_step if present else 0),
         known_step_exact=failure.exact_step,
         cold=cold,

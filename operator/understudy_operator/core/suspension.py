@@ -1,7 +1,7 @@
-"""Suspending a job: every pod ends after a last save, and each rank is left to nobody until the job is resumed.
+"""Suspending a job: every pod saves and ends, and then nobody holds the ranks until the job is resumed.
 
-Guarantees that a Lease keeps its holder until no pod of the rank may run any more, so that a suspension which is taken
-back in the midst of it is an ordinary hand-over; and that a resumed rank goes on at a higher term from its durable
+Guarantees that a Lease keeps its holder until no pod of the rank can run any more, so that a suspension which is taken
+back before that is an ordinary hand-over; and that a resumed rank goes on at a higher term from its durable
 floor, with no failure counted. Does not wait for pods on a node that is cut off: they keep the job from being
 suspended, not from being resumed. Looks at no clock: nothing is judged meanwhile.
 """
@@ -40,7 +40,7 @@ def suspended(observation: Observation) -> bool:
 
 
 def living(job: Job, view: RankView) -> list[str]:
-    """List the pods of a rank that may still run; a copy that somebody made of one is not the job's."""
+    """List the pods of a rank that may still run, without copies that somebody made of them."""
     return sorted(pod.name for pod in view.pods.values() if not pod.ended and pod.is_of(job.name))
 
 

@@ -17,11 +17,11 @@ from understudy_operator.core.patches import take_switchover
 from understudy_operator.core.states import JobState, RankState
 
 ASKED_SHOWN_BYTES: Final = 64
-"""Of a request that is no rank: whatever somebody wrote, the reason of the refusal is to be read after it."""
+"""How much of an invalid request is repeated in the Event, so that the reason after it stays readable."""
 
 
 def switch_over(job: JobState, rank: RankState) -> list[Action]:
-    """List what a request still asks for of one rank."""
+    """List what is still to be done for one rank that is asked to switch over."""
     view, asked = rank.view, job.observation.job.switchover
     lease, primary = view.lease, view.primary
     if lease is None or primary is None:
@@ -57,5 +57,5 @@ def refuse(job: JobState) -> list[Action]:
     else:
         return []
     said = f"The annotation understudy.dev/switchover={clean(asked, ASKED_SHOWN_BYTES)} was removed: {why}."
-    request = f"switchover {job.observation.job.resource_version}"  # the same words, asked again, are answered again
+    request = f"switchover {job.observation.job.resource_version}"  # the same request, made again, is answered again
     return [Emit(request, EventReason.SWITCHOVER_REFUSED, said), ClearSwitchover(asked)]
