@@ -23,6 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from rich.markup import escape
 from rich.table import Table
 
@@ -211,7 +212,11 @@ def _write(path: Path, facts: dict[str, Any], results: Results, failed: list[str
         for name, found in results.items()
         if found
     }
-    runs = [{**asdict(f), "legs_s": f.legs(), "lost_steps": f.lost_steps} for found in results.values() for f in found]
+    runs = [
+        {**asdict(f), "status": msgspec.to_builtins(f.status), "legs_s": f.legs(), "lost_steps": f.lost_steps}
+        for found in results.values()
+        for f in found
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"machine": facts, "summary": digest, "failed": failed, "runs": runs}, indent=1) + "\n")
 

@@ -353,7 +353,7 @@ class World:
         def taken(other: str) -> bool:
             return self.jobs.find(other) is not None or self.jobs.is_aside(other, job.name)
 
-        told = job.status.get("adoptedUid")
+        told = job.status.adopted_uid
         adopted = find_identity(job.name, job.uid, told, job.policy.ranks, lease, taken)
         return replace(job, adopted_uid=adopted) if adopted else job
 

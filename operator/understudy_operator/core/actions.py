@@ -1,14 +1,14 @@
 """What the operator can do about a job. Each is idempotent and guarded by what it was decided on (uid or
 resourceVersion)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from understudy_contract.events import EventReason
 from understudy_contract.lease import LeaseRecord
 from understudy_contract.names import Rank, Role, Term
 from understudy_contract.reports import CheckpointRef, GivenUp, Promotion
+from understudy_contract.status import JobStatus
 
 from understudy_operator.core.model import Aim, Pod
 
@@ -236,7 +236,7 @@ class DeleteJob:
 class WriteStatus:
     """Write the status subresource."""
 
-    status: Mapping[str, Any]
+    status: JobStatus
 
 
 @dataclass(frozen=True, slots=True)

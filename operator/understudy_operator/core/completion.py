@@ -7,6 +7,7 @@ a rank is given up by CAS and never once it is complete, and what a holder says 
 """
 
 from understudy_contract.exits import ReleaseReason
+from understudy_contract.status import JobPhase
 
 from understudy_operator.core.model import Observation, RankView
 
@@ -21,8 +22,10 @@ def rank_complete(view: RankView) -> bool:
 
 def job_complete(observation: Observation) -> bool:
     """Tell whether every rank has finished, or the job was seen to have: the end that was seen is never taken back."""
-    phase = observation.job.status.get("phase")
-    return phase == "Succeeded" or (phase != "Failed" and all(rank_complete(v) for v in observation.ranks))
+    phase = observation.job.status.phase
+    if phase in (JobPhase.SUCCEEDED, JobPhase.FAILED):
+        return phase == JobPhase.SUCCEEDED
+    return all(rank_complete(view) for view in observation.ranks)
 
 
 def job_failed(observation: Observation) -> bool:
@@ -30,7 +33,7 @@ def job_failed(observation: Observation) -> bool:
     if job_complete(observation):
         return False
     given_up = any(v.lease is not None and v.lease.record.given_up is not None for v in observation.ranks)
-    return given_up or observation.job.status.get("phase") == "Failed"
+    return given_up or observation.job.status.phase == JobPhase.FAILED
 
 
 def job_over(observation: Observation) -> bool:

@@ -120,7 +120,7 @@ def _provide_slot(observation: Observation, view: RankView, slot: int, now: Now)
     # The first failure of a rank is news; from the second on its program is suspect, and so is a copy of it.
     suspicion = max(
         budget.standing(view.lease.record) - 1,
-        budget.repeated(observation.job.status.get("failovers", ()), view.rank, now),
+        budget.repeated(observation.job.status.failovers, view.rank, now),
     )
     due = lease.changed_at + max(budget.slot_pause_s(lease.record, losses, failure), budget.backoff_s(suspicion))
     if now.at < due:
