@@ -13,7 +13,8 @@ from understudy_contract.status import FailoverStatus
 
 from chaos.account import Seen
 from chaos.kinds import KINDS
-from chaos.strike import Strike, Target
+from chaos.strike import Strike
+from chaos.target import Target
 from chaos.ward import LEASE_S, Ward
 from testbed import TestbedError
 from testbed.pods import Pod

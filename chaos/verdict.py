@@ -14,7 +14,7 @@ from understudy_contract.status import RankStatus
 from chaos import volume_audit
 from chaos.outcome import lost_without_fault
 from chaos.run import Run
-from chaos.strike import Target
+from chaos.target import Target
 from chaos.volume_audit import newest_step
 from chaos.ward import SHAPES, TARGETS, Ward
 from localcluster import ClusterError

@@ -15,7 +15,8 @@ from understudy_contract.reports import Cause
 from understudy_contract.status import JobPhase
 
 from chaos.draw import Draw, between
-from chaos.strike import Kind, Strike, Target, Thing, timed
+from chaos.strike import Kind, Strike, Thing, timed
+from chaos.target import Target
 from chaos.volume_audit import damage, newest, state_id, step_of
 from chaos.ward import FSYNC_S, TARGETS, Ward
 from chaos.workers import lose_rank
