@@ -11,9 +11,9 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
-from understudy_kube.informer import Key
+from understudy_kube.informer import Key, Named
 
 from understudy_operator.allowance import Allowance
 from understudy_operator.core import model
@@ -27,17 +27,6 @@ ORDINARY_BYTES: Final = 16 * 1024
 """Of spec and status: a job that has no more is always read."""
 LARGE_MAX_BYTES: Final = 16 * 1024 * 1024
 """What larger jobs of one namespace may have together beyond that: a tenant that fills it harms no other."""
-
-
-class Named(Protocol):
-    """What tells one object from all others."""
-
-    @property
-    def namespace(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def uid(self) -> str: ...
 
 
 class TooLargeError(Exception):

@@ -8,7 +8,6 @@ a renewal that says nothing new wakes nobody.
 import asyncio
 import logging
 import math
-import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -32,13 +31,13 @@ from understudy_contract.names import (
 from understudy_contract.reports import Heartbeat
 from understudy_kube import shallow
 from understudy_kube.client import Api, ApiError, NotFound
-from understudy_kube.informer import Informer, Key, identify
+from understudy_kube.informer import Informer, Key, Named, identify
 
 from understudy_operator.core import model
 from understudy_operator.core.adoption import find_identity, is_child
 from understudy_operator.decoding import UnreadableJobError, read_job
 from understudy_operator.hearing import LEASES, Hearing
-from understudy_operator.jobs import Jobs, Named, TooLargeError
+from understudy_operator.jobs import Jobs, TooLargeError
 from understudy_operator.objects import (
     ClaimObject,
     NodeObject,
@@ -71,8 +70,6 @@ RANKS_MAX: Final = 256
 """The most ranks of a job that the API admits."""
 ORPHANS_MAX: Final = 1024
 """Leases without an owner that are remembered, of all namespaces, until a job of their name is made."""
-_SHAPE: Final = re.compile(r"-\d{1,6}(-s\d)?")
-"""What follows the job's name in the name of a Lease: a rank, and perhaps a slot."""
 
 
 class _Items(msgspec.Struct):
@@ -338,7 +335,7 @@ class World:
             for (namespace, _), record in self.leases.records.items()
             if namespace == job.namespace
             and (record.labels or {}).get(Label.JOB) == job.name
-            and _is_left_by(job.name, record.name)
+            and names.is_lease_name(record.name, job.name)
             and not is_child(record, job.name, job.uid, job.identity)
         ]
         needed = set(lease_names(job.name, job.policy.ranks))
@@ -373,7 +370,7 @@ class World:
         if (job := self.jobs.known((meta.namespace, name))) is not None:
             # With one rank more than the job has, it is not this job's shape that was left.
             return names.is_lease_name(meta.name, name, job.policy.ranks + 1)
-        if not _is_left_by(name, meta.name):
+        if not names.is_lease_name(meta.name, name):
             return False
         orphans = sum(not record.owner_uid for record in self.leases.records.values())
         return not meta.owner_references and orphans < ORPHANS_MAX
@@ -485,11 +482,6 @@ def _heard_within_s(patience_s: int, lease_s: int) -> float:
     if patience_s <= lease_s:
         return patience_s
     return max(lease_s, model.LATE * patience_s) if patience_s <= COMPARABLE * lease_s else lease_s
-
-
-def _is_left_by(job: str, lease: str) -> bool:
-    """Tell whether a Lease has the name of one that a job of this name makes, however many ranks that had."""
-    return bool(job) and lease.startswith(f"{job}-") and _SHAPE.fullmatch(lease, len(job)) is not None
 
 
 def _renewal(lease: LeaseRecord) -> tuple[object, ...]:

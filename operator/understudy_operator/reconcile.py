@@ -41,6 +41,7 @@ from understudy_operator.core.actions import (
 from understudy_operator.core.decide import Decision, decide
 from understudy_operator.core.model import Job, Now, Observation
 from understudy_operator.observe import World
+from understudy_operator.together import all_of, settle
 
 log: Final = logging.getLogger("understudy")
 
@@ -137,7 +138,7 @@ class Reconciler:
 
     async def _cycle(self, key: Key) -> None:
         """Promote until nothing is left to promote, and begin the rest; also when a promotion fails, and raise then."""
-        failures: list[BaseException] = []
+        failure: BaseException | None = None
         while self._leads:
             now = self._clocks()
             observation = self._world.observe(key, now.at)
@@ -145,15 +146,12 @@ class Reconciler:
                 self._queue.forget(key)
                 return
             decision = decide(observation, now)
-            if failures or not decision.promotions:
+            if failure is not None or not decision.promotions:
                 self._begin_rest(key, observation, decision, now)
                 break
-            results = await asyncio.gather(
-                *(self._act(observation.job, p, now) for p in decision.promotions), return_exceptions=True
-            )
-            failures = [result for result in results if isinstance(result, BaseException)]
-        if failures:
-            raise failures[0]
+            _, failure = await settle(self._act(observation.job, promotion, now) for promotion in decision.promotions)
+        if failure is not None:
+            raise failure
 
     def _begin_rest(self, key: Key, observation: Observation, decision: Decision, now: Now) -> None:
         """Let the other actions run beside the queue, and look again when it is time."""
@@ -215,12 +213,7 @@ class Reconciler:
         for action in actions:
             lanes[rank_of(action), isinstance(action, APART)].append(action)
         room = asyncio.Semaphore(LANES)
-        tasks = (self._run_lane(key, job, lane, room) for lane in lanes.values())
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        for failure in results:
-            if isinstance(failure, BaseException):
-                raise failure
-        return any(results)
+        return any(await all_of(self._run_lane(key, job, lane, room) for lane in lanes.values()))
 
     async def _run_lane(self, key: Key, job: Job, actions: list[Action], room: asyncio.Semaphore) -> bool:
         """Act in order, and tell whether something failed; the rest of a rank is left to the next decision then.

@@ -96,7 +96,6 @@ class Pod:
     """Wall clock of the API server when the deletion was asked for, RFC 3339; empty: it was not."""
     scheduling: str
     """Why the scheduler finds no node; empty when it found one or has not tried."""
-    ready: bool
     container: Container
     """The trainer's."""
     waiting: tuple[tuple[str, Waiting], ...] = ()

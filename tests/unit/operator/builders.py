@@ -111,7 +111,6 @@ def a_pod(name: str, **changes: Any) -> Pod:
         deleting_since=None,
         deletion_time="",
         scheduling="",
-        ready=True,
         container=Running(ago(600)),
     )
     return replace(plain, **changes)
