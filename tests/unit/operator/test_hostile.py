@@ -25,8 +25,8 @@ from understudy_operator.logs import OneLine
 from understudy_operator.objects import PodObject, pod_view
 
 from tests.unit.operator.builders import NOW, PRIMARY, RANK, SLOT, UNDERSTUDY, Scene, a_problem, a_promotion, of
+from tests.unit.operator.moves import both_at_work
 from tests.unit.operator.stage import LEASES, MINUTE, Stage, stage_test
-from tests.unit.operator.test_reconcile import both_at_work
 
 CRD = Path(__file__).parents[3] / "manifests" / "crd.yaml"
 HUGE = 2**63

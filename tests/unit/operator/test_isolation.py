@@ -16,8 +16,8 @@ from understudy_operator.core.actions import Emit, KeepBudgets, Prepare, WriteSt
 from understudy_operator.core.decide import decide
 
 from tests.unit.operator.builders import NOW, PRIMARY, Scene, of
+from tests.unit.operator.moves import both_at_work
 from tests.unit.operator.stage import JOB, PODS, Stage, refusing, stage_test
-from tests.unit.operator.test_reconcile import both_at_work
 
 PARTS = ("overdue", "_prepare", "_keep_budgets", "provide_rank", "raise_term", "switch_over", "refuse")
 decide_module = importlib.import_module("understudy_operator.core.decide")
