@@ -30,7 +30,7 @@ from rich.table import Table
 from benchmarks import machine
 from benchmarks.processes import resident_mb
 from benchmarks.stats import percentile
-from localcluster import Cluster, ClusterError
+from localcluster import ClusterError, choice
 from testbed import Testbed, TestbedError, faults, jobs, measure, operator, placement
 from testbed.console import console
 from testbed.faults import Fault
@@ -61,7 +61,7 @@ def main() -> int:
     failed: list[str] = []
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the job is not left to run for ever
     try:
-        cluster = Cluster.connect()
+        cluster = choice.connect()
         if not arguments.keep_operator:
             operator.install(cluster)  # first: without the chart there are no TrainingJobs to watch
         with Testbed(cluster, NAMESPACE) as testbed, ExitStack() as cleaning:

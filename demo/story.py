@@ -15,7 +15,7 @@ from understudy_contract.status import ConditionType, JobPhase
 from demo.checks import accuracy, check, said_by_status, said_seconds
 from demo.screen import JOB, Screen
 from demo.timeline import TITLES, draw
-from localcluster import Cluster
+from localcluster import choice
 from localcluster.paths import CHECKOUT
 from testbed import Testbed, TestbedError, faults, jobs, measure, operator, placement
 from testbed.faults import Fault
@@ -66,8 +66,8 @@ class Story:
     def install(screen: Screen) -> None:
         """Install the operator."""
         screen.chapter("The operator")
-        cluster = Cluster.connect()
-        screen.say(Cluster.choice())
+        cluster = choice.connect()
+        screen.say(choice.described())
         screen.command("helm upgrade --install understudy charts/understudy -n understudy-system --create-namespace")
         operator.install(cluster)
         screen.say("the operator is ready")

@@ -10,7 +10,7 @@ from kubernetes.client.exceptions import ApiException
 from understudy_contract.names import TRAINER_CONTAINER
 from understudy_contract.status import JobStatus
 
-from localcluster import Cluster
+from localcluster import Cluster, choice
 from testbed.errors import TestbedError
 from testbed.kube import EVENTS, JOBS, PODS, Kube, Object
 from testbed.logs import Logs
@@ -41,7 +41,7 @@ class Testbed:
     @classmethod
     def connect(cls, namespace: str) -> Self:
         """Use the cluster that runs on this machine; the namespace is made if need be."""
-        return cls(Cluster.connect(), namespace)
+        return cls(choice.connect(), namespace)
 
     def __enter__(self) -> Self:
         self._exit.enter_context(self.kube)
