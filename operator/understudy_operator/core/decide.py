@@ -71,7 +71,9 @@ def decide(observation: Observation, now: Now) -> Decision:
     parts.add("adoption", partial(adopt, observation))
     parts.add("the report", partial(status_clause.report, observation, now, tuple(parts.faults)))
     if any(fault.part == "the report" for fault in parts.faults):
-        parts.add("the report of a failed report", partial(status_clause.excuse, observation, now, tuple(parts.faults)))
+        parts.add(
+            "the report of a failed report", partial(status_clause.report_faults, observation, now, tuple(parts.faults))
+        )
     return Decision(tuple(promotions), tuple(parts.actions), parts.wake_at, tuple(parts.faults))
 
 

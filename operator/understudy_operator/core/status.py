@@ -1,35 +1,35 @@
-"""Status, conditions and Events of a job, derived from its Leases and pods.
+"""The status of a job, derived from its Leases and pods.
 
-Guarantees that a status which was lost is rebuilt from the Leases (but for failovers older than the last of each
-rank), that a pod which is terminating or silent counts as nothing, and that a change of mere progress is written at
-most every PROGRESS_S. Wall-clock times are for display.
+Guarantees that a status that was lost is rebuilt from the Leases, except for failovers before the last one of each
+rank; that a pod that is ending or silent does not count as ready; and that a change of progress alone is written at
+most every PROGRESS_S. A rank whose Lease is gone keeps what the status knew of it, because the Lease is made anew from
+that. Wall-clock times are for display; when the status is due is decided by the operator's monotonic clock.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from typing import Final
 
 from msgspec.structs import replace
 from understudy_contract.bounds import COUNT_MAX, clamp
-from understudy_contract.events import EventReason, notice_reason
 from understudy_contract.lease import LeaseRecord
-from understudy_contract.reports import Heartbeat, Phase, Promotion
+from understudy_contract.reports import Phase
 from understudy_contract.status import (
     ConditionType,
-    FailoverStatus,
     JobPhase,
     JobStatus,
     RankStatus,
     RedundantStatus,
 )
 
-from understudy_operator.core import budget, causes, conditions
-from understudy_operator.core.actions import Action, Emit, OpenRank, WriteStatus
+from understudy_operator.core import budget, conditions
+from understudy_operator.core.actions import Action, OpenRank, WriteStatus
 from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
 from understudy_operator.core.deadlines import active_since
+from understudy_operator.core.failovers import list_failovers
 from understudy_operator.core.faults import Fault
 from understudy_operator.core.model import Now, Observation, RankView
+from understudy_operator.core.news import news
 from understudy_operator.core.opening import last_saves
 from understudy_operator.core.pending import Finding
 from understudy_operator.core.suspension import suspended
@@ -37,9 +37,6 @@ from understudy_operator.core.training import FINISHING
 
 PROGRESS_S: Final = 10.0
 """Steps alone are written this often: `kubectl get` shows life, and etcd is spared."""
-FAILOVERS_KEPT: Final = 20
-NEWS_S: Final = 600.0
-"""What is older needs no Event: an operator that was away for ten minutes has more to make up for."""
 
 
 def report(observation: Observation, now: Now, faults: tuple[Fault, ...] = ()) -> tuple[list[Action], float]:
@@ -54,7 +51,7 @@ def report(observation: Observation, now: Now, faults: tuple[Fault, ...] = ()) -
             actions.append(WriteStatus(wanted))
         else:
             wake_at = due
-    actions += _events(observation, wanted, now)
+    actions += news(observation, wanted, now)
     return actions, wake_at
 
 
@@ -84,8 +81,8 @@ def _notable(status: JobStatus) -> JobStatus:
     return replace(status, step=None, ranks=tuple(ranks))
 
 
-def excuse(observation: Observation, now: Now, faults: tuple[Fault, ...]) -> tuple[list[Action], float]:
-    """Write the condition that tells of faults, and nothing else: the status cannot be made of what is observed."""
+def report_faults(observation: Observation, now: Now, faults: tuple[Fault, ...]) -> tuple[list[Action], float]:
+    """Write only the condition about faults: the rest of the status could not be derived, and stays as it is."""
     job = observation.job
     error = {ConditionType.OPERATOR_ERROR: conditions.operator_error(observation, faults)}
     before = job.status.conditions
@@ -101,7 +98,7 @@ def excuse(observation: Observation, now: Now, faults: tuple[Fault, ...]) -> tup
 def _status(observation: Observation, now: Now, faults: tuple[Fault, ...] = ()) -> JobStatus:
     job = observation.job
     ranks = tuple(_rank(observation, view, now) for view in observation.ranks)
-    failovers = _failovers(observation)
+    failovers = list_failovers(observation)
     promotions = [v.lease.record.promotion for v in observation.ranks if v.lease and v.lease.record.promotion]
     complete = job_complete(observation)
     ready = sum(bool(pod.ready) for entry in ranks for pod in entry.redundant)
@@ -198,130 +195,3 @@ def _step(record: LeaseRecord) -> int:
     # A renewal that was overtaken by the release may have put an older report in place.
     last = record.current_release.checkpoint if record.current_release is not None else None
     return max(beat.step, last.step) if last is not None and last.term == record.term else beat.step
-
-
-def _promotions(view: RankView) -> tuple[Promotion, ...]:
-    """List the promotions that a rank's Lease tells of, oldest first; one of term 0 is a mere count."""
-    last = view.lease.record.promotion if view.lease is not None else None
-    return tuple(promotion for promotion in (*last.untold, last) if promotion.term) if last is not None else ()
-
-
-def _failovers(observation: Observation) -> tuple[FailoverStatus, ...]:
-    """Merge the last promotions of each rank into the list that the status holds already."""
-    known = {
-        (failover.rank, failover.term): failover
-        for failover in observation.job.status.failovers
-        if failover.rank < observation.job.policy.ranks  # others no operator wrote
-    }
-    for view in observation.ranks:
-        if view.lease is None:
-            continue
-        beat = view.lease.record.current_heartbeat
-        for promotion in _promotions(view):
-            key = (int(view.rank), promotion.term)
-            if key not in known or known[key].promoted_at < promotion.promoted_at:
-                # The second where etcd was restored, and the term was given once more.
-                known[key] = _failover(view, promotion)
-            if promotion.term == view.lease.record.term and beat is not None and known[key].first_step_at is None:
-                known[key] = _with_first_step(known[key], promotion, beat)
-    explained = (_with_cause(observation, failover) for failover in known.values())
-    ordered = sorted(explained, key=lambda failover: (failover.promoted_at, failover.rank, failover.term))
-    return tuple(ordered[-FAILOVERS_KEPT:])
-
-
-def _with_cause(observation: Observation, failover: FailoverStatus) -> FailoverStatus:
-    """Complete the cause of a failover, as long as the lost pod is there: its status may tell more of it later."""
-    views = (view for view in observation.ranks if view.rank == failover.rank)
-    pod = next((pod for view in views if (pod := view.pods.get(failover.source or "")) is not None), None)
-    if pod is None:
-        return failover
-    found = causes.completed(failover.cause or "", failover.message or "", pod)
-    return failover if found is None else replace(failover, cause=found[0], message=found[1])
-
-
-def _failover(view: RankView, promotion: Promotion) -> FailoverStatus:
-    return FailoverStatus(
-        rank=int(view.rank),
-        term=promotion.term,
-        source=promotion.source,
-        target=promotion.target,
-        cause=str(promotion.cause),
-        message=promotion.message,
-        failed_at=promotion.failed_at,
-        detected_at=promotion.detected_at,
-        promoted_at=promotion.promoted_at,
-        cold=promotion.cold,
-    )
-
-
-def _with_first_step(failover: FailoverStatus, promotion: Promotion, beat: Heartbeat) -> FailoverStatus:
-    if beat.first_step is None:
-        return failover
-    resumed = beat.first_step.step - 1
-    return replace(
-        failover,
-        first_step_at=beat.first_step.at,
-        lost_steps=max(0, promotion.known_step - resumed),
-        lost_steps_is_lower_bound=None if promotion.known_step_exact else True,
-    )
-
-
-def notices(record: LeaseRecord, now: Now) -> Iterator[Emit]:
-    """Tell what the holder of a Lease has to say, if it is news."""
-    note = record.notice
-    if note is not None and _is_news(note.at, now):
-        reason = notice_reason(note.reason)
-        words = f"{note.reason}: {note.message}" if reason is EventReason.WORKER_NOTICE else note.message
-        yield Emit(f"notice {record.holder} {note.message}", reason, f"{record.holder}: {words}", of_worker=True)
-
-
-def _events(observation: Observation, status: JobStatus, now: Now) -> list[Action]:
-    events: list[Action] = []
-    completed = False
-    for view in observation.ranks:
-        leases = [lease for lease in (view.lease, *view.slots) if lease is not None]
-        events += [event for lease in leases for event in notices(lease.record, now)]
-        for promotion in _promotions(view):
-            if not _is_news(promotion.promoted_at, now):
-                continue
-            how = "Started {0} in its place: no redundant pod was ready" if promotion.cold else "Promoted {0}"
-            message = f"Rank {view.rank}: {promotion.message}. {how.format(promotion.target)} (term {promotion.term})."
-            reason = EventReason.COLD_START if promotion.cold else EventReason.PROMOTED
-            events.append(Emit(f"promotion {view.rank} {promotion.term}", reason, message))
-            events += _cause_found(status, view, promotion)
-        if view.lease is not None and rank_complete(view) and _is_news(view.lease.record.renew_time, now):
-            completed = True
-            message = f"Rank {view.rank} has completed its training"
-            events.append(Emit(f"rank {view.rank} complete", EventReason.RANK_COMPLETED, message))
-        given_up = view.lease.record.given_up if view.lease is not None else None
-        if given_up is not None and _is_news(given_up.at, now):
-            message = f"{given_up.message}. The job has failed; its checkpoints are kept."
-            events.append(Emit(f"rank {view.rank} given up", EventReason.FAILED, message))
-    generation = observation.job.generation
-    if status.phase == JobPhase.SUSPENDED:
-        message = "Suspended: no pod runs. Set spec.suspend to false to go on from the newest checkpoints"
-        events.append(Emit(f"suspended {generation}", EventReason.SUSPENDED, message))
-    elif observation.job.status.phase == JobPhase.SUSPENDED and not observation.job.policy.suspend:
-        events.append(Emit(f"resumed {generation}", EventReason.RESUMED, "Resumed: each rank gets a new pod"))
-    if status.phase == JobPhase.SUCCEEDED and completed:
-        events.append(Emit("complete", EventReason.COMPLETED, "Every rank has completed its training"))
-    return events + conditions.events(observation, now) + conditions.error_events(status)
-
-
-def _cause_found(status: JobStatus, view: RankView, promotion: Promotion) -> Iterator[Emit]:
-    """Tell the cause of a loss that was not known when the rank was passed on."""
-    for failover in status.failovers_of(view.rank):
-        if failover.term == promotion.term and failover.cause != promotion.cause:
-            message = f"Rank {view.rank}, term {promotion.term}: {failover.cause}, {failover.message}."
-            yield Emit(f"cause {view.rank} {promotion.term}", EventReason.CAUSE_FOUND, message)
-
-
-def _is_news(stamp: str | None, now: Now) -> bool:
-    """Tell whether something is to be announced: a new process finds all of history, and Events are of the present.
-
-    What no clock can place is announced: a worker's stamp may be missing, or be anything.
-    """
-    try:
-        return stamp is None or (now.wall - datetime.fromisoformat(stamp)).total_seconds() < NEWS_S
-    except (ValueError, TypeError):
-        return True

@@ -58,7 +58,7 @@ def test_a_rank_that_cannot_be_judged_keeps_no_other_from_its_promotion(monkeypa
     assert decide(scene.observe(), NOW).promotions == whole[1:]
 
 
-@pytest.mark.parametrize("failed", ["_status", "_events", "_notable", "_failovers"])
+@pytest.mark.parametrize("failed", ["_status", "news", "_notable", "list_failovers"])
 def test_a_report_that_fails_is_told_in_the_status_that_stands(failed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = lost().given(status_written_at=-1e9)
     expected = decide(scene.observe(), NOW)
