@@ -1,4 +1,11 @@
-"""Conditions of a job: one finding each, with a sentence that says what is wrong and what to do."""
+"""The conditions of a job, and the Events about what keeps its pods from coming up.
+
+Each condition comes from one Finding: whether it holds, one word for programs, and a sentence for people that says what
+is wrong and what to do. Guarantees that a condition's transition time changes only when its status does, and that its
+message is one line of at most MESSAGE_MAX_BYTES. A job that is complete, failed or suspended has the same conditions as
+any other, with a reason that says so. Trusts the operator's monotonic clock for what has lasted long enough to be told;
+the wall clock is for the transition times alone.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
@@ -100,9 +107,9 @@ def _failed(observation: Observation) -> dict[ConditionType, Finding]:
 
 
 def has_been_in_error(observation: Observation) -> bool:
-    """Tell whether the status says, or is to say, that a part of the operator's work failed."""
-    told = observation.job.status.condition(ConditionType.OPERATOR_ERROR) is not None
-    return told or any(p.reason == EventReason.OPERATOR_ERROR for p in observation.problems.values())
+    """Tell whether the status already has the condition about the operator's own errors, or needs it now."""
+    known = observation.job.status.condition(ConditionType.OPERATOR_ERROR) is not None
+    return known or any(p.reason == EventReason.OPERATOR_ERROR for p in observation.problems.values())
 
 
 def operator_error(observation: Observation, faults: Iterable[Fault]) -> Finding:
@@ -173,7 +180,7 @@ def events(observation: Observation, now: Now) -> list[Action]:
         tolerance = _node_fault_tolerant(observation, False, now)
         found.append(Emit("one node", EventReason.NOT_NODE_FAULT_TOLERANT, tolerance.message))
     degraded = observation.job.status.condition(ConditionType.CONTROL_PLANE_DEGRADED)
-    if degraded is not None and degraded.holds:  # each time anew, as told in the status
+    if degraded is not None and degraded.holds:  # one Event for each time that it became true
         key = f"control plane {degraded.last_transition_time}"
         found.append(Emit(key, EventReason.CONTROL_PLANE_DEGRADED, degraded.message))
     return [*found, *_held_up(observation, now)]
@@ -205,7 +212,7 @@ def _redundant(observation: Observation, ready: int, desired: int, complete: boo
 def _slot_held_up(observation: Observation, view: RankView, slot: int, now: Now) -> Finding | None:
     """Say why a redundant slot has no warm pod, if it gets none by itself."""
     pod, lease = view.slot_pod(slot), view.slots[slot]
-    # A sidecar that cannot start keeps no pod from being warm.
+    # A pod may be warm although one of its sidecars cannot start.
     held_up = stuck(observation, pod) if pod is not None and not view.warm(slot, now.at) else None
     if held_up is not None or lease is None:
         return held_up
@@ -264,7 +271,7 @@ def _same_node(view: RankView, now: Now) -> str:
     node = view.primary.node if view.primary is not None else None
     if not (beside := [pod.name for pod in _warm(view, now) if pod.node == node]):
         return said
-    # Nothing is moved by itself: whether another node would take a pod is known to the scheduler alone.
+    # The operator moves no pod by itself: only the scheduler knows whether another node would take it.
     return f"{said}; once another node has room, delete {' or '.join(beside)}, and its successor may go there"
 
 

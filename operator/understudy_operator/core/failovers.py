@@ -24,7 +24,7 @@ def list_failovers(observation: Observation) -> tuple[FailoverStatus, ...]:
     known = {
         (failover.rank, failover.term): failover
         for failover in observation.job.status.failovers
-        if failover.rank < observation.job.policy.ranks  # others no operator wrote
+        if failover.rank < observation.job.policy.ranks  # no operator has written any other
     }
     for view in observation.ranks:
         if view.lease is None:
@@ -33,7 +33,7 @@ def list_failovers(observation: Observation) -> tuple[FailoverStatus, ...]:
         for promotion in promotions(view):
             key = (int(view.rank), promotion.term)
             if key not in known or known[key].promoted_at < promotion.promoted_at:
-                # The second where etcd was restored, and the term was given once more.
+                # A later promotion to a term that is listed: etcd was restored, and the term was given once more.
                 known[key] = _failover(view, promotion)
             if promotion.term == view.lease.record.term and beat is not None and known[key].first_step_at is None:
                 known[key] = _with_first_step(known[key], promotion, beat)
@@ -80,6 +80,6 @@ def _with_first_step(failover: FailoverStatus, promotion: Promotion, beat: Heart
 
 
 def promotions(view: RankView) -> tuple[Promotion, ...]:
-    """List the promotions that a rank's Lease tells of, oldest first; one of term 0 is a mere count."""
+    """List the promotions that a rank's Lease holds, oldest first. One of term 0 has only counts, and is left out."""
     last = view.lease.record.promotion if view.lease is not None else None
     return tuple(promotion for promotion in (*last.untold, last) if promotion.term) if last is not None else ()

@@ -60,7 +60,7 @@ def news(observation: Observation, status: JobStatus, now: Now) -> list[Action]:
 
 
 def notices(record: LeaseRecord, now: Now) -> Iterator[Emit]:
-    """Tell what the holder of a Lease has to say, if it is news."""
+    """Give the notice of a Lease's holder as an Event, if it is recent."""
     note = record.notice
     if note is not None and _is_news(note.at, now):
         reason = notice_reason(note.reason)
@@ -69,7 +69,7 @@ def notices(record: LeaseRecord, now: Now) -> Iterator[Emit]:
 
 
 def _cause_found(status: JobStatus, view: RankView, promotion: Promotion) -> Iterator[Emit]:
-    """Tell the cause of a loss that was not known when the rank was passed on."""
+    """Tell the cause of a loss that became known only after the rank was passed on."""
     for failover in status.failovers_of(view.rank):
         if failover.term == promotion.term and failover.cause != promotion.cause:
             message = f"Rank {view.rank}, term {promotion.term}: {failover.cause}, {failover.message}."
@@ -77,10 +77,7 @@ def _cause_found(status: JobStatus, view: RankView, promotion: Promotion) -> Ite
 
 
 def _is_news(stamp: str | None, now: Now) -> bool:
-    """Tell whether something is to be announced: a new process finds all of history, and Events are of the present.
-
-    What no clock can place is announced: a worker's stamp may be missing, or be anything.
-    """
+    """Tell whether something is recent enough for an Event; so is what has no readable time."""
     try:
         return stamp is None or (now.wall - datetime.fromisoformat(stamp)).total_seconds() < NEWS_S
     except (ValueError, TypeError):

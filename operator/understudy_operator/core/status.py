@@ -56,11 +56,11 @@ def report(observation: Observation, now: Now, faults: tuple[Fault, ...] = ()) -
 
 
 def _reopens(observation: Observation) -> bool:
-    """Tell whether a Lease that somebody deleted is being made anew: for that moment little is known of its rank."""
+    """Tell whether a Lease was deleted and is about to be made anew: until then little is known of its rank."""
     if job_over(observation) or observation.job.policy.suspend or last_saves(observation) or observation.leftovers:
         return False
-    told = {entry.rank for entry in observation.job.status.ranks if entry.primary}
-    lost = [view.rank for view in observation.ranks if view.lease is None and view.rank in told]
+    opened = {entry.rank for entry in observation.job.status.ranks if entry.primary}
+    lost = [view.rank for view in observation.ranks if view.lease is None and view.rank in opened]
     return any((OpenRank.__name__, rank) not in observation.problems for rank in lost)
 
 
@@ -88,11 +88,11 @@ def report_faults(observation: Observation, now: Now, faults: tuple[Fault, ...])
     before = job.status.conditions
     others = [condition for condition in before if condition.type != ConditionType.OPERATOR_ERROR]
     wanted = replace(job.status, conditions=(*others, *conditions.render(error, before, job.generation, now)))
-    told = conditions.error_events(wanted)
+    events = conditions.error_events(wanted)
     if wanted == job.status:
-        return told, math.inf
+        return events, math.inf
     due = observation.status_written_at + PROGRESS_S
-    return (told, due) if now.at < due else ([WriteStatus(wanted), *told], math.inf)
+    return (events, due) if now.at < due else ([WriteStatus(wanted), *events], math.inf)
 
 
 def _status(observation: Observation, now: Now, faults: tuple[Fault, ...] = ()) -> JobStatus:
@@ -125,7 +125,7 @@ def _status(observation: Observation, now: Now, faults: tuple[Fault, ...] = ()) 
 
 
 def _total(counts: Iterable[int], known: int | None) -> int:
-    """Sum up what the ranks count; what was known before is never taken back."""
+    """Sum up the counts of all ranks; a total never falls, although a Lease with its count may be deleted."""
     return clamp(max(sum(counts), known or 0), COUNT_MAX)
 
 
@@ -146,8 +146,8 @@ def _phase(observation: Observation, complete: bool, found: Mapping[ConditionTyp
 
 
 def _rank(observation: Observation, view: RankView, now: Now) -> RankStatus:
-    # A Lease may have been deleted by hand: what was known of the rank is what it is opened anew from. And who wrote
-    # that the job is complete had seen more of its Leases than one to whom an unfinished one is shown still.
+    # Somebody may have deleted the Lease: it is made anew from what the status knows of the rank, so that is kept. And
+    # once the status says that the job is complete, a Lease that is not complete is an old version of it.
     known = observation.job.status.of_rank(view.rank) or RankStatus(rank=int(view.rank))
     if view.lease is None or (job_complete(observation) and not rank_complete(view)):
         return replace(known, step=known.step or 0, redundant=())
@@ -188,10 +188,10 @@ def _redundant(view: RankView, now: Now) -> Iterator[RedundantStatus]:
 
 
 def _step(record: LeaseRecord) -> int:
-    """Say what a rank has reached; a primary that has not restored yet reports nothing."""
+    """Return the step that a rank has reached. A primary that has not restored yet reports none."""
     beat = record.heartbeat
     if beat is None or beat.phase is Phase.STARTING:
         return max(int(record.floor_step), beat.step if beat else 0)
-    # A renewal that was overtaken by the release may have put an older report in place.
+    # A renewal may arrive after the release that was sent after it, and leave an older report in the Lease.
     last = record.current_release.checkpoint if record.current_release is not None else None
     return max(beat.step, last.step) if last is not None and last.term == record.term else beat.step
