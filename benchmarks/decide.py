@@ -26,6 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 from understudy_contract.names import (
@@ -92,7 +93,7 @@ class Stage:
         memo.granted, memo.budgets = frozenset((None, lease["metadata"]["name"]) for lease in leases), True
         memo.status_written_at = AT
         written = [a for a in decide(self.observe(), self.now).rest if isinstance(a, WriteStatus)]
-        self._take_job(written[0].status)
+        self._take_job(msgspec.to_builtins(written[0].status))
 
     @property
     def job(self) -> Job:

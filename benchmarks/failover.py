@@ -23,13 +23,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from rich.markup import escape
 from rich.table import Table
 
 from benchmarks import machine
 from benchmarks.processes import resident_mb
 from benchmarks.stats import percentile
-from localcluster import Cluster, ClusterError
+from localcluster import ClusterError, choice
 from testbed import Testbed, TestbedError, faults, jobs, measure, operator, placement
 from testbed.console import console
 from testbed.faults import Fault
@@ -60,7 +61,7 @@ def main() -> int:
     failed: list[str] = []
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the job is not left to run for ever
     try:
-        cluster = Cluster.connect()
+        cluster = choice.connect()
         if not arguments.keep_operator:
             operator.install(cluster)  # first: without the chart there are no TrainingJobs to watch
         with Testbed(cluster, NAMESPACE) as testbed, ExitStack() as cleaning:
@@ -211,7 +212,11 @@ def _write(path: Path, facts: dict[str, Any], results: Results, failed: list[str
         for name, found in results.items()
         if found
     }
-    runs = [{**asdict(f), "legs_s": f.legs(), "lost_steps": f.lost_steps} for found in results.values() for f in found]
+    runs = [
+        {**asdict(f), "status": msgspec.to_builtins(f.status), "legs_s": f.legs(), "lost_steps": f.lost_steps}
+        for found in results.values()
+        for f in found
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"machine": facts, "summary": digest, "failed": failed, "runs": runs}, indent=1) + "\n")
 

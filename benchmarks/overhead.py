@@ -33,7 +33,7 @@ from rich.table import Table
 from benchmarks import machine, scripts
 from benchmarks.processes import pin, usage
 from benchmarks.stats import median_interval, percentile
-from localcluster import Cluster, ClusterError
+from localcluster import ClusterError, choice
 from localcluster.processes import Identity
 from testbed import Testbed, TestbedError, faults, jobs, operator
 from testbed.console import console
@@ -72,7 +72,7 @@ def main() -> int:
     report: Report = {}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no training is left to run for ever
     try:
-        cluster = Cluster.connect()
+        cluster = choice.connect()
         if not arguments.keep_operator:
             operator.install(cluster)  # first: without the chart there are no TrainingJobs to watch
         with Testbed(cluster, NAMESPACE) as testbed, ExitStack() as cleaning:

@@ -29,7 +29,7 @@ from chaos.run import Run
 from chaos.strike import combinable
 from chaos.verdict import judge
 from chaos.ward import Ward
-from localcluster import Cluster, ClusterError
+from localcluster import ClusterError, choice
 from localcluster.paths import CHECKOUT
 from testbed import Testbed, TestbedError, operator
 from testbed.kube import Kube
@@ -39,7 +39,7 @@ def main() -> int:
     """Run it; return the exit code."""
     arguments = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what is broken is put right
-    cluster = Cluster.connect()
+    cluster = choice.connect()
     operator.install(cluster)
     print(f"seed {arguments.seed}, {arguments.minutes:g} minutes, {len(cluster.nodes)} nodes", flush=True)
     facts, began = machine.facts(Kube(cluster.kubeconfig)), machine.cpu_ticks()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from understudy_contract.lease import LeaseRecord
 from understudy_contract.names import rank_lease_name
 
-from chaos.strike import Target
+from chaos.target import Target
 from testbed.kube import parse_time
 from testbed.world import LeaseChange
 

@@ -8,7 +8,8 @@ from understudy_contract.reports import Cause
 
 from chaos.draw import Draw, between
 from chaos.nodes import LOST, NODE, named, names, node_of, on, targets
-from chaos.strike import Causes, Kind, Strike, Target, timed
+from chaos.strike import Causes, Kind, Strike, timed
+from chaos.target import Target
 from chaos.ward import LEASE_S, Ward
 from localcluster import Node
 from testbed import faults, operator

@@ -8,7 +8,8 @@ from understudy_contract.names import TRAINER_CONTAINER, Label
 from understudy_contract.reports import Cause
 
 from chaos.draw import Draw, between, pick
-from chaos.strike import Causes, Kind, Strike, Target, Thing, timed
+from chaos.strike import Causes, Kind, Strike, Thing, timed
+from chaos.target import Target
 from chaos.ward import GUEST_PRIORITY, LEASE_S, Ward
 from localcluster import Node
 from testbed import TestbedError

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from understudy_contract.reports import Cause
+from understudy_contract.status import FailoverStatus
 
 from chaos.account import Seen
 from chaos.kinds import KINDS
-from chaos.strike import Strike, Target
+from chaos.strike import Strike
+from chaos.target import Target
 from chaos.ward import LEASE_S, Ward
 from testbed import TestbedError
-from testbed.kube import Object
 from testbed.pods import Pod
 
 STATUS_WITHIN_S: Final = 60
@@ -275,16 +276,16 @@ def _wrong(ward: Ward, owner: Sent, seen: Seen, loss: Loss, sent: Sequence[Sent]
     return wrong
 
 
-def _status_entry(ward: Ward, seen: Seen) -> Object | None:
-    listed: list[Object] = ward.testbed.status(seen.target.job).get("failovers", [])
-    wanted = (seen.target.rank, seen.term, seen.old, seen.new, seen.cause)
-    same = (e for e in listed if (e["rank"], e["term"], e["from"], e["to"], e["cause"]) == wanted)
-    return next((entry for entry in same if "firstStepAt" in entry), None)
+def _status_entry(ward: Ward, seen: Seen) -> FailoverStatus | None:
+    listed = ward.testbed.status(seen.target.job).failovers_of(seen.target.rank)
+    wanted = (seen.term, seen.old, seen.new, seen.cause)
+    same = (entry for entry in listed if (entry.term, entry.source, entry.target, entry.cause) == wanted)
+    return next((entry for entry in same if entry.first_step_at is not None), None)
 
 
-def _lost_steps_told(seen: Seen, told: Object, lost: int) -> list[str]:
+def _lost_steps_told(seen: Seen, told: FailoverStatus, lost: int) -> list[str]:
     """Compare lost steps; one more may be told, since a step is counted before its line is printed."""
-    said, bound = int(told["lostSteps"]), bool(told.get("lostStepsIsLowerBound"))
+    said, bound = told.lost_steps or 0, bool(told.lost_steps_is_lower_bound)
     if (0 if bound else lost) <= said <= lost + 1:
         return []
     least = "at least " if bound else ""

@@ -14,7 +14,8 @@ from chaos.draw import Draw
 from chaos.kinds import KINDS
 from chaos.memory import Memory
 from chaos.outcome import Outcome, Sent, attribute
-from chaos.strike import Kind, Strike, Target, Thing
+from chaos.strike import Kind, Strike, Thing
+from chaos.target import Target
 from chaos.volume_audit import Audit, newest_step
 from chaos.ward import TARGETS, Ward
 from testbed import TestbedError, measure

@@ -3,28 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from understudy_contract.reports import Cause
 
 from chaos.draw import Draw
+from chaos.target import Target
+from chaos.ward import Ward
 from testbed.kube import wall
 
-if TYPE_CHECKING:
-    from chaos.ward import Ward
-
 Causes = frozenset[Cause]
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Target:
-    """A rank of a job."""
-
-    job: str
-    rank: int
-
-    def __str__(self) -> str:
-        return f"{self.job}/{self.rank}"
 
 
 class Thing(Enum):
@@ -106,7 +93,7 @@ class Kind:
 
     name: str
     title: str
-    aim: Callable[["Ward", Draw], Strike]
+    aim: Callable[[Ward, Draw], Strike]
     """Looks up all that the fault needs. TestbedError: another fault has left nothing to aim at."""
     touches: frozenset[Thing] = frozenset()
     asks: bool = False

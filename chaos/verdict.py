@@ -9,17 +9,18 @@ from typing import Any, Final
 
 from kubernetes.client.exceptions import ApiException
 from understudy_contract.names import rank_lease_name, slot_lease_name
+from understudy_contract.status import RankStatus
 
 from chaos import volume_audit
 from chaos.outcome import lost_without_fault
 from chaos.run import Run
-from chaos.strike import Target
+from chaos.target import Target
 from chaos.volume_audit import newest_step
 from chaos.ward import SHAPES, TARGETS, Ward
 from localcluster import ClusterError
 from localcluster.shell import wait_until
 from testbed import TestbedError
-from testbed.kube import EVENTS, Object, parse_time
+from testbed.kube import EVENTS, parse_time
 
 ENDS_WITHIN_S: Final = 300
 CALM_WITHIN_S: Final = 1800
@@ -57,7 +58,7 @@ def every_job_succeeded(run: Run) -> list[str]:
 
 def _succeeds(ward: Ward, name: str, timeout_s: float) -> list[str]:
     def phase() -> str:
-        return str(ward.testbed.status(name).get("phase"))
+        return str(ward.testbed.status(name).phase)
 
     try:
         ward.testbed.wait_until(
@@ -118,25 +119,25 @@ def the_status_is_true(run: Run) -> list[str]:
     for name, (_, ranks, _) in SHAPES.items():
         status = run.ward.testbed.status(name)
         seen = sum(one.target.job == name for one in run.account.failovers)
-        said, unseen = int(status.get("failoverCount", 0)), run.account.unseen.get(name, 0)
+        said, unseen = status.failover_count or 0, run.account.unseen.get(name, 0)
         if not seen <= said <= seen + unseen:
             wrong.append(f"the status of {name} counts {said} failovers; {seen} were seen and {unseen} terms were not")
         for rank in range(ranks):
-            wrong += _rank_is_true(run.ward, Target(name, rank), status["ranks"][rank])
+            wrong += _rank_is_true(run.ward, Target(name, rank), status.ranks[rank])
     return wrong
 
 
-def _rank_is_true(ward: Ward, target: Target, entry: Object) -> list[str]:
+def _rank_is_true(ward: Ward, target: Target, entry: RankStatus) -> list[str]:
     folder = ward.rank_folder(target)
     lease = ward.world.leases[rank_lease_name(target.job, target.rank)]
     truth: dict[str, Any] = {
         "term": int(lease.term),
         "primary": lease.holder,
         "step": newest_step(folder),
-        "checkpointStep": newest_step(folder),
+        "checkpoint_step": newest_step(folder),
         "complete": True,
     }
-    differs = {key: entry.get(key) for key, value in truth.items() if entry.get(key) != value}
+    differs = {field: told for field, value in truth.items() if (told := getattr(entry, field)) != value}
     found = [f"the status of {target} says {differs}, where it is {truth}"] if differs else []
     newest = [volume_audit.term_of(term) for term in volume_audit.counting_terms(folder)[:1]]
     # Not the Lease's own term: whose Lease was deleted goes on in a higher one, and commits where it began.

@@ -24,10 +24,7 @@ from understudy.checkpoint.format import STATE, read, read_manifest
 from understudy.checkpoint.lineage import Line, TermFolder, candidates
 from understudy.errors import CheckpointDamaged, UnderstudyError
 
-from chaos.strike import Target
-
-FileId = tuple[int, int]
-"""Device and inode: a base has a name in each of two terms, and is one file."""
+from chaos.target import FileId, Target
 
 
 def term_of(folder: Path) -> int:

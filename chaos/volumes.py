@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from understudy_contract.reports import Cause
+from understudy_contract.status import JobPhase
 
 from chaos.draw import Draw, between
-from chaos.strike import Kind, Strike, Target, Thing, timed
+from chaos.strike import Kind, Strike, Thing, timed
+from chaos.target import Target
 from chaos.volume_audit import damage, newest, state_id, step_of
 from chaos.ward import FSYNC_S, TARGETS, Ward
 from chaos.workers import lose_rank
@@ -122,7 +124,7 @@ def suspend(*, wait: bool) -> Callable[[Ward, Draw], Strike]:
         def undo() -> None:
             if wait:
                 ward.testbed.wait_until(
-                    lambda: ward.testbed.status(job).get("phase") == "Suspended",
+                    lambda: ward.testbed.status(job).phase == JobPhase.SUSPENDED,
                     timeout_s=SUSPENDED_WITHIN_S,
                     what=f"phase Suspended of {job}",
                 )

@@ -12,8 +12,7 @@ from typing import Final
 from understudy_contract.names import TRAINER_CONTAINER
 
 from chaos.draw import pick
-from chaos.strike import Target
-from chaos.volume_audit import FileId
+from chaos.target import FileId, Target
 from localcluster import Cluster
 from localcluster.storage import TMPFS_SIZE
 from testbed import Testbed, TestbedError, operator, storage

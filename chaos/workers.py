@@ -11,7 +11,8 @@ from understudy_contract.reports import Cause
 
 from chaos.draw import Draw, between, pick
 from chaos.nodes import names
-from chaos.strike import Causes, Kind, Strike, Target, timed
+from chaos.strike import Causes, Kind, Strike, timed
+from chaos.target import Target
 from chaos.ward import LEASE_S, TARGETS, Ward
 from testbed import TestbedError, faults
 from testbed.faults import Fault, Trigger

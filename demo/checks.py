@@ -25,31 +25,40 @@ def check(found: Failover, fault: Fault, save_every: int) -> None:
     most = 0 if fault.lossless else save_every
     if not 0 <= found.lost_steps <= most:
         raise TestbedError(f"{who} {found.lost_steps} steps were lost, where at most {most} may be")
-    said = int(found.status["lostSteps"])
-    bound = bool(found.status.get("lostStepsIsLowerBound"))
+    status = found.status
+    said, first_step_at = status.lost_steps, status.first_step_at
+    if said is None or first_step_at is None:
+        raise TestbedError(f"{who} the status does not say when it took its first step, or how many steps were lost")
+    bound = bool(status.lost_steps_is_lower_bound)
     if said > found.lost_steps or (said != found.lost_steps and not bound):
         raise TestbedError(f"{who} the status says that {said} steps were lost, and the logs say {found.lost_steps}")
-    if (found.status["from"], found.status["to"]) != (found.old, found.new):
-        raise TestbedError(f"{who} the status says {found.status['to']} from {found.status['from']}")
-    if abs(parse_time(found.status["firstStepAt"]) - found.at - found.took_s) > SAME_MOMENT_S:
-        raise TestbedError(f"{who} the first step was not at {found.status['firstStepAt']}, as the status says")
+    if (status.source, status.target) != (found.old, found.new):
+        raise TestbedError(f"{who} the status says {status.target} from {status.source}")
+    if abs(parse_time(first_step_at) - found.at - found.took_s) > SAME_MOMENT_S:
+        raise TestbedError(f"{who} the first step was not at {first_step_at}, as the status says")
 
 
 def said_seconds(found: Failover) -> str:
     """Say how long the failover took by the status alone: from the failure as the operator dates it."""
-    took = parse_time(found.status["firstStepAt"]) - parse_time(found.status["failedAt"])
-    return f"{took:.2f}"
+    return f"{_since_failure_s(found, found.status.first_step_at):.2f}"
 
 
 def said_by_status(found: Failover) -> str:
     """Repeat the status in words."""
-    entry = found.status
-    decided = parse_time(entry["promotedAt"]) - parse_time(entry["failedAt"])
-    lost = f"{'at least ' if entry.get('lostStepsIsLowerBound') else ''}{entry['lostSteps']} lost"
+    status = found.status
+    decided = _since_failure_s(found, status.promoted_at)
+    lost = f"{'at least ' if status.lost_steps_is_lower_bound else ''}{status.lost_steps} lost"
     return (
-        f"{entry['cause']}, {entry['from']} → {entry['to']} at term {entry['term']}; "
+        f"{status.cause}, {status.source} → {status.target} at term {status.term}; "
         f"failure → promotion {decided:.2f} s → first step {said_seconds(found)} s; {lost}"
     )
+
+
+def _since_failure_s(found: Failover, moment: str | None) -> float:
+    failed_at = found.status.failed_at
+    if moment is None or failed_at is None:
+        raise TestbedError(f"the status lacks a moment of the failover of rank {found.rank} to {found.new}")
+    return parse_time(moment) - parse_time(failed_at)
 
 
 def accuracy(testbed: Testbed, pod: str, rank: int) -> str:

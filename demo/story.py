@@ -10,11 +10,12 @@ import yaml
 from rich import box
 from rich.table import Table
 from understudy_contract.names import claim_name
+from understudy_contract.status import ConditionType, JobPhase
 
 from demo.checks import accuracy, check, said_by_status, said_seconds
 from demo.screen import JOB, Screen
 from demo.timeline import TITLES, draw
-from localcluster import Cluster
+from localcluster import choice
 from localcluster.paths import CHECKOUT
 from testbed import Testbed, TestbedError, faults, jobs, measure, operator, placement
 from testbed.faults import Fault
@@ -65,8 +66,8 @@ class Story:
     def install(screen: Screen) -> None:
         """Install the operator."""
         screen.chapter("The operator")
-        cluster = Cluster.connect()
-        screen.say(Cluster.choice())
+        cluster = choice.connect()
+        screen.say(choice.described())
         screen.command("helm upgrade --install understudy charts/understudy -n understudy-system --create-namespace")
         operator.install(cluster)
         screen.say("the operator is ready")
@@ -177,17 +178,18 @@ class Story:
         status = self._testbed.status
         try:
             self._testbed.wait_until(
-                lambda: status(JOB).get("phase") in ("Succeeded", "Failed"),
+                lambda: status(JOB).phase in (JobPhase.SUCCEEDED, JobPhase.FAILED),
                 timeout_s=COMPLETE_WITHIN_S,
                 what="the end of the job",
             )
         except TestbedError as error:
             raise TestbedError(f"{error}; {self._testbed.world.describe(JOB)}") from None
-        if status(JOB)["phase"] != "Succeeded":
-            raise TestbedError(f"the job failed: {status(JOB).get('conditions')}")
-        for rank in status(JOB)["ranks"]:
-            found = accuracy(self._testbed, rank["primary"], rank["rank"])
-            self._screen.say(f"rank {rank['rank']}: {found} on images that it never saw")
+        if status(JOB).phase != JobPhase.SUCCEEDED:
+            failed = status(JOB).condition(ConditionType.FAILED)
+            raise TestbedError(f"the job failed: {failed.message if failed else 'its status does not say why'}")
+        for rank in status(JOB).ranks:
+            found = accuracy(self._testbed, rank.primary or "", rank.rank)
+            self._screen.say(f"rank {rank.rank}: {found} on images that it never saw")
         self._screen.say("the job has succeeded", "bold green")
 
     def _conclude(self, began: float) -> None:
@@ -203,11 +205,11 @@ class Story:
         for column in ("decision", "first step", "status", "steps lost", "status"):
             table.add_column(column, justify="right", no_wrap=True)
         for f in self._failovers:
-            bound = "≥ " if f.status.get("lostStepsIsLowerBound") else ""
+            bound = "≥ " if f.status.lost_steps_is_lower_bound else ""
             table.add_row(
                 *(TITLES[f.fault], str(f.rank), f.new, str(f.term), f.cause),
                 *(f"{f.decided_s:.2f}", f"{f.took_s:.2f}", said_seconds(f)),
-                *(str(f.lost_steps), f"{bound}{f.status['lostSteps']}"),
+                *(str(f.lost_steps), f"{bound}{f.status.lost_steps}"),
             )
         self._screen.table(table)
         self._screen.chapter("What is left")

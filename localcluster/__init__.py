@@ -1,8 +1,8 @@
 """A real Kubernetes on this machine, and real faults in it, for tests, the demo and benchmarks.
 
-    from localcluster import Cluster
+    from localcluster import choice
 
-    cluster = Cluster.up()              # or Cluster.connect() to one that runs
+    cluster = choice.up()               # or choice.connect() to one that runs
     cluster.node("node-1").power_cut()
 
 `python -m localcluster up|down|images|status|load` does the same from a shell. The nodes are namespaces of this

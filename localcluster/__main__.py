@@ -6,15 +6,16 @@ import argparse
 import os
 import sys
 
-from localcluster.cluster import NODES, Cluster
+from localcluster import choice
+from localcluster.cluster import NODES
 from localcluster.images import build as build_images
 from localcluster.shell import ClusterError, say
 
 
 def up(arguments: argparse.Namespace) -> None:
     """make the cluster, or repair the one that runs"""
-    say(Cluster.choice())
-    cluster = Cluster.up(nodes=arguments.nodes)
+    say(choice.described())
+    cluster = choice.up(nodes=arguments.nodes)
     say(f"The cluster is up: {', '.join(node.name for node in cluster.nodes)}. KUBECONFIG={cluster.kubeconfig}")
     proxied = any(name.lower() == "https_proxy" and value for name, value in os.environ.items())
     if proxied and not _excepted(cluster.no_proxy):
@@ -23,7 +24,7 @@ def up(arguments: argparse.Namespace) -> None:
 
 def down(_: argparse.Namespace) -> None:
     """end the cluster and leave nothing of it but caches"""
-    Cluster.down()
+    choice.chosen().down()
     say("The cluster is down.")
     _tell_others()
 
@@ -31,8 +32,8 @@ def down(_: argparse.Namespace) -> None:
 def images(arguments: argparse.Namespace) -> None:
     """build the images that changed, and load them into the cluster if it runs"""
     names = build_images(arguments.names)
-    if Cluster.is_running():
-        cluster = Cluster.connect()
+    if choice.chosen().is_running():
+        cluster = choice.connect()
         for name in names:
             cluster.load_image(name)
 
@@ -40,19 +41,19 @@ def images(arguments: argparse.Namespace) -> None:
 def load(arguments: argparse.Namespace) -> None:
     """load an image that was built before into the cluster"""
     for name in arguments.names:
-        Cluster.connect().load_image(name)
+        choice.connect().load_image(name)
 
 
 def status(_: argparse.Namespace) -> None:
     """tell what runs"""
-    say(Cluster.choice())
-    if not Cluster.is_running():
+    say(choice.described())
+    if not choice.chosen().is_running():
         say("down")
         _tell_others()
-        if left := Cluster.residue():
+        if left := choice.chosen().residue():
             say(f"but not all is gone: {', '.join(left)}\n`python -m localcluster up` makes it anew, `down` removes it")
         return
-    cluster = Cluster.connect()
+    cluster = choice.connect()
     for node in cluster.nodes:
         power = "on" if node.is_running else "off"
         say(f"{node.name}  power {power}  network {'connected' if node.is_connected else 'cut off'}")
@@ -61,7 +62,7 @@ def status(_: argparse.Namespace) -> None:
 
 
 def _tell_others() -> None:
-    for name in Cluster.others():
+    for name in choice.others():
         say(f"The other one runs beside it: UNDERSTUDY_CLUSTER={name} before a command means that one.")
 
 

@@ -1,14 +1,11 @@
-"""What a local cluster can do, whichever kind of it runs on this machine.
+"""What a local cluster can do, of whichever kind it is.
 
-There are two: the embedded one (embedded.py), which needs root and no container engine, and kind (kind.py), which is
-used where docker answers and kind is installed. The environment variable UNDERSTUDY_CLUSTER chooses one by name.
+There are two kinds: the embedded one (embedded.py), which needs root and no container engine, and that of kind
+(kind.py). choice.py says which one this machine uses.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,12 +13,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import ClassVar
 
-from localcluster import engine, paths
+from localcluster import paths
 from localcluster.pods import Process
 from localcluster.shell import Argv, ClusterError
 
 NODES = 2
 CHOICE = "UNDERSTUDY_CLUSTER"
+"""The environment variable that chooses a kind by its name."""
 
 
 class Node(ABC):
@@ -77,45 +75,30 @@ class Cluster(ABC):
 
     checkout: Path
 
-    @staticmethod
-    def up(*, nodes: int = NODES, checkout: Path = paths.CHECKOUT) -> Cluster:
-        """Return the machine's cluster: the one that runs, repaired if need be, else a new one."""
-        return _implementation().up(nodes=nodes, checkout=checkout)
+    @classmethod
+    @abstractmethod
+    def up(cls, *, nodes: int = NODES, checkout: Path = paths.CHECKOUT) -> Cluster:
+        """Return the machine's cluster of this kind: the one that runs, repaired if need be, else a new one."""
 
-    @staticmethod
-    def connect(*, checkout: Path = paths.CHECKOUT) -> Cluster:
+    @classmethod
+    @abstractmethod
+    def connect(cls, *, checkout: Path = paths.CHECKOUT) -> Cluster:
         """Return the running cluster; ClusterError says how to get one when there is none."""
-        return _implementation().connect(checkout=checkout)
 
-    @staticmethod
-    def is_running() -> bool:
-        """Tell whether a cluster runs on this machine."""
-        return _implementation().is_running()
+    @classmethod
+    @abstractmethod
+    def is_running(cls) -> bool:
+        """Tell whether a cluster of this kind runs on this machine."""
 
-    @staticmethod
-    def residue() -> list[str]:
+    @classmethod
+    @abstractmethod
+    def residue(cls) -> list[str]:
         """Return what is left of a cluster that was ended from outside; empty when nothing is, or nobody can tell."""
-        return _implementation().residue()
 
-    @staticmethod
-    def choice() -> str:
-        """Say in one sentence which cluster is used here, and why."""
-        return f"The cluster is {_implementation().title}: {_chosen()[1]}."
-
-    @staticmethod
-    def down(*, checkout: Path = paths.CHECKOUT) -> None:
+    @classmethod
+    @abstractmethod
+    def down(cls, *, checkout: Path = paths.CHECKOUT) -> None:
         """End the cluster, whatever state it is in, and leave nothing of it but caches."""
-        _implementation().down(checkout=checkout)
-
-    @staticmethod
-    def others() -> list[str]:
-        """Return the values of UNDERSTUDY_CLUSTER under which another cluster runs beside the chosen one."""
-        found = []
-        for name, implementation in _implementations().items():
-            with contextlib.suppress(ClusterError):  # its engine does not answer: nothing of it runs
-                if name != _chosen()[0] and implementation.is_running():
-                    found.append(name)
-        return found
 
     @property
     def kubeconfig(self) -> Path:
@@ -188,50 +171,3 @@ class Cluster(ABC):
     @abstractmethod
     def set_volume_read_only(self, namespace: str, claim: str, *, read_only: bool) -> None:
         """Turn the file system of a claim with the annotation localcluster/tmpfs-size read-only, or writable again."""
-
-
-def _chosen() -> tuple[str, str]:
-    """Return the name of the implementation to use, and the reason."""
-    if chosen := os.environ.get(CHOICE):
-        return chosen, f"{CHOICE} says so"
-    if shutil.which("kind") is None:
-        return "embedded", "kind is not installed"
-    if not engine.works("docker"):
-        return "embedded", "kind is installed, but docker does not answer"
-    return "kind", "docker runs and kind is installed"
-
-
-def _implementations() -> dict[str, type[Cluster]]:
-    from localcluster.embedded import EmbeddedCluster
-    from localcluster.kind import KindCluster
-
-    return {"embedded": EmbeddedCluster, "kind": KindCluster}
-
-
-def _implementation() -> type[Cluster]:
-    choices, (chosen, _) = _implementations(), _chosen()
-    if chosen not in choices:
-        raise ClusterError(f"{CHOICE}={chosen}: choose one of {', '.join(choices)}")
-    return choices[chosen]
-
-
-def link(checkout: Path, kubeconfig: str, programs: Sequence[Path]) -> None:
-    """Write the kubeconfig into a checkout, and links to the programs."""
-    folder = paths.links(checkout)
-    (folder / "bin").mkdir(parents=True, exist_ok=True)
-    for program in programs:
-        here = folder / "bin" / program.name
-        if not here.is_symlink() or here.readlink() != program:
-            here.unlink(missing_ok=True)
-            here.symlink_to(program)
-    file = folder / "kubeconfig"
-    if not file.exists() or file.read_text() != kubeconfig:
-        temporary = folder / f"kubeconfig.{os.getpid()}"
-        temporary.touch(mode=0o600)
-        temporary.write_text(kubeconfig)
-        temporary.replace(file)
-
-
-def unlink(checkout: Path) -> None:
-    """Take the kubeconfig of an ended cluster out of a checkout."""
-    (paths.links(checkout) / "kubeconfig").unlink(missing_ok=True)

@@ -33,7 +33,8 @@ from localcluster import (
     teardown,
 )
 from localcluster.api import Api, ApiError
-from localcluster.cluster import NODES, Cluster, link, unlink
+from localcluster.cluster import NODES, Cluster
+from localcluster.links import link, unlink
 from localcluster.node import EmbeddedNode
 from localcluster.shell import ClusterError, require_root, run, say, step, wait_until
 

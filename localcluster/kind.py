@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from localcluster import kind_images, kind_node, kind_storage, paths, pods
-from localcluster.cluster import CHOICE, NODES, Cluster, link, unlink
+from localcluster.cluster import CHOICE, NODES, Cluster
 from localcluster.kind_node import KindNode
 from localcluster.kubectl import Kubectl
+from localcluster.links import link, unlink
 from localcluster.shell import ClusterError, run, run_told, say, step, wait_until
 
 NAME = paths.NAME

@@ -6,15 +6,16 @@ less the one that the new primary says it resumed from; so the job must log ever
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from understudy_contract.lease import LeaseRecord
 from understudy_contract.names import TRAINER_CONTAINER, rank_lease_name
 from understudy_contract.reports import Promotion
+from understudy_contract.status import FailoverStatus
 
 from testbed.errors import TestbedError
 from testbed.faults import Fault
-from testbed.kube import Object, parse_time
+from testbed.kube import parse_time
 from testbed.lines import Step
 from testbed.logs import PodLog
 from testbed.pods import Pod
@@ -50,8 +51,8 @@ class Failover:
     resumed: int
     ran_on: bool
     """`last_step` is that at the fault; the old primary may have gone on, and may have saved what it did."""
-    status: Object
-    """The entry of status.failovers."""
+    status: FailoverStatus
+    """What the status says of it."""
 
     @property
     def took_s(self) -> float:
@@ -143,11 +144,10 @@ def _promotion(testbed: Testbed, job: str, rank: int, term: int) -> Promotion:
     return testbed.wait_until(look, timeout_s=STATUS_WITHIN_S, what=what)
 
 
-def _status_entry(testbed: Testbed, job: str, rank: int, term: int) -> Object:
-    def look() -> Object | None:
-        entries: list[dict[str, Any]] = testbed.status(job).get("failovers", [])
-        found = (e for e in entries if e["rank"] == rank and e["term"] == term and "firstStepAt" in e)
-        return next(found, None)
+def _status_entry(testbed: Testbed, job: str, rank: int, term: int) -> FailoverStatus:
+    def look() -> FailoverStatus | None:
+        listed = testbed.status(job).failovers_of(rank)
+        return next((entry for entry in listed if entry.term == term and entry.first_step_at is not None), None)
 
     what = f"the failover of rank {rank} of {job} to term {term}, with its first step, in the status"
     return testbed.wait_until(look, timeout_s=STATUS_WITHIN_S, what=what)

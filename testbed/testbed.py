@@ -8,8 +8,9 @@ from typing import Any, Final, Self, TypeVar
 
 from kubernetes.client.exceptions import ApiException
 from understudy_contract.names import TRAINER_CONTAINER
+from understudy_contract.status import JobStatus
 
-from localcluster import Cluster
+from localcluster import Cluster, choice
 from testbed.errors import TestbedError
 from testbed.kube import EVENTS, JOBS, PODS, Kube, Object
 from testbed.logs import Logs
@@ -40,7 +41,7 @@ class Testbed:
     @classmethod
     def connect(cls, namespace: str) -> Self:
         """Use the cluster that runs on this machine; the namespace is made if need be."""
-        return cls(Cluster.connect(), namespace)
+        return cls(choice.connect(), namespace)
 
     def __enter__(self) -> Self:
         self._exit.enter_context(self.kube)
@@ -102,10 +103,9 @@ class Testbed:
             raise TestbedError(f"{error}; {self.world.describe(job)}{self.recent_events(job)}") from None
         return self.world.ranks(job)
 
-    def status(self, job: str) -> Object:
-        """Return a job's status as last seen."""
-        found: Object = self.world.jobs.get(job, {}).get("status", {})
-        return found
+    def status(self, job: str) -> JobStatus:
+        """Return a job's status as last seen; an empty one of a job that was not seen yet."""
+        return self.world.status(job)
 
     def primary(self, job: str, rank: int) -> Pod:
         """Return the primary's pod of a rank."""

@@ -16,6 +16,7 @@ from understudy_contract.exits import ReleaseReason
 from understudy_contract.lease import LeaseObject, LeaseRecord
 from understudy_contract.names import rank_lease_name, slot_lease_name
 from understudy_contract.reports import Phase
+from understudy_contract.status import JobPhase, JobStatus, status_of
 
 from testbed.errors import TestbedError
 from testbed.kube import JOBS, LEASES, PODS, Kube, Object, wall
@@ -132,13 +133,16 @@ class World:
         whole = all(r.training and len(r.redundant) == self._redundancy(job) for r in ranks)
         return bool(ranks) and whole and not any(p.deleting for p in self.pods.values() if p.job == job)
 
+    def status(self, job: str) -> JobStatus:
+        """Return a job's status; an empty one of a job that is not mirrored."""
+        return status_of(self.jobs.get(job, {}))
+
     def over(self, job: str) -> bool:
         """Tell whether a rank has nothing left to train, or the job has failed."""
-        phase = self.jobs.get(job, {}).get("status", {}).get("phase")
         leases = (self.leases.get(rank_lease_name(job, rank.rank)) for rank in self.ranks(job))
         releases = (lease.current_release for lease in leases if lease is not None)
         complete = any(r is not None and r.reason == ReleaseReason.COMPLETED for r in releases)
-        return complete or phase in ("Succeeded", "Failed")
+        return complete or self.status(job).phase in (JobPhase.SUCCEEDED, JobPhase.FAILED)
 
     def describe(self, job: str) -> str:
         """Say in one line how a job is, for messages."""

@@ -123,7 +123,6 @@ def _decode(kind: type[_T], text: str | None) -> _T | None:
 
 class _Owner(msgspec.Struct):
     uid: str
-    controller: bool = False
 
 
 class _Meta(msgspec.Struct, rename="camel"):

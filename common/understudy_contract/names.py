@@ -152,10 +152,12 @@ def lease_names(job: str, ranks: int) -> tuple[str, ...]:
     )
 
 
-def is_lease_name(name: str, job: str, ranks: int) -> bool:
-    """Tell whether a name is one of `lease_names`."""
-    found = _LEASE.fullmatch(name.removeprefix(f"{job}-")) if name.startswith(f"{job}-") else None
-    return found is not None and int(found[1]) < ranks and int(found[2] or 0) < MAX_REDUNDANCY
+def is_lease_name(name: str, job: str, ranks: int | None = None) -> bool:
+    """Tell whether a name is one of `lease_names`; `ranks` None: of a job with any number of ranks."""
+    found = _LEASE.fullmatch(name.removeprefix(f"{job}-")) if job and name.startswith(f"{job}-") else None
+    if found is None or int(found[2] or 0) >= MAX_REDUNDANCY:
+        return False
+    return ranks is None or int(found[1]) < ranks
 
 
 def budget_name(job: str, rank: int) -> str:

@@ -10,6 +10,7 @@ Does not decode, cache or wait out errors. Connections are kept warm; concurrent
 import asyncio
 import socket
 from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
 from typing import Final, Self
 
 import aiohttp
@@ -74,6 +75,19 @@ class _Page(msgspec.Struct):
 
 
 _PAGE: Final = msgspec.json.Decoder(_Page)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One request, as it is sent, perhaps more than once."""
+
+    method: str
+    path: str
+    body: bytes | None
+    content_type: str
+    params: _Params | None
+    max_bytes: int | None
+    """The answer may have no more bytes; None: any number."""
 
 
 class _TooLargeError(Exception):
@@ -156,9 +170,10 @@ class Api:
         max_bytes: int | None = None,
     ) -> bytes:
         limit_s = self._timeout_s if timeout_s is None else timeout_s
+        request = _Request(method, path, body, content_type, params, max_bytes)
         try:
             async with asyncio.timeout(limit_s):
-                code, answer = await self._send_twice(method, path, body, content_type, params, max_bytes)
+                code, answer = await self._send_twice(request)
         except TimeoutError:
             raise Unreachable(f"{method} {path} had no answer within {limit_s:g} s; is the API server up?") from None
         except (aiohttp.ClientError, OSError, CredentialsError) as error:
@@ -167,45 +182,30 @@ class Api:
             raise error_of(method, path, code, answer)
         return answer
 
-    async def _send_twice(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None,
-        content_type: str,
-        params: _Params | None,
-        max_bytes: int | None = None,
-    ) -> tuple[int, bytes]:
+    async def _send_twice(self, request: _Request) -> tuple[int, bytes]:
+        """Send a request, and again where a kept connection turns out to be closed, or the credentials to be old."""
         try:
-            code, answer = await self._send(method, path, body, content_type, params, max_bytes)
+            code, answer = await self._send(request)
         except aiohttp.ClientConnectorError:
             raise  # refused: there was no old connection to blame
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            code, answer = await self._send(method, path, body, content_type, params, max_bytes)
+            code, answer = await self._send(request)
         if code == 401 and self.credentials.refresh():
-            return await self._send(method, path, body, content_type, params, max_bytes)
+            return await self._send(request)
         return code, answer
 
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None,
-        content_type: str,
-        params: _Params | None,
-        max_bytes: int | None = None,
-    ) -> tuple[int, bytes]:
+    async def _send(self, request: _Request) -> tuple[int, bytes]:
         async with self._open().request(
-            method,
-            self.credentials.server + path,
-            data=body,
-            headers=self._headers(content_type if body is not None else None),
-            params=params,
+            request.method,
+            self.credentials.server + request.path,
+            data=request.body,
+            headers=self._headers(request.content_type if request.body is not None else None),
+            params=request.params,
             timeout=aiohttp.ClientTimeout(total=None, connect=_CONNECT_S),
             server_hostname=self.credentials.server_name,
             allow_redirects=False,
         ) as response:
-            return response.status, await _read(response, max_bytes)
+            return response.status, await _read(response, request.max_bytes)
 
     async def list_pages(
         self, path: str, *, params: _Params | None = None, limit: int = 500

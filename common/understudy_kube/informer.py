@@ -44,8 +44,8 @@ _TOMBSTONES: Final = 4096
 """uids of deleted objects remembered, so that the late answer to an own write does not bring one back."""
 
 
-class ObjectMeta(Protocol):
-    """What the informer needs of an object's metadata."""
+class Named(Protocol):
+    """What tells one object from all others of its kind."""
 
     @property
     def namespace(self) -> str: ...
@@ -53,6 +53,11 @@ class ObjectMeta(Protocol):
     def name(self) -> str: ...
     @property
     def uid(self) -> str: ...
+
+
+class ObjectMeta(Named, Protocol):
+    """What the informer needs of an object's metadata."""
+
     @property
     def resource_version(self) -> str: ...
 

@@ -46,7 +46,7 @@ from understudy_operator.core.actions import (
     aim,
 )
 from understudy_operator.core.model import Job, Now, Pod, Problem
-from understudy_operator.core.status import notices
+from understudy_operator.core.news import notices
 from understudy_operator.creation import TroubleError, build_pod, create
 from understudy_operator.inquiry import why_killed
 from understudy_operator.memo import Memo

@@ -13,6 +13,7 @@ from understudy_contract.exits import ReleaseReason
 from understudy_contract.lease import encode, micro_time
 from understudy_contract.names import Annotation, Env, Label, Rank, Role
 from understudy_contract.reports import Release
+from understudy_contract.status import JobPhase
 
 from understudy_operator.core.actions import CreatePod, OpenRank, Placement
 from understudy_operator.core.model import Job, Now
@@ -147,8 +148,7 @@ def rank_lease(job: Job, order: OpenRank, now: Now) -> Json:
 
 def _started(job: Job) -> str | None:
     """Say since when the job is active, as far as its status tells; a suspension starts that anew."""
-    started = job.status.get("startTime")
-    return str(started) if started and job.status.get("phase") != "Suspended" else None
+    return None if job.status.phase == JobPhase.SUSPENDED else job.status.start_time or None
 
 
 def slot_lease(job: Job, rank: int, slot: int) -> Json:

@@ -3,17 +3,17 @@
 The CRD leaves the pod template open, so that a user may store any JSON in it. Guarantees that every text leads to a Job
 or to an UnreadableJobError that says what is wrong and what to do, whatever the user wrote and whatever the version of
 Python; and that a Job takes about as much memory as its text: what is opaque stays text (`Packed`) until a pod is made
-of it. A status that cannot be read is as good as none, since it is derived from Leases and pods: entries that lack what
-the operator writes are dropped, one by one. Does not judge the template: the API server does. Reads no clock.
+of it. The status is read by `understudy_contract.status`. Does not judge the template: the API server does. Reads no
+clock.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, UnsetType
 from understudy_contract.names import Annotation
+from understudy_contract.status import read_status
 from understudy_kube import shallow
 from understudy_kube.informer import Identity, identify
 
@@ -24,11 +24,6 @@ LEVELS_MAX: Final = 64
 """How deep a TrainingJob may be nested, managedFields included: four times what a Pod can be."""
 SPEC_MAX_BYTES: Final = 256 * 1024
 """Of a spec as JSON without white space. A pod template that carries whole scripts has some tens of kB."""
-STATUS_MAX_BYTES: Final = 512 * 1024
-"""256 ranks with five redundant pods each, and 20 failovers, take 200 kB."""
-
-_T = TypeVar("_T")
-_D = TypeVar("_D")
 
 
 class UnreadableJobError(Exception):
@@ -75,79 +70,8 @@ class _Job(msgspec.Struct):
     status: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
-Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-"""What the CRD admits as int32 and int64."""
-
-
-class _Condition(msgspec.Struct, rename="camel"):
-    type: str
-    status: str
-    reason: str
-    message: str
-    last_transition_time: str
-    observed_generation: Number | UnsetType = UNSET
-
-
-class _Redundant(msgspec.Struct, rename="camel"):
-    pod: str
-    ready: bool | UnsetType = UNSET
-    loaded_step: Number | UnsetType = UNSET
-
-
-class _Rank(msgspec.Struct, rename="camel"):
-    rank: Count
-    primary: str | UnsetType = UNSET
-    term: Count | UnsetType = UNSET
-    step: Number | UnsetType = UNSET
-    checkpoint_step: Number | UnsetType = UNSET
-    checkpoint_term: Count | UnsetType = UNSET
-    complete: bool | UnsetType = UNSET
-    failovers: Count | UnsetType = UNSET
-    restarts: Count | UnsetType = UNSET
-    failures_without_progress: Count | UnsetType = UNSET
-    trainer_restarts: Count | UnsetType = UNSET
-    last_failure: str | UnsetType = UNSET
-    model: str | UnsetType = UNSET
-    redundant: list[_Redundant] | UnsetType = UNSET
-
-
-class _Failover(msgspec.Struct, rename="camel"):
-    rank: Count
-    term: Count
-    promoted_at: str
-    source: str | UnsetType = msgspec.field(name="from", default=UNSET)
-    to: str | UnsetType = UNSET
-    cause: str | UnsetType = UNSET
-    message: str | UnsetType = UNSET
-    failed_at: str | UnsetType = UNSET
-    detected_at: str | UnsetType = UNSET
-    first_step_at: str | UnsetType = UNSET
-    lost_steps: Number | UnsetType = UNSET
-    lost_steps_is_lower_bound: bool | UnsetType = UNSET
-    cold: bool | UnsetType = UNSET
-
-
-_STATUS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
-    "observedGeneration": msgspec.json.Decoder(Number),
-    "adoptedUid": msgspec.json.Decoder(str),
-    "startTime": msgspec.json.Decoder(str),
-    "phase": msgspec.json.Decoder(str),
-    "step": msgspec.json.Decoder(Number),
-    "restarts": msgspec.json.Decoder(Count),
-    "failoverCount": msgspec.json.Decoder(Count),
-    "redundantReady": msgspec.json.Decoder(Count),
-    "redundantDesired": msgspec.json.Decoder(Count),
-    "redundant": msgspec.json.Decoder(str),
-}
-_ENTRIES: Final[dict[str, msgspec.json.Decoder[Any]]] = {
-    "conditions": msgspec.json.Decoder(_Condition),
-    "ranks": msgspec.json.Decoder(_Rank),
-    "failovers": msgspec.json.Decoder(_Failover),
-}
 _JOB: Final = msgspec.json.Decoder(_Job)
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def read_job(text: bytes | msgspec.Raw) -> Job:
@@ -209,25 +133,3 @@ def _checkpoint(raw: msgspec.Raw) -> dict[str, Any]:
     known = {name: msgspec.json.decode(value) for name, value in fields.items()}
     claim = shallow.decode(made, _FIELDS).get("spec") if made is not None else None
     return {**known, "volumeClaimTemplate": {"spec": Packed(bytes(claim))}} if claim is not None else known
-
-
-def read_status(text: bytes) -> dict[str, Any]:
-    """Read a status, as far as the operator could have written it."""
-    if len(text) > STATUS_MAX_BYTES:
-        return {}
-    status: dict[str, Any] = {}
-    for name, raw in _decoded(text, _FIELDS, {}).items():
-        if name in _STATUS:
-            value = _decoded(raw, _STATUS[name], None)
-            status |= {name: value} if value is not None else {}
-        elif name in _ENTRIES:
-            entries = (_decoded(entry, _ENTRIES[name], None) for entry in _decoded(raw, _LIST, []))
-            status[name] = [msgspec.to_builtins(entry) for entry in entries if entry is not None]
-    return status
-
-
-def _decoded(text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[_T], otherwise: _D) -> _T | _D:
-    try:
-        return shallow.decode(text, decoder)
-    except msgspec.MsgspecError:
-        return otherwise

@@ -10,9 +10,9 @@ clock.
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, Protocol
+from typing import Final
 
-from understudy_kube.informer import Key
+from understudy_kube.informer import Key, Named
 
 from understudy_operator.core import model
 from understudy_operator.memo import Memo
@@ -25,17 +25,6 @@ ORDINARY_BYTES: Final = 16 * 1024
 """Size of spec and status up to which a job is always read."""
 LARGE_MAX_BYTES: Final = 16 * 1024 * 1024
 """What the larger jobs of one namespace may have together beyond that; other namespaces have their own."""
-
-
-class Named(Protocol):
-    """An object's identity."""
-
-    @property
-    def namespace(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def uid(self) -> str: ...
 
 
 class TooLargeError(Exception):

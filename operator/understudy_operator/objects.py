@@ -54,8 +54,8 @@ class _Waiting(msgspec.Struct):
         self.message = clean(self.message, TEXT_MAX_BYTES)
 
 
-class _Running(msgspec.Struct, rename="camel"):
-    started_at: str = ""
+class _Running(msgspec.Struct):
+    """That it runs is all that is read."""
 
 
 class _Terminated(msgspec.Struct, rename="camel"):
@@ -224,7 +224,6 @@ def pod_view(
         deleting_since=deleting_since,
         deletion_time=_deletion_time(meta),
         scheduling=unscheduled.message if unscheduled else "",
-        ready=any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions),
         container=_container(pod, running_since),
         waiting=tuple(_others_waiting(pod)),
         failed_init=_failed_init(pod),

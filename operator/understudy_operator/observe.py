@@ -64,7 +64,7 @@ def _with_identity(world: World, job: Job) -> Job:
     def taken(other: str) -> bool:
         return world.jobs.find(other) is not None or world.jobs.is_aside(other, job.name)
 
-    told = job.status.get("adoptedUid")
+    told = job.status.adopted_uid
     adopted = find_identity(job.name, job.uid, told, job.policy.ranks, lease, taken)
     return replace(job, adopted_uid=adopted) if adopted else job
 

@@ -4,7 +4,6 @@ Anybody may make a Lease and label it as a job's, so that only those are kept th
 name; and, up to a limit, those that an earlier job left without an owner before the job of that name was made.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -22,8 +21,6 @@ RANKS_MAX: Final = 256
 """The most ranks of a job that the API admits."""
 ORPHANS_MAX: Final = 1024
 """Leases without an owner that are remembered, of all namespaces, until a job of their name is made."""
-_SHAPE: Final = re.compile(r"-\d{1,6}(-s\d)?")
-"""What follows the job's name in the name of a Lease: a rank, and perhaps a slot."""
 
 
 def predecessor_pods(
@@ -53,7 +50,7 @@ def leftovers(job: model.Job, leases: Mapping[Key, LeaseRecord]) -> tuple[model.
         for (namespace, _), record in leases.items()
         if namespace == job.namespace
         and (record.labels or {}).get(Label.JOB) == job.name
-        and _is_left_by(job.name, record.name)
+        and names.is_lease_name(record.name, job.name)
         and not is_child(record, job.name, job.uid, job.identity)
     ]
     needed = set(lease_names(job.name, job.policy.ranks))
@@ -72,11 +69,6 @@ def is_of_a_job(lease: LeaseObject, jobs: Jobs, leases: Mapping[Key, LeaseRecord
     if (job := jobs.known((meta.namespace, name))) is not None:
         # With one rank more than the job has, it is not this job's shape that was left.
         return names.is_lease_name(meta.name, name, job.policy.ranks + 1)
-    if not _is_left_by(name, meta.name):
+    if not names.is_lease_name(meta.name, name):
         return False
     return not meta.owner_references and sum(not record.owner_uid for record in leases.values()) < ORPHANS_MAX
-
-
-def _is_left_by(job: str, lease: str) -> bool:
-    """Tell whether a Lease has the name of one that a job of this name makes, however many ranks that had."""
-    return bool(job) and lease.startswith(f"{job}-") and _SHAPE.fullmatch(lease, len(job)) is not None

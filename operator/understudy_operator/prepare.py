@@ -36,6 +36,7 @@ from understudy_operator.creation import (
     owned_by,
 )
 from understudy_operator.objects import ClaimObject
+from understudy_operator.together import all_of
 
 ABREAST: Final = 16
 """Budgets of one job that are seen to at once, at most. One after the other, those of 64 ranks would take minutes where
@@ -108,10 +109,7 @@ async def keep_budgets(api: Api, job: Job, *, wanted: bool) -> None:
                 await _remove(api, job, f"{path}/{body['metadata']['name']}")
 
     bodies = [children.disruption_budget(job, names.Rank(rank)) for rank in range(job.policy.ranks)]
-    results = await asyncio.gather(*map(keep, bodies), return_exceptions=True)
-    for failure in results:
-        if isinstance(failure, BaseException):
-            raise failure
+    await all_of(map(keep, bodies))
 
 
 async def _remove(api: Api, job: Job, path: str) -> None:

@@ -16,10 +16,10 @@ from typing import Final
 from understudy_contract import names
 from understudy_contract.events import EventReason
 from understudy_kube.client import Api, ApiError
+from understudy_kube.informer import Named
 
 from understudy_operator.core.actions import Emit
 from understudy_operator.events import Subject, post_about
-from understudy_operator.jobs import Named
 
 log: Final = logging.getLogger("understudy")
 

@@ -41,6 +41,7 @@ from understudy_operator.core.actions import (
 from understudy_operator.core.decide import Decision, decide
 from understudy_operator.core.model import Job, Now, Observation
 from understudy_operator.observe import observe
+from understudy_operator.together import all_of, settle
 from understudy_operator.world import World
 
 log: Final = logging.getLogger("understudy")
@@ -139,7 +140,7 @@ class Reconciler:
 
     async def _cycle(self, key: Key) -> None:
         """Promote until no promotion is left, then begin everything else; if a promotion failed, begin it and raise."""
-        failures: list[BaseException] = []
+        failure: BaseException | None = None
         while self._leads:
             now = self._clocks()
             observation = observe(self._world, key, now.at)
@@ -147,16 +148,13 @@ class Reconciler:
                 self._queue.forget(key)
                 return
             self._world.take_note(observation)
-            decision = decide(observation, now, whole=bool(failures))
-            if failures or not decision.promotions:
+            decision = decide(observation, now, whole=failure is not None)
+            if failure is not None or not decision.promotions:
                 self._begin_rest(key, observation, decision, now)
                 break
-            results = await asyncio.gather(
-                *(self._act(observation.job, p, now) for p in decision.promotions), return_exceptions=True
-            )
-            failures = [result for result in results if isinstance(result, BaseException)]
-        if failures:
-            raise failures[0]
+            _, failure = await settle(self._act(observation.job, promotion, now) for promotion in decision.promotions)
+        if failure is not None:
+            raise failure
 
     def _begin_rest(self, key: Key, observation: Observation, decision: Decision, now: Now) -> None:
         """Start the other actions beside the queue, and plan the next look at the job."""
@@ -218,12 +216,7 @@ class Reconciler:
         for action in actions:
             lanes[rank_of(action), isinstance(action, APART)].append(action)
         room = asyncio.Semaphore(LANES)
-        tasks = (self._run_lane(key, job, lane, room) for lane in lanes.values())
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        for failure in results:
-            if isinstance(failure, BaseException):
-                raise failure
-        return any(results)
+        return any(await all_of(self._run_lane(key, job, lane, room) for lane in lanes.values()))
 
     async def _run_lane(self, key: Key, job: Job, actions: list[Action], room: asyncio.Semaphore) -> bool:
         """Carry out the actions of a lane in order, and tell whether one failed.

@@ -24,12 +24,12 @@ from understudy_contract.names import (
 from understudy_contract.reports import Heartbeat
 from understudy_kube import shallow
 from understudy_kube.client import Api, ApiError, NotFound
-from understudy_kube.informer import Informer, Key, identify
+from understudy_kube.informer import Informer, Key, Named, identify
 
 from understudy_operator.core.model import Claim, Job, Observation
 from understudy_operator.decoding import UnreadableJobError, read_job
 from understudy_operator.hearing import LEASES, Hearing
-from understudy_operator.jobs import Jobs, Named, TooLargeError
+from understudy_operator.jobs import Jobs, TooLargeError
 from understudy_operator.objects import (
     ClaimObject,
     NodeObject,

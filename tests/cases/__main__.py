@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from localcluster import Cluster
+from localcluster import choice
 from testbed import operator
 from tests.cases import table
 
@@ -90,7 +90,7 @@ def main() -> int:
     there = find()
     if unknown := set(arguments.cases) - set(there):
         parser.error(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(there)}")
-    operator.install(Cluster.connect())
+    operator.install(choice.connect())
     stamp = f"{datetime.now(UTC):%Y-%m-%d}, {commit()}"
     names = arguments.cases or list(there)
     with ThreadPoolExecutor(arguments.side_by_side) as pool:

@@ -42,11 +42,11 @@ def test_oom(bed: Testbed, seen: Note) -> None:
     container(body)["resources"]["limits"]["memory"] = "192Mi"
     bed.apply(body)
     status = see.wait_phase(bed, "leaky", "Failed")
-    failed = see.condition(bed, "leaky", "Failed")["message"]
-    first = status["failovers"][0]
-    seen(f"{first['cause']}, “{first['message']}”; then Failed: “{failed}”")
-    assert {entry["cause"] for entry in status["failovers"]} == {"OOMKilled"}
-    for message in (first["message"], failed):
+    failed = see.condition(bed, "leaky", "Failed").message
+    first = status.failovers[0]
+    seen(f"{first.cause}, “{first.message}”; then Failed: “{failed}”")
+    assert {entry.cause for entry in status.failovers} == {"OOMKilled"}
+    for message in (first.message, failed):
         assert "memory" in message
         assert "raise" in message
 
@@ -77,28 +77,28 @@ def test_evicted(bed: Testbed, seen: Note) -> None:
     bed.apply(body)
     promoted = [see.wait_failover(bed, "cached", term) for term in range(2, 2 + EVICTIONS)]
     bed.wait_until(
-        lambda: all(e["cause"] == "Evicted" for e in bed.status("cached")["failovers"][:EVICTIONS]),
+        lambda: all(e.cause == "Evicted" for e in bed.status("cached").failovers[:EVICTIONS]),
         timeout_s=see.WAIT_S,
         what=f"{EVICTIONS} failovers whose cause is Evicted; they are {promoted}",
     )
-    entry, last = bed.status("cached")["failovers"][0], promoted[-1]
+    entry, last = bed.status("cached").failovers[0], promoted[-1]
     events = [*see.events(bed, "cached", "Promoted"), *see.events(bed, "cached", "CauseFound")]
 
     def replaced(pods: list[Object]) -> bool:
-        return len(pods) == 1 and pods[0]["metadata"]["name"] != last["to"]
+        return len(pods) == 1 and pods[0]["metadata"]["name"] != last.target
 
     selector = f"{Label.JOB}=cached,{Label.ROLE}=redundant"
     what = "the redundant pod that follows the last eviction"
     (made,) = see.until(bed, PODS.format(bed.namespace), replaced, what, labelSelector=selector)
-    pause_s = parse_time(made["metadata"]["creationTimestamp"]) - parse_time(last["promotedAt"])
+    pause_s = parse_time(made["metadata"]["creationTimestamp"]) - parse_time(last.promoted_at)
     seen(
-        f"{entry['cause']}, “{entry['message']}”; {entry['lostSteps']} steps lost; {pause_s:.0f} s passed between the "
+        f"{entry.cause}, “{entry.message}”; {entry.lost_steps} steps lost; {pause_s:.0f} s passed between the "
         "fourth promotion and the next redundant pod"
     )
     for word in ("scratch", "16Mi", "sizeLimit"):
-        assert word in entry["message"]
+        assert word in entry.message
     assert any("scratch" in event["message"] for event in events), "an Event names the volume"
-    assert {e["lostSteps"] for e in promoted} == {0}
+    assert {e.lost_steps for e in promoted} == {0}
     # A pause begins with the last heartbeat, up to a second before the promotion; creationTimestamp has whole seconds.
     assert pause_s >= PAUSE_S - 2
 

@@ -55,13 +55,13 @@ def test_late_exit(bed: Testbed, seen: Note) -> None:
     stage.tell(bed, "late", "bad-record")
     entry = see.wait_failover(bed, "late", 2)
     raised = bed.wait_until(lambda: old.find(BAD_RECORD), timeout_s=see.WAIT_S, what="the exception in the log")
-    took_s = parse_time(entry["firstStepAt"]) - raised.at
+    took_s = parse_time(entry.first_step_at) - raised.at
     seen(
-        f"{entry['cause']}, “{entry['message']}”; the next step came {took_s:.1f} s after the exception, and "
-        f"{entry['lostSteps']} steps were lost"
+        f"{entry.cause}, “{entry.message}”; the next step came {took_s:.1f} s after the exception, and "
+        f"{entry.lost_steps} steps were lost"
     )
-    assert entry["cause"] == "ProcessExited"
-    assert BAD_RECORD in entry["message"]
+    assert entry.cause == "ProcessExited"
+    assert BAD_RECORD in entry.message
     see.wait_event(bed, "late", "Promoted", BAD_RECORD)
 
 
@@ -78,10 +78,10 @@ def test_late_exit_start(bed: Testbed, seen: Note) -> None:
     bed.apply(stage.job(bed, "start", script, redundancy=0, failover={"maxFailuresWithoutProgress": 2}))
     cold = see.wait_event(bed, "start", "ColdStart", NO_INDEX)
     see.wait_phase(bed, "start", "Failed")
-    message = see.condition(bed, "start", "Failed")["message"]
+    message = see.condition(bed, "start", "Failed").message
     seen(f"Event ColdStart: “{cold}”; after the second failure condition Failed: “{message}”")
     assert NO_INDEX in message
-    assert {entry["cause"] for entry in bed.status("start")["failovers"]} == {"ProcessExited"}
+    assert {entry.cause for entry in bed.status("start").failovers} == {"ProcessExited"}
 
 
 @pytest.mark.case(
@@ -118,12 +118,12 @@ def test_relaunch(bed: Testbed, seen: Note) -> None:
     assert (rank.primary.uid, rank.term) == (pod.uid, 1), "the same pod trains on, in the same term"
     resumed = [found for line in log.others if (found := lines.resumed(line))]
     assert resumed[-1][0] > 0, f"it begins from a checkpoint, not anew: {resumed}"
-    (status,) = bed.status("again")["ranks"]
-    assert status["trainerRestarts"] == 1
-    assert DEVICE_LOST in status["lastFailure"]
+    (status,) = bed.status("again").ranks
+    assert status.trainer_restarts == 1
+    assert DEVICE_LOST in status.last_failure
     bed.delete_pod(pod.name)
     entry = see.wait_failover(bed, "again", 2)
-    assert (entry["cause"], entry["lostSteps"], entry["cold"]) == ("PodDeleted", 0, False)
+    assert (entry.cause, entry.lost_steps, entry.cold) == ("PodDeleted", 0, False)
     stage.tell(bed, "again", "finish")
     see.wait_phase(bed, "again", "Succeeded")
     seen(
@@ -154,8 +154,8 @@ def test_relaunch_loop(bed: Testbed, seen: Note) -> None:
     bed.apply(stage.job(bed, "loop", script, launcher=LAUNCHER))
     see.wait_event(bed, "loop", "TrainerRestarted", DEVICE_LOST)
     status = see.wait_phase(bed, "loop", "Failed")
-    message = see.condition(bed, "loop", "Failed")["message"]
+    message = see.condition(bed, "loop", "Failed").message
     told = len(see.events(bed, "loop", "TrainerRestarted"))
-    seen(f"Failed: “{message}”; {told} Events TrainerRestarted, {status['failoverCount']} failovers")
+    seen(f"Failed: “{message}”; {told} Events TrainerRestarted, {status.failover_count} failovers")
     assert DEVICE_LOST in message
-    assert status["ranks"][0]["failuresWithoutProgress"] >= 5
+    assert status.ranks[0].failures_without_progress >= 5

@@ -54,7 +54,7 @@ def test_quota_count(bed: Testbed, seen: Note) -> None:
     bed.wait_settled("counted")
     kept = [name for name, pod in stage.pods(bed, "counted").items() if pod.terminated]
     refused = [event["message"] for event in see.events(bed, "counted", "Refused")]
-    cold = sum(entry["cold"] for entry in entries)
+    cold = sum(entry.cold for entry in entries)
     seen(
         f"the redundant pod came back after each of {CRASHES} failures, {cold} cold starts; {len(kept)} ended pod kept "
         f"at the end; Events Refused: {refused or 'none'}"
@@ -120,5 +120,5 @@ def test_root_volume(bed: Testbed, root_owned: Path, seen: Note) -> None:
     seen(f"condition Training: “{message}”; it trained after that chown")
     for words in ("owner 0", f"chown {WORKER}:{WORKER}", "fsGroup had no effect"):
         assert words in message
-    assert bed.status("export").get("failoverCount", 0) == 0
-    assert bed.status("export")["ranks"][0].get("failuresWithoutProgress", 0) == 0
+    assert (bed.status("export").failover_count or 0) == 0
+    assert (bed.status("export").ranks[0].failures_without_progress or 0) == 0

@@ -98,7 +98,7 @@ def test_steps_per_execution(bed: Testbed, seen: Note) -> None:
     container(body)["resources"] = TENSORFLOW
     bed.apply(body)
     see.wait_phase(bed, "tenfold", "Succeeded")
-    (rank,) = bed.status("tenfold")["ranks"]
-    (said,) = [line for line in bed.log_text(rank["primary"]).splitlines() if line.startswith("optimizer has")]
+    (rank,) = bed.status("tenfold").ranks
+    (said,) = [line for line in bed.log_text(rank.primary).splitlines() if line.startswith("optimizer has")]
     seen(f"Succeeded; “{said}” for 200 batches")
     assert said == "optimizer has taken 200 steps"

@@ -43,7 +43,7 @@ def test_never_ends(bed: Testbed, seen: Note) -> None:
         f"phase Finishing, “{waits}”; Succeeded once its pod was deleted. With 5 s: Event ScriptEnded, “{told}”, "
         "Succeeded"
     )
-    assert bed.status("patient").get("failoverCount", 0) == status.get("failoverCount", 0) == 0
+    assert (bed.status("patient").failover_count or 0) == (status.failover_count or 0) == 0
 
 
 @pytest.mark.case(
@@ -82,13 +82,13 @@ def test_cleanup(bed: Testbed, seen: Note) -> None:
     bed.wait_until(lambda: log.ended, timeout_s=see.WAIT_S, what=f"the end of {old.name}")
     lines = [line.text for line in log.others if line.text.startswith(("my SIGTERM", "uploaded part"))]
     uploaded = stage.volume(bed, "flush") / "uploaded"
-    left_s = uploaded.stat().st_mtime - parse_time(entry["firstStepAt"]) if uploaded.exists() else 0.0
+    left_s = uploaded.stat().st_mtime - parse_time(entry.first_step_at) if uploaded.exists() else 0.0
     when = f"{left_s:.1f} s before the upload was done" if uploaded.exists() else "and the upload was never done"
     seen(
-        f"{entry['cause']}, {entry['lostSteps']} steps lost; the successor took its first step {when}; the old pod "
+        f"{entry.cause}, {entry.lost_steps} steps lost; the successor took its first step {when}; the old pod "
         f"printed: {'; '.join(lines)}"
     )
-    assert (entry["cause"], entry["lostSteps"], entry["cold"]) == ("PodDeleted", 0, False)
+    assert (entry.cause, entry.lost_steps, entry.cold) == ("PodDeleted", 0, False)
     assert lines == ["my SIGTERM handler runs", *(f"uploaded part {part}" for part in range(1, PARTS + 1))]
     assert left_s > 0, "the successor trains while the script of its predecessor finishes"
 
@@ -111,15 +111,15 @@ def test_early_break(bed: Testbed, seen: Note) -> None:
     """
     bed.apply(stage.job(bed, "enough", script))
     bed.wait_until(
-        lambda: bed.status("enough").get("phase") in ("Succeeded", "Failed"), timeout_s=see.WAIT_S, what="the job's end"
+        lambda: bed.status("enough").phase in ("Succeeded", "Failed"), timeout_s=see.WAIT_S, what="the job's end"
     )
     status = bed.status("enough")
-    (rank,) = status["ranks"]
-    log = bed.log_text(rank["primary"])
+    (rank,) = status.ranks
+    log = bed.log_text(rank.primary)
     said = next((line for line in log.splitlines() if "the loop was left" in line), "nothing")
-    seen(f"{status['phase']}, {status.get('failoverCount', 0)} failovers; the log says “{said.partition('Z ')[2]}”")
-    assert status["phase"] == "Succeeded"
-    assert status.get("failoverCount", 0) == 0
+    seen(f"{status.phase}, {status.failover_count or 0} failovers; the log says “{said.partition('Z ')[2]}”")
+    assert status.phase == "Succeeded"
+    assert (status.failover_count or 0) == 0
     assert see.newest(see.rank_folder(bed, "enough")).step == 130
     assert "RESULT" in log
 
@@ -144,8 +144,8 @@ def test_sidecar_log(bed: Testbed, seen: Note) -> None:
     containers.append({"name": "proxy", "command": ["sh", "-c", "trap '' TERM; sleep infinity"], **proxy})
     bed.apply(body)
     see.wait_phase(bed, "meshed", "Succeeded")
-    (rank,) = bed.status("meshed")["ranks"]
-    name = rank["primary"]
+    (rank,) = bed.status("meshed").ranks
+    name = rank.primary
     bed.wait_until(
         lambda: name not in bed.world.pods or see.pod(bed, name)["status"]["phase"] in ("Succeeded", "Failed"),
         timeout_s=see.WAIT_S,

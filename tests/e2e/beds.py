@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import msgspec
+
 from testbed import Testbed, TestbedError, operator
 from testbed.kube import EVENTS
 
@@ -39,7 +41,10 @@ def describe(testbed: Testbed) -> str:
         for e in events
     ]
     parts.append("== events\n" + "\n".join(lines[-80:]))
-    parts += [f"== status of {name}\n{json.dumps(testbed.status(name), indent=1)}" for name in testbed.world.jobs]
+    parts += [
+        f"== status of {name}\n{json.dumps(msgspec.to_builtins(testbed.status(name)), indent=1)}"
+        for name in testbed.world.jobs
+    ]
     for name in sorted(testbed.world.pods):
         tail = testbed.log_text(name).splitlines()[-LOG_LINES:]
         parts.append(f"== log of {name}\n" + "\n".join(tail))

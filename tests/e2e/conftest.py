@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from localcluster import Cluster
+from localcluster import Cluster, choice
 from testbed import Testbed, operator
 from tests.e2e import jobs
 from tests.e2e.beds import MakeBed, describe, described, in_use
@@ -28,7 +28,7 @@ def cluster() -> Cluster:
 
     UNDERSTUDY_IMAGES=keep takes the images that the nodes have, whatever the checkout says.
     """
-    found = Cluster.up()
+    found = choice.up()
     if os.environ.get("UNDERSTUDY_IMAGES") != "keep":
         subprocess.run([sys.executable, "-m", "localcluster", "images"], cwd=ROOT, check=True)
     return found

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import urllib3.exceptions
+from understudy_contract.status import Condition, ConditionType, FailoverStatus, JobStatus
 
 from testbed import Testbed, TestbedError
 from testbed.kube import EVENTS, PODS, Object
@@ -63,10 +64,10 @@ def kubectl(testbed: Testbed, *arguments: str) -> str:
     return run(testbed.kubectl(*arguments))
 
 
-def condition(testbed: Testbed, job: str, kind: str) -> Object:
-    """Give a condition as last seen; an empty one where there is none."""
-    conditions: list[Object] = testbed.status(job).get("conditions", [])
-    return next((c for c in conditions if c["type"] == kind), {})
+def condition(testbed: Testbed, job: str, kind: str) -> Condition:
+    """Give a condition as last seen; one of status Unknown where there is none."""
+    unknown = Condition(type=kind, status="Unknown", reason="", message="", last_transition_time="")
+    return testbed.status(job).condition(ConditionType(kind)) or unknown
 
 
 def wait_condition(testbed: Testbed, job: str, kind: str, *words: str, status: str = "False") -> str:
@@ -74,13 +75,13 @@ def wait_condition(testbed: Testbed, job: str, kind: str, *words: str, status: s
 
     def look() -> bool:
         found = condition(testbed, job, kind)
-        return found.get("status") == status and all(word in found["message"] for word in words)
+        return found.status == status and all(word in found.message for word in words)
 
     try:
         testbed.wait_until(look, timeout_s=WAIT_S, what=f"{kind}={status} of {job} with {words}")
     except TestbedError as error:
-        raise TestbedError(f"{error}; the conditions are {json.dumps(testbed.status(job).get('conditions'))}") from None
-    return str(condition(testbed, job, kind)["message"])
+        raise TestbedError(f"{error}; the conditions are {testbed.status(job).conditions}") from None
+    return condition(testbed, job, kind).message
 
 
 def on_one_node(testbed: Testbed, job: str) -> str:
@@ -91,33 +92,33 @@ def on_one_node(testbed: Testbed, job: str) -> str:
     return nodes.pop()
 
 
-def wait_phase(testbed: Testbed, job: str, phase: str, *, timeout_s: float = WAIT_S) -> Object:
+def wait_phase(testbed: Testbed, job: str, phase: str, *, timeout_s: float = WAIT_S) -> JobStatus:
     """Wait until a job is in a phase; give its status."""
     try:
         testbed.wait_until(
-            lambda: testbed.status(job).get("phase") == phase, timeout_s=timeout_s, what=f"phase {phase} of {job}"
+            lambda: testbed.status(job).phase == phase, timeout_s=timeout_s, what=f"phase {phase} of {job}"
         )
     except TestbedError as error:
         raise TestbedError(f"{error}; {testbed.world.describe(job)}{testbed.recent_events(job)}") from None
     return testbed.status(job)
 
 
-def told(testbed: Testbed, job: str) -> list[Object]:
+def told(testbed: Testbed, job: str) -> tuple[FailoverStatus, ...]:
     """Wait until the status tells of a failover; give all that it tells of, each with its first step."""
 
-    def look() -> list[Object]:
-        listed: list[Object] = testbed.status(job).get("failovers", [])
-        return listed if all("firstStepAt" in entry for entry in listed) else []
+    def look() -> tuple[FailoverStatus, ...]:
+        listed = testbed.status(job).failovers
+        return listed if all(entry.first_step_at is not None for entry in listed) else ()
 
     return testbed.wait_until(look, timeout_s=WAIT_S, what=f"the failovers of {job} in its status, with first steps")
 
 
-def wait_failover(testbed: Testbed, job: str, term: int) -> Object:
+def wait_failover(testbed: Testbed, job: str, term: int) -> FailoverStatus:
     """Wait for the failover to a term in the status, with its first step."""
 
-    def look() -> Object | None:
-        listed: list[Object] = testbed.status(job).get("failovers", [])
-        return next((entry for entry in listed if entry["term"] == term and "firstStepAt" in entry), None)
+    def look() -> FailoverStatus | None:
+        listed = testbed.status(job).failovers
+        return next((e for e in listed if e.term == term and e.first_step_at is not None), None)
 
     return testbed.wait_until(look, timeout_s=WAIT_S, what=f"the failover of {job} to term {term} in its status")
 

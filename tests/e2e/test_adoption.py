@@ -31,7 +31,7 @@ def test_a_training_that_lost_its_job_goes_on_under_the_next_one_and_ends_with_i
 
     bed.delete_pod(after.primary.name)
     failover = see.wait_failover(bed, JOB, before.term + 1)
-    assert (failover["cause"], failover["lostSteps"]) == ("PodDeleted", 0)
+    assert (failover.cause, failover.lost_steps) == ("PodDeleted", 0)
     bed.wait_settled(JOB)
     assert see.newest(folder).term == before.term + 1, "in the folder that the first job's checkpoints are in"
 

@@ -30,7 +30,7 @@ def cutoff(module_bed: Testbed) -> Testbed:
 def test_an_outage_of_the_api_server_costs_no_primary(cutoff: Testbed, outage_s: float) -> None:
     (before,) = cutoff.wait_settled(JOB)
     pods = {pod.uid for pod in cutoff.world.pods.values()}
-    count = cutoff.status(JOB).get("failoverCount", 0)
+    count = cutoff.status(JOB).failover_count or 0
     log = cutoff.logs.of(cutoff.primary(JOB, 0).name)
     with cutoff.cluster.api_outage():
         began = wall()
@@ -50,7 +50,7 @@ def test_an_outage_of_the_api_server_costs_no_primary(cutoff: Testbed, outage_s:
     (after,) = cutoff.wait_settled(JOB)
     assert (after.term, after.primary and after.primary.uid) == (before.term, before.primary and before.primary.uid)
     assert {pod.uid for pod in cutoff.world.pods.values()} == pods
-    assert cutoff.status(JOB).get("failoverCount", 0) == count
+    assert (cutoff.status(JOB).failover_count or 0) == count
     cutoff.wait_until(
         lambda: any(began + LEASE_S < step.at < ended for step in log.steps),
         timeout_s=see.WAIT_S,
@@ -82,7 +82,7 @@ def test_an_outage_of_a_minute_under_load_stops_nobody_and_costs_nothing(bed: Te
         name: [term for term, _ in state] for name, state in before.items()
     }
     assert {pod.uid for pod in bed.world.pods.values()} == pods
-    assert [bed.status(name)["failoverCount"] for name in names] == [0, 0, 0]
+    assert [bed.status(name).failover_count for name in names] == [0, 0, 0]
     bed.wait_until(
         lambda: all(any(ended - 10 < step.at < ended for step in log.steps) for log in logs),
         timeout_s=see.WAIT_S,
@@ -108,4 +108,4 @@ def test_an_api_server_that_takes_two_seconds_for_each_call_costs_no_primary(bed
         (state,) = bed.wait_settled(name)
         assert state.term == 1
     assert {pod.uid for pod in bed.world.pods.values()} == pods
-    assert [bed.status(name)["failoverCount"] for name in names] == [0, 0]
+    assert [bed.status(name).failover_count for name in names] == [0, 0]

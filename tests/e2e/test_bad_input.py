@@ -127,22 +127,22 @@ def test_a_script_that_exits_1_at_once(applied: Testbed) -> None:
     see.wait_event(applied, "exits-1", "ColdStart", what, "see its log for an error")
     see.wait_condition(applied, "exits-1", "Failed", "has failed 5 times", what, status="True")
     see.wait_event(applied, "exits-1", "Failed", what, "its checkpoints are kept")
-    assert see.wait_phase(applied, "exits-1", "Failed")["restarts"] == 4
+    assert see.wait_phase(applied, "exits-1", "Failed").restarts == 4
     applied.wait_until(
         lambda: all(pod.phase == "Failed" for pod in applied.world.pods.values() if pod.job == "exits-1"),
         timeout_s=see.WAIT_S,
         what="the end of all pods of a failed job",
     )
-    first = applied.status("exits-1")["failovers"][0]
-    assert first["cause"] == "NotIntegrated"
-    assert "the data set is missing: /data/train.csv" in applied.logs.of(first["from"]).others[0].text
+    first = applied.status("exits-1").failovers[0]
+    assert first.cause == "NotIntegrated"
+    assert "the data set is missing: /data/train.csv" in applied.logs.of(first.source).others[0].text
 
 
 def test_a_script_that_exits_0_without_training(applied: Testbed) -> None:
     what = "empty.py ended with exit code 0 before it called understudy"
     see.wait_event(applied, "exits-0", "ColdStart", what, "call understudy.keras.train or Session.steps in it")
     see.wait_condition(applied, "exits-0", "Failed", what, status="True")
-    assert see.condition(applied, "exits-0", "Complete")["status"] == "False", "an exit 0 alone completes nothing"
+    assert see.condition(applied, "exits-0", "Complete").status == "False", "an exit 0 alone completes nothing"
 
 
 def test_a_field_of_the_template_that_is_misspelt(applied: Testbed) -> None:
@@ -169,12 +169,12 @@ def test_a_batch_that_raises_keeps_what_was_saved_and_names_the_step(applied: Te
     what = "step_fn(30) raised ValueError: image 30 is cut short"
     see.wait_event(applied, "raises", "Promoted", what)
     see.wait_condition(applied, "raises", "Failed", what, "failed 5 times without a new checkpoint", status="True")
-    assert applied.status("raises")["ranks"][0]["checkpointStep"] == 20
+    assert applied.status("raises").ranks[0].checkpoint_step == 20
     assert see.newest(see.rank_folder(applied, "raises")).step == 20
-    first = applied.status("raises")["failovers"][0]
-    assert (first["cause"], first["lostSteps"]) == ("ProcessExited", 10)
+    first = applied.status("raises").failovers[0]
+    assert (first.cause, first.lost_steps) == ("ProcessExited", 10)
     applied.wait_until(
-        lambda: applied.logs.of(first["from"]).find("ValueError: image 30 is cut short"),
+        lambda: applied.logs.of(first.source).find("ValueError: image 30 is cut short"),
         timeout_s=see.WAIT_S,
         what="the traceback in the log, as usual",
     )

@@ -93,8 +93,8 @@ def test_a_dead_node_does_not_hang_a_job_that_has_no_redundant_pod(bed: Testbed)
             what="a primary on another node",
         )
         jobs.finish(bed, JOB)
-        (failover,) = see.wait_phase(bed, JOB, "Succeeded")["failovers"]
-        assert (failover["cause"], failover["from"], failover["cold"]) == ("LeaseExpired", dead.name, True)
+        (failover,) = see.wait_phase(bed, JOB, "Succeeded").failovers
+        assert (failover.cause, failover.source, failover.cold) == ("LeaseExpired", dead.name, True)
         assert "deletionTimestamp" in see.pod(bed, dead.name)["metadata"]
     finally:
         faults.POWER_CUT.undo(bed, dead.node)

@@ -51,4 +51,4 @@ def test_when_no_worker_is_heard_none_is_replaced_and_all_train_on(bed: Testbed,
         see.wait_condition(bed, name, "ControlPlaneDegraded", status="False")
     assert primaries(bed, pair) == before
     assert {pod.uid for pod in bed.world.pods.values()} == pods
-    assert [bed.status(name)["failoverCount"] for name in pair] == [0, 0]
+    assert [bed.status(name).failover_count for name in pair] == [0, 0]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from understudy_contract.status import Condition
 
 from testbed import Testbed, faults, measure
 from testbed import jobs as samples
@@ -43,7 +44,7 @@ class Outcome:
     """What was done to `digits`; nothing was done to `calm`."""
     nodes: frozenset[str]
     """Where the pods of `digits` stood."""
-    tolerance: Object
+    tolerance: Condition
     """Condition NodeFaultTolerant while it trained."""
 
 
@@ -69,7 +70,7 @@ def outcome(module_bed: Testbed) -> Outcome:
 
 def log_of(outcome: Outcome, job: str) -> str:
     """The log of the pod that completed a job."""
-    return outcome.bed.log_text(outcome.bed.status(job)["ranks"][0]["primary"])
+    return outcome.bed.log_text(outcome.bed.status(job).ranks[0].primary)
 
 
 def test_the_sample_survives_the_loss_of_its_trainer_and_of_its_pod(outcome: Outcome) -> None:
@@ -79,13 +80,13 @@ def test_the_sample_survives_the_loss_of_its_trainer_and_of_its_pod(outcome: Out
     assert not deleted.cold
     assert 0 <= killed.lost_steps <= 101, "at most a save interval; the step that it died in may be counted"
     assert deleted.lost_steps == 0
-    assert outcome.bed.status("digits")["failoverCount"] == 2
+    assert outcome.bed.status("digits").failover_count == 2
 
 
 def test_on_a_volume_of_one_node_all_its_pods_stand_there(outcome: Outcome) -> None:
     assert len(outcome.nodes) == 1
-    assert (outcome.tolerance["status"], outcome.tolerance["reason"]) == ("False", "ReadWriteOnce")
-    assert "Use a ReadWriteMany volume to survive it" in outcome.tolerance["message"]
+    assert (outcome.tolerance.status, outcome.tolerance.reason) == ("False", "ReadWriteOnce")
+    assert "Use a ReadWriteMany volume to survive it" in outcome.tolerance.message
 
 
 def test_its_final_weights_are_those_of_an_undisturbed_run_bit_for_bit(outcome: Outcome) -> None:
@@ -105,7 +106,7 @@ def test_it_reads_digits_that_it_has_never_seen(outcome: Outcome) -> None:
 
 def test_the_trained_model_lies_where_the_status_says_and_keras_loads_it(outcome: Outcome) -> None:
     volume = outcome.bed.cluster.volume_folder(outcome.bed.namespace, "digits-checkpoints")
-    model: Path = volume / outcome.bed.status("digits")["ranks"][0]["model"]
+    model: Path = volume / outcome.bed.status("digits").ranks[0].model
     assert model.name == "model.keras"
     done = subprocess.run([sys.executable, "-c", LOADS, model], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1:] == ["(1, 10)"], done.stderr

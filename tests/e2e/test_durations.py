@@ -35,4 +35,4 @@ def test_a_changed_lease_duration_reaches_running_pods_and_disturbs_nobody(bed: 
     (after,) = bed.wait_settled(JOB)
     assert after.term == before.term
     assert {pod.uid for pod in bed.world.pods.values()} == pods
-    assert bed.status(JOB)["failoverCount"] == 0
+    assert bed.status(JOB).failover_count == 0

@@ -49,8 +49,8 @@ def test_a_sidecar_that_does_not_end_is_ended_and_the_log_of_the_last_primary_ca
     spec["containers"].append({"name": "proxy", "command": endless, **proxy})
     bed.apply(body)
     see.wait_phase(bed, JOB, "Succeeded")
-    (rank,) = bed.status(JOB)["ranks"]
-    name = rank["primary"]
+    (rank,) = bed.status(JOB).ranks
+    name = rank.primary
     bed.wait_until(
         lambda: see.pod(bed, name)["status"]["phase"] == "Failed", timeout_s=see.WAIT_S, what="the end of the sidecar"
     )

@@ -71,10 +71,10 @@ def test_a_redundant_pod_trains_on_after(fault: Fault, ward: Testbed, undo: list
         undo.append((fault, old.node))
     seen = measure.failover(ward, JOB, 0, fault)
 
-    assert (seen.cause, seen.status["cause"], seen.cold) == (fault.cause, fault.cause, False)
+    assert (seen.cause, seen.status.cause, seen.cold) == (fault.cause, fault.cause, False)
     assert (seen.term, seen.old) == (before.term + 1, old.name)
     assert seen.new in {pod.name for pod in before.redundant}
-    assert (seen.status["from"], seen.status["to"], seen.status["term"]) == (seen.old, seen.new, seen.term)
+    assert (seen.status.source, seen.status.target, seen.status.term) == (seen.old, seen.new, seen.term)
     steps_lost_are_told(fault, seen)
     message = see.wait_event(ward, JOB, "Promoted", f"Promoted {seen.new} (term {seen.term})")
     assert seen.old in message
@@ -95,12 +95,12 @@ def test_a_redundant_pod_trains_on_after(fault: Fault, ward: Testbed, undo: list
     (after,) = ward.wait_settled(JOB)
     assert (after.term, after.primary and after.primary.name) == (seen.term, seen.new), "one fault, one promotion"
     status = see.wait_phase(ward, JOB, "Running")
-    assert (status["redundant"], status["ranks"][0]["primary"]) == ("1/1", seen.new)
+    assert (status.redundant, status.ranks[0].primary) == ("1/1", seen.new)
 
 
 def steps_lost_are_told(fault: Fault, seen: measure.Failover) -> None:
     """Compare the status with the truth: what the old primary printed, and what the new one resumed from."""
-    told, bound = seen.status["lostSteps"], seen.status.get("lostStepsIsLowerBound", False)
+    told, bound = seen.status.lost_steps, bool(seen.status.lost_steps_is_lower_bound)
     if fault.lossless:
         assert (seen.lost_steps, told, bound) == (0, 0, False)
         return
@@ -133,11 +133,11 @@ def assert_labels(testbed: Testbed, seen: measure.Failover) -> None:
 def test_after_all_these_the_final_state_is_that_of_an_undisturbed_run_bit_for_bit(ward: Testbed) -> None:
     jobs.finish(ward, JOB)
     done = see.wait_phase(ward, JOB, "Succeeded")
-    assert done["failoverCount"] >= len(FAULTS)
+    assert done.failover_count >= len(FAULTS)
     disturbed = see.newest(see.rank_folder(ward, JOB))
-    assert disturbed.term == done["ranks"][0]["term"]
+    assert disturbed.term == done.ranks[0].term
     ward.apply(jobs.job(CALM, redundancy=0, arguments={"steps": disturbed.step, "pace": 0, "log_every": 1000}))
-    assert see.wait_phase(ward, CALM, "Succeeded")["failoverCount"] == 0
+    assert see.wait_phase(ward, CALM, "Succeeded").failover_count == 0
     calm = see.newest(see.rank_folder(ward, CALM))
     assert calm.step == disturbed.step
     assert calm.tensors == disturbed.tensors
@@ -146,10 +146,10 @@ def test_after_all_these_the_final_state_is_that_of_an_undisturbed_run_bit_for_b
 
 def test_failovers_are_listed_in_their_order_each_with_its_cause(ward: Testbed) -> None:
     status = ward.status(JOB)
-    listed = status["failovers"]
-    assert [entry["term"] for entry in listed] == list(range(2, len(listed) + 2))
-    assert status["failoverCount"] == len(listed)
+    listed = status.failovers
+    assert [entry.term for entry in listed] == list(range(2, len(listed) + 2))
+    assert status.failover_count == len(listed)
     # Pods that were moved to expose the primary of a node were deleted, too.
-    others = [entry["cause"] for entry in listed if entry["cause"] != "PodDeleted"]
+    others = [entry.cause for entry in listed if entry.cause != "PodDeleted"]
     assert others == [fault.cause for fault in FAULTS if fault.cause != "PodDeleted"]
-    assert status["restarts"] == 0, "there was a warm pod each time"
+    assert status.restarts == 0, "there was a warm pod each time"

@@ -65,19 +65,17 @@ def test_kubectl_wait_sees_the_job_complete(pair: Testbed) -> None:
 
 def test_the_loss_of_one_ranks_primary_does_not_touch_the_other_rank(pair: Testbed) -> None:
     status = see.wait_phase(pair, "pair", "Succeeded")
-    assert [(entry["rank"], entry["cause"], entry["lostSteps"]) for entry in status["failovers"]] == [
-        (0, "PodDeleted", 0)
-    ]
-    assert [rank["term"] for rank in status["ranks"]] == [2, 1]
-    for rank in status["ranks"]:
-        assert rank["checkpointStep"] == rank["step"] == see.newest(see.rank_folder(pair, "pair", rank["rank"])).step
+    assert [(entry.rank, entry.cause, entry.lost_steps) for entry in status.failovers] == [(0, "PodDeleted", 0)]
+    assert [rank.term for rank in status.ranks] == [2, 1]
+    for rank in status.ranks:
+        assert rank.checkpoint_step == rank.step == see.newest(see.rank_folder(pair, "pair", rank.rank)).step
     one, other = (see.newest(see.rank_folder(pair, "pair", rank)) for rank in (0, 1))
     assert one.tensors != other.tensors, "each rank trains on data of its own"
 
 
 def test_the_redundant_pods_of_a_complete_job_end_and_its_primaries_are_kept(pair: Testbed) -> None:
     status = see.wait_phase(pair, "pair", "Succeeded")
-    primaries = {rank["primary"] for rank in status["ranks"]}
+    primaries = {rank.primary for rank in status.ranks}
     pair.wait_until(
         lambda: all(pod.phase in ("Succeeded", "Failed") for pod in pair.world.pods.values()),
         timeout_s=see.WAIT_S,
@@ -89,7 +87,7 @@ def test_the_redundant_pods_of_a_complete_job_end_and_its_primaries_are_kept(pai
 
 
 def test_kubectl_get_shows_the_job_in_one_line(pair: Testbed) -> None:
-    slowest = min(rank["step"] for rank in see.wait_phase(pair, "pair", "Succeeded")["ranks"])
+    slowest = min(rank.step for rank in see.wait_phase(pair, "pair", "Succeeded").ranks)
     header, line = see.kubectl(pair, "get", "tj", "pair").splitlines()
     assert header.split() == ["NAME", "PHASE", "RANKS", "REDUNDANT", "STEP", "FAILOVERS", "AGE"]
     assert line.split()[:6] == ["pair", "Succeeded", "2", "0/0", str(slowest), "1"]
@@ -103,7 +101,7 @@ def test_the_events_and_conditions_of_a_complete_job_say_what_happened_and_nothi
     assert promoted.endswith("(term 2).")
     told = {(event["type"], event["reason"]) for event in see.events(pair, "pair")}
     assert told == {("Normal", "Completed"), ("Normal", "RankCompleted"), ("Warning", "Promoted")}
-    conditions = {c["type"]: (c["status"], c["reason"]) for c in pair.status("pair")["conditions"]}
+    conditions = {c.type: (c.status, c.reason) for c in pair.status("pair").conditions}
     assert conditions == {
         "Training": ("False", "Completed"),
         "Redundant": ("False", "Completed"),
@@ -161,13 +159,13 @@ def test_without_redundancy_a_lost_primary_is_replaced_by_a_cold_start_from_its_
     assert resumed[1] == last.step, "it was handed over to whoever comes"
 
     def told() -> bool:
-        return bool(bed.status("alone").get("failovers")) and "firstStepAt" in bed.status("alone")["failovers"][0]
+        return bool(bed.status("alone").failovers) and bed.status("alone").failovers[0].first_step_at is not None
 
     bed.wait_until(told, timeout_s=see.WAIT_S, what="the failover in the status")
-    (entry,) = bed.status("alone")["failovers"]
-    assert (entry["cause"], entry["cold"], entry["lostSteps"]) == ("PodDeleted", True, 0)
-    assert (bed.status("alone")["restarts"], bed.status("alone")["redundant"]) == (1, "0/0")
-    assert "spec.redundancy is 0" in see.condition(bed, "alone", "Redundant")["message"]
+    (entry,) = bed.status("alone").failovers
+    assert (entry.cause, entry.cold, entry.lost_steps) == ("PodDeleted", True, 0)
+    assert (bed.status("alone").restarts, bed.status("alone").redundant) == (1, "0/0")
+    assert "spec.redundancy is 0" in see.condition(bed, "alone", "Redundant").message
     see.wait_event(bed, "alone", "ColdStart", "no redundant pod was ready")
 
 

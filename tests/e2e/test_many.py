@@ -4,9 +4,10 @@ import signal
 
 import pytest
 from understudy_contract.names import rank_lease_name
+from understudy_contract.status import JobStatus
 
 from testbed import Testbed, faults
-from testbed.kube import JOBS, Object
+from testbed.kube import JOBS
 from testbed.pods import Pod
 from tests.e2e import jobs, see
 
@@ -21,7 +22,7 @@ def redundants(bed: Testbed) -> list[Pod]:
     return [pod for pod in bed.world.pods.values() if pod.role == "redundant" and pod.running and not pod.deleting]
 
 
-def finishes(bed: Testbed) -> Object:
+def finishes(bed: Testbed) -> JobStatus:
     """End the training."""
     jobs.finish(bed, JOB)
     return see.wait_phase(bed, JOB, "Succeeded")
@@ -36,13 +37,13 @@ def test_three_redundant_pods_take_over_one_after_the_other_while_none_can_be_re
         for term in (2, 3, 4):
             faults.KILL_TRAINER.aim(bed, bed.primary(JOB, 0))()
             entry = see.wait_failover(bed, JOB, term)
-            assert (entry["cause"], entry["cold"]) == ("ProcessExited", False)
+            assert (entry.cause, entry.cold) == ("ProcessExited", False)
             bed.wait_until(lambda: bed.world.rank(JOB, 0).training, timeout_s=see.WAIT_S, what="training")
     finally:
         for node in bed.cluster.nodes:
             see.kubectl(bed, "uncordon", node.name)
     bed.wait_settled(JOB)
-    assert finishes(bed)["failoverCount"] == 3
+    assert finishes(bed).failover_count == 3
 
 
 def test_a_primary_and_all_its_redundant_pods_lost_at_once_cost_a_cold_start_and_no_checkpoint(bed: Testbed) -> None:
@@ -56,15 +57,15 @@ def test_a_primary_and_all_its_redundant_pods_lost_at_once_cost_a_cold_start_and
     for pod in (*warm, primary):
         bed.delete_pod(pod.name, grace_s=0)
     entry = see.wait_failover(bed, JOB, 2)
-    assert (entry["cause"], entry["from"], entry["cold"]) == ("PodDeleted", primary.name, True)
-    assert entry["to"] not in {pod.name for pod in warm}
+    assert (entry.cause, entry.source, entry.cold) == ("PodDeleted", primary.name, True)
+    assert entry.target not in {pod.name for pod in warm}
     see.wait_event(bed, JOB, "ColdStart", primary.name, "no redundant pod was ready")
-    log = bed.logs.of(entry["to"])
+    log = bed.logs.of(entry.target)
     resumed = bed.wait_until(lambda: log.resumed_at(2), timeout_s=see.WAIT_S, what="the resumption's line")
     assert resumed[1] >= committed
     bed.wait_settled(JOB)
     done = finishes(bed)
-    assert (done["failoverCount"], done["restarts"]) == (1, 1)
+    assert (done.failover_count, done.restarts) == (1, 1)
 
 
 def test_a_redundant_pod_that_dies_while_it_is_promoted_is_followed_by_the_next(bed: Testbed) -> None:
@@ -82,13 +83,13 @@ def test_a_redundant_pod_that_dies_while_it_is_promoted_is_followed_by_the_next(
     (other,) = agents.values()
     bed.cluster.send_signal(other, signal.SIGCONT)
     second = see.wait_failover(bed, JOB, 3)
-    first = next(entry for entry in bed.status(JOB)["failovers"] if entry["term"] == 2)
-    assert (first["cause"], second["cause"]) == ("ProcessExited", "ContainerExited")
+    first = next(entry for entry in bed.status(JOB).failovers if entry.term == 2)
+    assert (first.cause, second.cause) == ("ProcessExited", "ContainerExited")
     # The successor is the pod that stood still or the one started for the empty slot: whichever is warm first.
-    assert (second["from"], second["cold"]) == (first["to"], False)
-    assert second["to"] not in {first["from"], first["to"]}
+    assert (second.source, second.cold) == (first.target, False)
+    assert second.target not in {first.source, first.target}
     bed.wait_settled(JOB)
-    assert finishes(bed)["failoverCount"] == 2
+    assert finishes(bed).failover_count == 2
 
 
 def test_two_failures_of_one_rank_within_one_lease_are_two_failovers(bed: Testbed) -> None:
@@ -96,9 +97,9 @@ def test_two_failures_of_one_rank_within_one_lease_are_two_failovers(bed: Testbe
     bed.wait_settled(JOB)
     for term in (2, 3):
         faults.KILL_TRAINER.aim(bed, bed.primary(JOB, 0))()
-        assert see.wait_failover(bed, JOB, term)["cause"] == "ProcessExited"
+        assert see.wait_failover(bed, JOB, term).cause == "ProcessExited"
     bed.wait_settled(JOB)
-    assert finishes(bed)["failoverCount"] == 2
+    assert finishes(bed).failover_count == 2
 
 
 def test_a_primary_that_is_preempted_hands_over(bed: Testbed) -> None:
@@ -119,7 +120,7 @@ def test_a_primary_that_is_preempted_hands_over(bed: Testbed) -> None:
         }
         bed.kube.create(f"/api/v1/namespaces/{bed.namespace}/pods", body)
         entry = see.wait_failover(bed, JOB, 2)
-        assert (entry["cause"], entry["lostSteps"], entry["cold"]) == ("Preempted", 0, False)
+        assert (entry.cause, entry.lost_steps, entry.cold) == ("Preempted", 0, False)
     finally:
         bed.kube.delete(f"/api/v1/namespaces/{bed.namespace}/pods/greedy", gracePeriodSeconds=0)
     bed.wait_settled(JOB)
@@ -139,6 +140,6 @@ def test_a_job_of_64_ranks_survives_the_loss_of_some_of_them(bed: Testbed) -> No
         bed.delete_pod(bed.primary(JOB, rank).name)
     see.wait_phase(bed, JOB, "Succeeded", timeout_s=600)
     status = bed.kube.get(f"{path}/{JOB}")["status"]
-    assert [entry["step"] for entry in status["ranks"]] == [400] * RANKS
-    assert {entry["rank"] for entry in status["failovers"]} == {0, 31, 63}
-    assert {entry["lostSteps"] for entry in status["failovers"]} == {0}
+    assert [entry.step for entry in status.ranks] == [400] * RANKS
+    assert {entry.rank for entry in status.failovers} == {0, 31, 63}
+    assert {entry.lost_steps for entry in status.failovers} == {0}

@@ -42,7 +42,7 @@ def test_a_drained_primary_loses_no_step_and_the_last_one_is_not_taken(mover: Te
     done = drain(mover, old.node, timeout_s=180)
     assert done.returncode == 0, done.stdout + done.stderr
     failovers = see.told(mover, JOB)
-    assert {(e["cause"], e["lostSteps"], e["cold"]) for e in failovers} == {("EvictedByAPI", 0, False)}
+    assert {(e.cause, e.lost_steps, e.cold) for e in failovers} == {("EvictedByAPI", 0, False)}
     mover.wait_settled(JOB)
     new = mover.primary(JOB, 0)
     assert old.node not in {pod.node for pod in mover.world.pods.values() if pod.job == JOB and not pod.terminated}
@@ -51,7 +51,7 @@ def test_a_drained_primary_loses_no_step_and_the_last_one_is_not_taken(mover: Te
     assert refused.returncode != 0
     assert "disruption budget" in refused.stdout + refused.stderr
     see.steps_on(mover, JOB)
-    assert {e["lostSteps"] for e in mover.status(JOB)["failovers"] if "lostSteps" in e} == {0}
+    assert {e.lost_steps for e in mover.status(JOB).failovers if e.lost_steps is not None} == {0}
 
 
 def test_a_drain_stops_a_job_whose_volume_is_of_one_node_and_it_goes_on_there_without_losing_a_step(
@@ -79,8 +79,8 @@ def test_a_drain_stops_a_job_whose_volume_is_of_one_node_and_it_goes_on_there_wi
         see.kubectl(bed, "uncordon", node)
     (after,) = bed.wait_settled(JOB)
     entry = see.wait_failover(bed, JOB, after.term)
-    assert (entry["cause"], entry["lostSteps"], entry["cold"]) == ("EvictedByAPI", 0, True)
-    log = bed.logs.of(entry["to"])
+    assert (entry.cause, entry.lost_steps, entry.cold) == ("EvictedByAPI", 0, True)
+    log = bed.logs.of(entry.target)
     resumed = bed.wait_until(lambda: log.resumed_at(after.term), timeout_s=see.WAIT_S, what="the resumption's line")
     assert resumed[1] == saved
     assert see.on_one_node(bed, JOB) == node
@@ -100,7 +100,7 @@ def test_a_rank_that_is_asked_to_switch_over_does_so_once_and_loses_no_step(bed:
     (before,) = bed.wait_settled(JOB)
     see.kubectl(bed, "annotate", "tj", JOB, "understudy.dev/switchover=0")
     (failover,) = see.told(bed, JOB)
-    assert (failover["cause"], failover["lostSteps"], failover["cold"]) == ("Switchover", 0, False)
+    assert (failover.cause, failover.lost_steps, failover.cold) == ("Switchover", 0, False)
     (after,) = bed.wait_settled(JOB)
     assert after.term == before.term + 1
     assert "understudy.dev/switchover" not in bed.world.jobs[JOB]["metadata"].get("annotations", {})

@@ -49,7 +49,7 @@ def test_a_primary_that_hands_over_while_no_operator_runs_is_succeeded_when_one_
     finally:
         operators.scale(steady, operators.REPLICAS)
     entry = see.wait_failover(steady, JOB, before.term + 1)
-    assert (entry["cause"], entry["from"], entry["lostSteps"], entry["cold"]) == ("PodDeleted", old.name, 0, False)
+    assert (entry.cause, entry.source, entry.lost_steps, entry.cold) == ("PodDeleted", old.name, 0, False)
     steady.wait_settled(JOB)
 
 
@@ -59,8 +59,8 @@ def test_operators_killed_right_after_a_fault_promote_when_one_is_back(steady: T
     kill()
     operators.end_all(steady)
     entry = see.wait_failover(steady, JOB, before.term + 1)
-    assert (entry["cause"], entry["cold"]) == ("ProcessExited", False)
-    assert entry["lostSteps"] <= 51
+    assert (entry.cause, entry.cold) == ("ProcessExited", False)
+    assert entry.lost_steps <= 51
     (after,) = steady.wait_settled(JOB)
     assert after.term == before.term + 1, "one fault, one promotion"
 
@@ -70,13 +70,13 @@ def test_a_status_that_was_deleted_is_rebuilt(steady: Testbed) -> None:
     before = see.wait_phase(steady, JOB, "Running")
     steady.kube.patch(f"{JOBS.format(steady.namespace)}/{JOB}/status", {"status": None})
     steady.wait_until(
-        lambda: steady.status(JOB).get("failovers") == before["failovers"][-1:], timeout_s=see.WAIT_S, what="the status"
+        lambda: steady.status(JOB).failovers == before.failovers[-1:], timeout_s=see.WAIT_S, what="the status"
     )
     after = see.wait_phase(steady, JOB, "Running")
-    for field in ("failoverCount", "restarts", "redundant", "observedGeneration"):
-        assert after[field] == before[field], field
-    assert after["ranks"][0]["primary"] == before["ranks"][0]["primary"]
-    assert after["ranks"][0]["term"] == before["ranks"][0]["term"]
+    for field in ("failover_count", "restarts", "redundant", "observed_generation"):
+        assert getattr(after, field) == getattr(before, field), field
+    assert after.ranks[0].primary == before.ranks[0].primary
+    assert after.ranks[0].term == before.ranks[0].term
 
 
 def test_helm_uninstall_keeps_definition_and_jobs_and_a_new_release_takes_them_over(steady: Testbed) -> None:
@@ -124,9 +124,9 @@ def test_a_node_that_takes_all_operators_and_all_pods_of_a_job_with_it_ends_neit
             what="a primary on the node that is left",
         )
         jobs.finish(bed, "anew")
-        (failover,) = see.wait_phase(bed, "anew", "Succeeded")["failovers"]
+        (failover,) = see.wait_phase(bed, "anew", "Succeeded").failovers
     finally:
         node.start()
         operators.wait_ready(bed)
-    assert (failover["cause"], failover["cold"]) == ("LeaseExpired", True)
-    assert 0 <= failover["lostSteps"] <= 51
+    assert (failover.cause, failover.cold) == ("LeaseExpired", True)
+    assert 0 <= failover.lost_steps <= 51

@@ -26,7 +26,7 @@ def test_a_primary_that_is_lost_after_the_leader_is_replaced_by_the_next_leader(
     operators.crash(led, leader)
     kill()
     entry = see.wait_failover(led, JOB, before.term + 1)
-    assert (entry["cause"], entry["cold"]) == ("ProcessExited", False)
+    assert (entry.cause, entry.cold) == ("ProcessExited", False)
     assert operator.pod(led.kube)[0] != leader
     operators.wait_ready(led)
     (after,) = led.wait_settled(JOB)
@@ -39,7 +39,7 @@ def test_a_leader_whose_pod_is_deleted_is_followed_by_another(led: Testbed) -> N
     operators.end(led, leader)
     led.delete_pod(led.primary(JOB, 0).name)
     entry = see.wait_failover(led, JOB, before.term + 1)
-    assert (entry["cause"], entry["lostSteps"]) == ("PodDeleted", 0)
+    assert (entry.cause, entry.lost_steps) == ("PodDeleted", 0)
     assert operator.pod(led.kube)[0] != leader
     operators.wait_ready(led)
     led.wait_settled(JOB)
@@ -69,7 +69,7 @@ def test_a_rolling_restart_under_a_job_at_work_costs_no_term_and_no_pod(led: Tes
     assert {pod.uid for pod in led.world.pods.values() if pod.job == JOB and pod.running} == workers
     led.delete_pod(led.primary(JOB, 0).name)
     entry = see.wait_failover(led, JOB, before.term + 1)
-    assert (entry["cause"], entry["lostSteps"]) == ("PodDeleted", 0)
+    assert (entry.cause, entry.lost_steps) == ("PodDeleted", 0)
     led.wait_settled(JOB)
 
 

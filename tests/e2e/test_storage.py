@@ -71,7 +71,7 @@ def test_a_volume_that_takes_two_seconds_for_each_fsync_slows_saves_and_not_step
     (before,) = stored.wait_settled(JOB)
     stored.delete_pod(stored.primary(JOB, 0).name)
     (failover,) = see.told(stored, JOB)
-    assert (failover["cause"], failover["lostSteps"], failover["term"]) == ("PodDeleted", 0, before.term + 1)
+    assert (failover.cause, failover.lost_steps, failover.term) == ("PodDeleted", 0, before.term + 1)
     spoiled.unlink()
     ends_as_undisturbed(stored)
 
@@ -85,7 +85,7 @@ def test_a_storage_that_fails_stops_no_training_and_says_so(stored: Testbed, spo
     stored.wait_until(lambda: log.steps[-1].step >= goal, timeout_s=see.WAIT_S, what="steps on a failing storage")
     spoiled.unlink()
     wait_saved_above(stored, goal)
-    assert stored.status(JOB)["failoverCount"] == 0
+    assert stored.status(JOB).failover_count == 0
     ends_as_undisturbed(stored)
 
 
@@ -165,5 +165,5 @@ def test_a_redundant_pod_that_sees_another_volume_says_so_and_is_warm_once_it_se
     faults.KILL_TRAINER.aim(stored, stored.primary(JOB, 0))()
     see.told(stored, JOB)
     stored.wait_settled(JOB)
-    assert [(e["cause"], e["cold"]) for e in stored.status(JOB)["failovers"]] == [("ProcessExited", False)]
+    assert [(e.cause, e.cold) for e in stored.status(JOB).failovers] == [("ProcessExited", False)]
     ends_as_undisturbed(stored)

@@ -23,9 +23,9 @@ def test_a_suspended_job_runs_nothing_and_goes_on_where_it_was_with_another_temp
     suspend(bed, True)
     status = see.wait_phase(bed, JOB, "Suspended")
     assert not [pod for pod in bed.world.pods.values() if pod.job == JOB and not pod.terminated]
-    reached = status["ranks"][0]["step"]
-    assert status["ranks"][0]["checkpointStep"] == reached > 0
-    assert (status["failoverCount"], status["restarts"], status["redundant"]) == (0, 0, "0/0")
+    reached = status.ranks[0].step
+    assert status.ranks[0].checkpoint_step == reached > 0
+    assert (status.failover_count, status.restarts, status.redundant) == (0, 0, "0/0")
     see.wait_event(bed, JOB, "Suspended")
 
     template = body["spec"]["template"]
@@ -39,7 +39,7 @@ def test_a_suspended_job_runs_nothing_and_goes_on_where_it_was_with_another_temp
     container = see.pod(bed, primary)["spec"]["containers"][0]
     assert {"name": "CHANGED", "value": "yes"} in container["env"]
     status = bed.status(JOB)
-    assert (status["failoverCount"], status["restarts"], status.get("failovers", [])) == (0, 0, [])
+    assert (status.failover_count, status.restarts, status.failovers) == (0, 0, ())
     assert see.events(bed, JOB, "RedundantLost") == []
 
 

@@ -6,9 +6,10 @@ from typing import Final
 import pytest
 from understudy_contract.names import rank_lease_name, slot_lease_name
 from understudy_contract.reports import Cause
+from understudy_contract.status import JobStatus
 
 from testbed import Testbed
-from testbed.kube import LEASES, Object, parse_time, wall
+from testbed.kube import LEASES, parse_time, wall
 from tests.e2e import jobs, see
 
 pytestmark = pytest.mark.cluster
@@ -36,19 +37,19 @@ def test_leases_deleted_by_hand_cost_neither_a_step_nor_a_pod_of_the_primary(bed
     assert again.primary is not None and again.primary.uid == before.primary.uid
     see.steps_on(bed, JOB)
     status = bed.status(JOB)
-    assert (status["failoverCount"], status["restarts"], status.get("failovers")) == (0, 0, [])
+    assert (status.failover_count, status.restarts, status.failovers) == (0, 0, ())
 
 
 def test_a_complete_rank_whose_lease_is_deleted_stays_complete_while_another_trains(bed: Testbed) -> None:
     bed.apply(jobs.job(JOB, ranks=2, arguments={"save_every": 50, "pace": 0.01}))
     before, _ = bed.wait_settled(JOB)
     jobs.finish(bed, JOB, rank=0)
-    bed.wait_until(lambda: bed.status(JOB)["ranks"][0]["complete"], timeout_s=see.WAIT_S, what="the end of rank 0")
+    bed.wait_until(lambda: bed.status(JOB).ranks[0].complete, timeout_s=see.WAIT_S, what="the end of rank 0")
     old = {pod.uid for pod in bed.world.pods.values() if pod.rank == 0}
     delete_lease(bed, rank_lease_name(JOB, 0))
     bed.wait_until(lambda: bed.world.rank(JOB, 0).term > before.term, timeout_s=see.WAIT_S, what="a Lease made anew")
     see.steps_on(bed, JOB, rank=1)
-    assert bed.status(JOB)["ranks"][0]["complete"]
+    assert bed.status(JOB).ranks[0].complete
     jobs.finish(bed, JOB)
     see.wait_phase(bed, JOB, "Succeeded")
     assert {pod.uid for pod in bed.world.pods.values() if pod.rank == 0} <= old, "no pod was made for what is over"
@@ -84,14 +85,14 @@ def test_a_job_outlives_an_etcd_restored_from_a_backup_of_several_terms_ago(bed:
     resumed = int(log.partition("resuming from step ")[2].split()[0])
     assert resumed >= committed.step
 
-    def told() -> Object | None:
+    def told() -> JobStatus | None:
         status = bed.status(JOB)
-        if status.get("phase") != "Running" or status["ranks"][0]["term"] < newest.term:
+        if status.phase != "Running" or status.ranks[0].term < newest.term:
             return None
-        return status if status["ranks"][0]["failuresWithoutProgress"] == 0 else None
+        return status if status.ranks[0].failures_without_progress == 0 else None
 
     status = bed.wait_until(told, timeout_s=see.WAIT_S, what="a status that holds nothing against the program")
-    since = [entry for entry in status["failovers"] if parse_time(entry["promotedAt"]) > restored_at]
-    assert {entry["cause"] for entry in since} <= MAY_COST
-    assert status["restarts"] >= sum(entry["cold"] for entry in since)
-    assert status["failoverCount"] >= len(since)
+    since = [entry for entry in status.failovers if parse_time(entry.promoted_at) > restored_at]
+    assert {entry.cause for entry in since} <= MAY_COST
+    assert status.restarts >= sum(entry.cold for entry in since)
+    assert status.failover_count >= len(since)

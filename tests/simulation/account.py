@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from understudy_contract.lease import LeaseRecord
-from understudy_operator.core.status import FAILOVERS_KEPT
+from understudy_operator.core.failovers import FAILOVERS_KEPT
 from understudy_operator.core.succession import UNREPORTED_MAX
 
 from tests.simulation.server import Json

@@ -64,9 +64,9 @@ class Simulation:
 
     job = "digits"
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, random: Random | None = None) -> None:
         self.plan = plan
-        self.random = Random(plan.seed)
+        self.random = random or Random(plan.seed)
         self.timeline = Timeline()
         self.transcript = Transcript(self.timeline)
         self.violation = ""
@@ -116,6 +116,11 @@ class Simulation:
         raise ViolationError(what)
 
     # What faults and invariants ask for
+
+    @property
+    def max_failures(self) -> int:
+        """Each fault may end the program once; whatever else ends it must not count."""
+        return len(self.plan.faults) + 1
 
     @property
     def job_uid(self) -> str:
@@ -210,7 +215,7 @@ class Simulation:
     # Making, and the end
 
     def _begin(self) -> None:
-        self.server.post("user", JOBS, _job(self.job, self.plan))
+        self.server.post("user", JOBS, _job(self.job, self.plan, self.max_failures))
         self.invariants.ledger.open(self.job_uid)
         for number in range(self.plan.operators):
             self.start_operator(f"operator-{number}")
@@ -292,7 +297,7 @@ def _flip(data: bytearray) -> None:
     data[-1] ^= 1
 
 
-def _job(name: str, plan: Plan) -> bytes:
+def _job(name: str, plan: Plan, max_failures: int) -> bytes:
     body: dict[str, Any] = {
         "metadata": {"name": name, "generation": 1},
         "spec": {
@@ -305,8 +310,7 @@ def _job(name: str, plan: Plan) -> bytes:
                 "handOverSeconds": plan.hand_over_s,
                 "progressDeadlineSeconds": plan.progress_s,
                 "startupDeadlineSeconds": 100,
-                # Each fault may end the program once; whatever else ends it must not count.
-                "maxFailuresWithoutProgress": len(plan.faults) + 1,
+                "maxFailuresWithoutProgress": max_failures,
             },
         },
     }

@@ -12,6 +12,7 @@ from understudy_contract.events import EventReason
 from understudy_contract.lease import LeaseRecord
 from understudy_contract.names import Annotation, Rank, Role, Term
 from understudy_contract.reports import CheckpointRef, Promotion
+from understudy_contract.status import JobStatus
 
 from understudy_operator.core.model import Aim, Pod
 
@@ -218,7 +219,7 @@ class DeleteJob:
 class WriteStatus:
     """Write the status subresource."""
 
-    status: Mapping[str, Any]
+    status: JobStatus
 
 
 @dataclass(frozen=True, slots=True)

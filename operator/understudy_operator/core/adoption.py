@@ -21,7 +21,7 @@ not compare templates: pods that were adopted keep theirs. Pure; looks at no clo
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from understudy_contract.events import EventReason
 from understudy_contract.lease import LeaseRecord
@@ -38,13 +38,18 @@ NAMED_MAX: Final = 12
 
 
 def find_identity(
-    name: str, uid: str, told: Any, ranks: int, lease: Callable[[str], LeaseRecord | None], taken: Callable[[str], bool]
+    name: str,
+    uid: str,
+    told: str | None,
+    ranks: int,
+    lease: Callable[[str], LeaseRecord | None],
+    taken: Callable[[str], bool],
 ) -> str:
     """Find the uid of the earlier job that the job `name` (`uid`) has adopted or is to adopt; empty for none.
 
     `told`: what the status says; `lease` gives a Lease by its name; `taken` tells whether a uid is another job's.
     """
-    if isinstance(told, str) and _UID.fullmatch(told) and told != uid and not taken(told):
+    if told is not None and _UID.fullmatch(told) and told != uid and not taken(told):
         return told
     found = [lease(rank_lease_name(name, rank)) for rank in range(ranks)]
     more = lease(rank_lease_name(name, ranks))

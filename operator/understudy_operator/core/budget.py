@@ -20,13 +20,14 @@ A primary that is evicted each time soon after it has begun saves as it is told 
 checkpoint. Those are counted in `status.failovers` (`repeated`), by the wall clocks of the operators that wrote them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from understudy_contract.lease import LeaseRecord
 from understudy_contract.names import Rank
 from understudy_contract.reports import FAILURES_MAX, LAST_FAILURE_MAX_BYTES, Cause, CheckpointRef, Phase
+from understudy_contract.status import FailoverStatus
 from understudy_contract.text import clean
 
 from understudy_operator.core.detection import Failure
@@ -118,7 +119,7 @@ def slot_pause_s(record: LeaseRecord, losses: int, failure: Failure | None) -> f
     return backoff_s(losses if harsh else losses - FREE_LOSSES)
 
 
-def repeated(failovers: Sequence[Mapping[str, Any]], rank: Rank, now: Now) -> int:
+def repeated(failovers: Iterable[FailoverStatus], rank: Rank, now: Now) -> int:
     """Count the rank's last primaries that were ended for such a cause, each soon after the one before.
 
     The kubelet gives its reason a second or two after the pod has handed over. A pod that was told to end for no
@@ -126,12 +127,12 @@ def repeated(failovers: Sequence[Mapping[str, Any]], rank: Rank, now: Now) -> in
     without a pause each time, before the count is right.
     """
     count, unknown, since = 0, 0, now.wall.timestamp()
-    for entry in reversed([entry for entry in failovers if entry.get("rank") == rank]):
+    for failover in reversed([failover for failover in failovers if failover.rank == rank]):
         try:
-            at = datetime.fromisoformat(str(entry.get("promotedAt"))).timestamp()
+            at = datetime.fromisoformat(failover.promoted_at).timestamp()
         except ValueError:
             break
-        cause = entry.get("cause")
+        cause = failover.cause
         if (cause not in _REPEATING and cause != Cause.TERMINATED) or since - at >= LONG_LIFE_S:
             break
         if cause == Cause.TERMINATED:

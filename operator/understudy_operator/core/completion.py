@@ -1,12 +1,16 @@
 """When a rank, and the job, is complete; and when the job has failed.
 
-Complete means that the rank's present holder said so for its term, after its last checkpoint was committed and the
-script had exited 0. An exit 0 without that statement is a failure; a pod that is deleted afterwards takes nothing
-back. A job has failed when one of its ranks was given up. Neither is ever taken back: what the Lease said first counts.
-A rank that is complete is never given up, and a release that comes after the rank was given up is too late.
+A rank is complete when the present holder of its Lease has said so for its term. A holder says so after its last
+checkpoint is committed and its script has exited with 0. An exit with 0 without this statement is a failure. A pod that
+is deleted later changes nothing.
+
+A job has failed when one of its ranks was given up. Neither end is taken back. Whichever a Lease says first counts: a
+rank is given up by a compare-and-set of its Lease, which is never done to a rank that is complete, and a holder that
+reports its completion after its rank was given up is too late.
 """
 
 from understudy_contract.exits import ReleaseReason
+from understudy_contract.status import JobPhase
 
 from understudy_operator.core.model import Observation, RankView
 
@@ -20,9 +24,11 @@ def rank_complete(view: RankView) -> bool:
 
 
 def job_complete(observation: Observation) -> bool:
-    """Tell whether every rank has finished, or the status says that the job has: an end is never taken back."""
-    phase = observation.job.status.get("phase")
-    return phase == "Succeeded" or (phase != "Failed" and all(rank_complete(v) for v in observation.ranks))
+    """Tell whether every rank has finished. An end that the status has is final, whatever the Leases say now."""
+    phase = observation.job.status.phase
+    if phase in (JobPhase.SUCCEEDED, JobPhase.FAILED):
+        return phase == JobPhase.SUCCEEDED
+    return all(rank_complete(view) for view in observation.ranks)
 
 
 def job_failed(observation: Observation) -> bool:
@@ -30,7 +36,7 @@ def job_failed(observation: Observation) -> bool:
     if job_complete(observation):
         return False
     given_up = any(v.lease is not None and v.lease.record.given_up is not None for v in observation.ranks)
-    return given_up or observation.job.status.get("phase") == "Failed"
+    return given_up or observation.job.status.phase == JobPhase.FAILED
 
 
 def job_over(observation: Observation) -> bool:

@@ -1,11 +1,19 @@
-"""Conditions of a job: one finding each, with a sentence that says what is wrong and what to do."""
+"""The conditions of a job, and the Events about what keeps its pods from coming up.
+
+Each condition comes from one Finding: whether it holds, one word for programs, and a sentence for people that says what
+is wrong and what to do. Guarantees that a condition's transition time changes only when its status does, and that its
+message is one line of at most MESSAGE_MAX_BYTES. A job that is complete, failed or suspended has the same conditions as
+any other, with a reason that says so. Trusts the operator's monotonic clock for what has lasted long enough to be told;
+the wall clock is for the transition times alone.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from understudy_contract.events import EventReason
 from understudy_contract.lease import micro_time
 from understudy_contract.reports import Cause, Phase
+from understudy_contract.status import Condition, ConditionType, JobStatus
 from understudy_contract.text import clean
 
 from understudy_operator.core import adoption, budget
@@ -21,8 +29,6 @@ from understudy_operator.core.suspension import living, suspended
 from understudy_operator.core.template import changes
 from understudy_operator.core.training import training
 
-CONTROL_PLANE: Final = "ControlPlaneDegraded"
-OPERATOR_ERROR: Final = "OperatorError"
 MESSAGE_MAX_CHARS: Final = 800
 """Of what failed: an Event has room for 1024."""
 MESSAGE_MAX_BYTES: Final = 4096
@@ -39,7 +45,7 @@ UNSCHEDULED_S: Final = 10.0
 """A pod that finds no node for this long is worth an Event: until its volume is bound, every first pod finds none."""
 
 
-def assess(job: JobState, ready: int, desired: int, now: Now) -> dict[str, Finding]:
+def assess(job: JobState, ready: int, desired: int, now: Now) -> dict[ConditionType, Finding]:
     """Assess every condition; `ready` and `desired` count redundant pods."""
     observation = job.observation
     complete = job_complete(observation)
@@ -47,16 +53,16 @@ def assess(job: JobState, ready: int, desired: int, now: Now) -> dict[str, Findi
         return _failed(observation)
     paused = _suspended(observation) if observation.job.policy.suspend and not complete else None
     return {
-        "Training": paused or training(job, complete, now),
-        "Redundant": paused or _redundant(observation, ready, desired, complete, now),
-        "NodeFaultTolerant": paused or _node_fault_tolerant(observation, complete, now),
-        "Complete": Finding(
+        ConditionType.TRAINING: paused or training(job, complete, now),
+        ConditionType.REDUNDANT: paused or _redundant(observation, ready, desired, complete, now),
+        ConditionType.NODE_FAULT_TOLERANT: paused or _node_fault_tolerant(observation, complete, now),
+        ConditionType.COMPLETE: Finding(
             complete,
             "Completed" if complete else "NotYet",
             "Every rank has completed its training" if complete else "Not every rank has completed its training",
         ),
-        "Failed": Finding(False, "NotFailed", "No rank has been given up"),
-        CONTROL_PLANE: _control_plane(observation),
+        ConditionType.FAILED: Finding(False, "NotFailed", "No rank has been given up"),
+        ConditionType.CONTROL_PLANE_DEGRADED: _control_plane(observation),
     }
 
 
@@ -83,12 +89,10 @@ def _suspended(observation: Observation) -> Finding:
     )
 
 
-def _failed(observation: Observation) -> dict[str, Finding]:
+def _failed(observation: Observation) -> dict[ConditionType, Finding]:
     given_up = [v.lease.record.given_up for v in observation.ranks if v.lease and v.lease.record.given_up]
-    before: Mapping[str, Any] = next(
-        (c for c in observation.job.status.get("conditions", ()) if c.get("type") == "Failed"), {}
-    )
-    reason, message = str(before.get("reason", "Failed")), str(before.get("message", "A rank has been given up"))
+    before = observation.job.status.condition(ConditionType.FAILED)
+    reason, message = (before.reason, before.message) if before else ("Failed", "A rank has been given up")
     if given_up:
         reason = str(given_up[0].cause)
         advice = _ADVICE.get(given_up[0].cause, "Correct the script or its image")
@@ -96,19 +100,19 @@ def _failed(observation: Observation) -> dict[str, Finding]:
         message = f"{given_up[0].message}. {advice}, {anew}."
     over = Finding(False, "Failed", "The job has failed")
     return {
-        "Training": over,
-        "Redundant": over,
-        "NodeFaultTolerant": over,
-        "Complete": Finding(False, "Failed", "Not every rank has completed its training"),
-        "Failed": Finding(True, reason, message),
-        CONTROL_PLANE: _control_plane(observation),
+        ConditionType.TRAINING: over,
+        ConditionType.REDUNDANT: over,
+        ConditionType.NODE_FAULT_TOLERANT: over,
+        ConditionType.COMPLETE: Finding(False, "Failed", "Not every rank has completed its training"),
+        ConditionType.FAILED: Finding(True, reason, message),
+        ConditionType.CONTROL_PLANE_DEGRADED: _control_plane(observation),
     }
 
 
 def has_been_in_error(observation: Observation) -> bool:
-    """Tell whether the status says, or is to say, that a part of the operator's work failed."""
-    told = any(entry.get("type") == OPERATOR_ERROR for entry in observation.job.status.get("conditions", ()))
-    return told or any(p.reason == EventReason.OPERATOR_ERROR for p in observation.problems.values())
+    """Tell whether the status already has the condition about the operator's own errors, or needs it now."""
+    known = observation.job.status.condition(ConditionType.OPERATOR_ERROR) is not None
+    return known or any(p.reason == EventReason.OPERATOR_ERROR for p in observation.problems.values())
 
 
 def operator_error(observation: Observation, faults: Iterable[Fault]) -> Finding:
@@ -125,33 +129,35 @@ def operator_error(observation: Observation, faults: Iterable[Fault]) -> Finding
     )
 
 
-def error_events(status: Mapping[str, Any]) -> list[Action]:
+def error_events(status: JobStatus) -> list[Action]:
     """List the Event about an error of the operator that a status tells of."""
-    errors = [c for c in status["conditions"] if c["type"] == OPERATOR_ERROR and c["status"] == "True"]
-    return [Emit(f"operator error {c['message']}", EventReason.OPERATOR_ERROR, c["message"]) for c in errors]
+    error = status.condition(ConditionType.OPERATOR_ERROR)
+    if error is None or not error.holds:
+        return []
+    return [Emit(f"operator error {error.message}", EventReason.OPERATOR_ERROR, error.message)]
 
 
 def render(
-    found: Mapping[str, Finding], old: Iterable[Mapping[str, Any]], generation: int, now: Now
-) -> list[dict[str, Any]]:
+    found: Mapping[ConditionType, Finding], old: Iterable[Condition], generation: int, now: Now
+) -> tuple[Condition, ...]:
     """Render findings as API conditions; a transition time moves only with the status."""
-    before = {c.get("type"): c for c in old}
+    before = {condition.type: condition for condition in old}
     rendered = []
     for kind, finding in found.items():
         status = "True" if finding.holds else "False"
-        was = before.get(kind, {})
-        since = was.get("lastTransitionTime") if was.get("status") == status else None
+        was = before.get(kind)
+        since = was.last_transition_time if was is not None and was.status == status else None
         rendered.append(
-            {
-                "type": kind,
-                "status": status,
-                "reason": finding.reason or "Unknown",
-                "message": clean(finding.message, MESSAGE_MAX_BYTES),
-                "lastTransitionTime": since or micro_time(now.wall)[:19] + "Z",
-                "observedGeneration": generation,
-            }
+            Condition(
+                type=kind,
+                status=status,
+                reason=finding.reason or "Unknown",
+                message=clean(finding.message, MESSAGE_MAX_BYTES),
+                last_transition_time=since or micro_time(now.wall)[:19] + "Z",
+                observed_generation=generation,
+            )
         )
-    return rendered
+    return tuple(rendered)
 
 
 def events(observation: Observation, now: Now) -> list[Action]:
@@ -176,12 +182,10 @@ def events(observation: Observation, now: Now) -> list[Action]:
     if claim is not None and claim.bound and not claim.shared and not refused:
         tolerance = _node_fault_tolerant(observation, False, now)
         found.append(Emit("one node", EventReason.NOT_NODE_FAULT_TOLERANT, tolerance.message))
-    degraded: Mapping[str, Any] = next(
-        (c for c in observation.job.status.get("conditions", ()) if c.get("type") == CONTROL_PLANE), {}
-    )
-    if degraded.get("status") == "True":  # each time anew, as told in the status
-        key = f"control plane {degraded.get('lastTransitionTime')}"
-        found.append(Emit(key, EventReason.CONTROL_PLANE_DEGRADED, str(degraded.get("message"))))
+    degraded = observation.job.status.condition(ConditionType.CONTROL_PLANE_DEGRADED)
+    if degraded is not None and degraded.holds:  # one Event for each time that it became true
+        key = f"control plane {degraded.last_transition_time}"
+        found.append(Emit(key, EventReason.CONTROL_PLANE_DEGRADED, degraded.message))
     return [*found, *_held_up(observation, now)]
 
 
@@ -211,7 +215,7 @@ def _redundant(observation: Observation, ready: int, desired: int, complete: boo
 def _slot_held_up(observation: Observation, view: RankView, slot: int, now: Now) -> Finding | None:
     """Say why a redundant slot has no warm pod, if it gets none by itself."""
     pod, lease = view.slot_pod(slot), view.slots[slot]
-    # A sidecar that cannot start keeps no pod from being warm.
+    # A pod may be warm although one of its sidecars cannot start.
     held_up = stuck(observation, pod) if pod is not None and not view.warm(slot, now.at) else None
     if held_up is not None or lease is None:
         return held_up
@@ -270,7 +274,7 @@ def _same_node(view: RankView, now: Now) -> str:
     node = view.primary.node if view.primary is not None else None
     if not (beside := [pod.name for pod in _warm(view, now) if pod.node == node]):
         return said
-    # Nothing is moved by itself: whether another node would take a pod is known to the scheduler alone.
+    # The operator moves no pod by itself: only the scheduler knows whether another node would take it.
     return f"{said}; once another node has room, delete {' or '.join(beside)}, and its successor may go there"
 
 

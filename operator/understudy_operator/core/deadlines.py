@@ -11,6 +11,7 @@ from typing import Final
 
 from understudy_contract.lease import micro_time
 from understudy_contract.reports import GivenUp
+from understudy_contract.status import ConditionType
 
 from understudy_operator.core.actions import Action, DeleteJob
 from understudy_operator.core.completion import rank_complete
@@ -62,8 +63,8 @@ def expired(observation: Observation, now: Now) -> tuple[list[Action], float]:
 
 def _ended(observation: Observation) -> str | None:
     """Return when the job ended, as its status says; None before that."""
-    ends = [c for c in observation.job.status.get("conditions", ()) if c.get("type") in ("Complete", "Failed")]
-    return next((str(c.get("lastTransitionTime")) for c in ends if c.get("status") == "True"), None)
+    ends = [c for c in observation.job.status.conditions if c.type in (ConditionType.COMPLETE, ConditionType.FAILED)]
+    return next((condition.last_transition_time for condition in ends if condition.holds), None)
 
 
 def _age_s(stamp: str, now: Now) -> float:

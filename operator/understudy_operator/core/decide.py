@@ -117,7 +117,9 @@ def decide_rest(job: JobState, decided: tuple[RankDecision, ...], now: Now) -> P
     parts.add("adoption", partial(adopt, observation))
     parts.add("the report", partial(status_clause.report, job, now, tuple(parts.faults)))
     if any(fault.part == "the report" for fault in parts.faults):
-        parts.add("the report of a failed report", partial(status_clause.excuse, observation, now, tuple(parts.faults)))
+        parts.add(
+            "the report of a failed report", partial(status_clause.report_faults, observation, now, tuple(parts.faults))
+        )
     return parts
 
 

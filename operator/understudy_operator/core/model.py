@@ -8,13 +8,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from understudy_contract.bounds import COUNT_MAX
 from understudy_contract.events import EventReason
 from understudy_contract.lease import LeaseRecord, natural
 from understudy_contract.names import Rank, Role, Term, pod_name
 from understudy_contract.reports import Phase
+from understudy_contract.status import JobStatus
 
 from understudy_operator.core.fleet import Fleet
 from understudy_operator.core.policy import Policy
@@ -96,7 +97,6 @@ class Pod:
     """Wall clock of the API server when the deletion was asked for, RFC 3339; empty: it was not."""
     scheduling: str
     """Why the scheduler finds no node; empty when it found one or has not tried."""
-    ready: bool
     container: Container
     """The trainer's."""
     waiting: tuple[tuple[str, Waiting], ...] = ()
@@ -248,7 +248,7 @@ class Job:
     generation: int
     created: str
     policy: Policy
-    status: Mapping[str, Any]
+    status: JobStatus
     """As last read or written."""
     switchover: str | None = None
     """The rank that is to change its primary, as the annotation has it."""

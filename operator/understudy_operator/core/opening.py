@@ -7,13 +7,11 @@ A term that only the volume shows is reported by the primary before it begins (`
 volume, so a term that the rank cannot have had (terms.py) raises nothing and becomes an Event. Looks at no clock.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from understudy_contract.bounds import TERM_MAX, clamp
 from understudy_contract.events import EventReason
 from understudy_contract.names import Resume, Role, Term, pod_name
 from understudy_contract.reports import CheckpointRef, Heartbeat, Promotion
+from understudy_contract.status import FailoverStatus, RankStatus
 from understudy_contract.terms import TERM_CEILING, highest_plausible
 
 from understudy_operator.core.actions import Emit, OpenRank, PatchLease
@@ -30,38 +28,36 @@ def last_saves(observation: Observation) -> list[str]:
 
 def open_rank(observation: Observation, view: RankView) -> OpenRank:
     """Open a rank: with the primary that outlived the Lease, with the one that completed it, or with a new pod."""
-    status = observation.job.status
-    entries = [entry for entry in status.get("ranks", ()) if entry.get("rank") == view.rank]
-    failovers = [entry for entry in status.get("failovers", ()) if entry.get("rank") == view.rank]
+    told = observation.job.status.of_rank(view.rank) or RankStatus(rank=view.rank)
+    failovers = observation.job.status.failovers_of(view.rank)
     known = [pod.term or 0 for pod in view.pods.values()]
-    known += [clamp(int(entry.get("term", 0)), TERM_MAX) for entry in (*entries, *failovers)]
+    known += [clamp(term or 0, TERM_MAX) for term in (told.term, *(failover.term for failover in failovers))]
     # A name is used only once: an earlier pod of that name may run on, cut off, and would believe to hold the Lease.
     mine = pod_name(observation.job.name, view.rank, 0).removesuffix("0")
     named = [*view.pods, *(name for name in observation.predecessor_pods if name.startswith(mine))]
     named += [lease.record.holder for lease in view.slots if lease is not None]
-    named += [str(entry.get("primary", "")) for entry in entries]
-    named += [str(pod.get("pod", "")) for entry in entries for pod in entry.get("redundant", ())]
-    named += [str(entry.get(end, "")) for entry in failovers for end in ("from", "to")]
-    incarnation = max(incarnation_of(name) for name in ("", *named)) + 1
+    named += [told.primary or "", *(pod.pod for pod in told.redundant)]
+    named += [name or "" for failover in failovers for name in (failover.source, failover.target)]
+    incarnation = max(incarnation_of(name) for name in named) + 1
     # The label and the status are written one beside the other: either may still lack the last promotion.
-    terms = {str(entry["primary"]): int(entry.get("term", 0)) for entry in entries if entry.get("primary")}
+    terms = {told.primary: told.term or 0} if told.primary else {}
     labelled = ((pod.name, pod.term or 0) for pod in view.pods.values() if pod.role is Role.PRIMARY)
     terms |= {name: max(term, terms.get(name, 0)) for name, term in labelled}
     ours = [pod for pod in view.pods.values() if pod.is_of(observation.job.name)]
     living = [pod for pod in ours if pod.name in terms and not pod.ended and pod.deleting_since is None]
-    complete = any(entry.get("complete") and entry.get("primary") for entry in entries)
-    if complete:
-        holder = str(entries[0]["primary"])
+    complete = bool(told.complete and told.primary)
+    if told.complete and told.primary:
+        holder = told.primary
     elif living:
         holder = max(living, key=lambda pod: terms[pod.name]).name
     else:
         holder, incarnation = pod_name(observation.job.name, view.rank, incarnation), incarnation + 1
     beats = [lease.record.current_heartbeat for lease in view.slots if lease is not None]
     floors = [beat.loaded for beat in beats if beat is not None and beat.loaded is not None]
-    floor = max([*floors, *map(_checkpoint, entries)], key=_place, default=None)
-    last: Mapping[str, Any] = max(failovers, key=lambda entry: int(entry["term"]), default={})
-    counts = any(entry.get("failovers") or entry.get("failuresWithoutProgress") for entry in entries)
-    promotion = _remembered(last, entries[0] if entries else {}) if last or counts else None
+    floor = max([*floors, _checkpoint(told)], key=_place, default=None)
+    last = max(failovers, key=lambda failover: failover.term, default=None)
+    counts = told.failovers or told.failures_without_progress
+    promotion = _remembered(last, told) if last is not None or counts else None
     return OpenRank(view.rank, Term(max(known, default=0) + 1), holder, incarnation, floor, complete, promotion)
 
 
@@ -92,34 +88,34 @@ def _place(checkpoint: CheckpointRef | None) -> tuple[int, int]:
     return (checkpoint.term, checkpoint.step) if checkpoint is not None else (-1, -1)
 
 
-def _checkpoint(rank: Mapping[str, Any]) -> CheckpointRef | None:
+def _checkpoint(rank: RankStatus) -> CheckpointRef | None:
     """Return the newest checkpoint that the status names for a rank, without the digest, which it does not hold."""
-    if "checkpointStep" not in rank or "checkpointTerm" not in rank:
+    if rank.checkpoint_step is None or rank.checkpoint_term is None:
         return None
-    return CheckpointRef(int(rank["checkpointTerm"]), int(rank["checkpointStep"]), "")
+    return CheckpointRef(rank.checkpoint_term, rank.checkpoint_step, "")
 
 
-def _remembered(failover: Mapping[str, Any], rank: Mapping[str, Any]) -> Promotion:
+def _remembered(failover: FailoverStatus | None, rank: RankStatus) -> Promotion:
     """Rebuild the record of the last promotion from the status, so that no count starts again.
 
     If the last failover is no longer listed, only the counts are known: term 0 stands for a promotion without details.
     """
-    wall = str(failover.get("promotedAt", ""))
+    last = failover or FailoverStatus(rank=rank.rank, term=0, promoted_at="")
     return Promotion(
-        term=int(failover.get("term", 0)),
-        source=str(failover.get("from", "")),
-        target=str(failover.get("to", "")),
-        cause=str(failover.get("cause", "")),
-        message=str(failover.get("message", "")),
-        failed_at=str(failover.get("failedAt", wall)),
-        detected_at=str(failover.get("detectedAt", wall)),
-        promoted_at=wall,
-        known_step=int(rank.get("step", 0)),
+        term=last.term,
+        source=last.source or "",
+        target=last.target or "",
+        cause=last.cause or "",
+        message=last.message or "",
+        failed_at=last.promoted_at if last.failed_at is None else last.failed_at,
+        detected_at=last.promoted_at if last.detected_at is None else last.detected_at,
+        promoted_at=last.promoted_at,
+        known_step=rank.step or 0,
         known_step_exact=False,
         # As the status has it: the checkpoint from which the failures are counted must not look like a new one.
         checkpoint=_checkpoint(rank),
-        cold=bool(failover.get("cold", False)),
-        failovers=int(rank.get("failovers", 1 if failover else 0)),
-        restarts=int(rank.get("restarts", 0)),
-        failures=int(rank.get("failuresWithoutProgress", 0)),
+        cold=bool(last.cold),
+        failovers=int(failover is not None) if rank.failovers is None else rank.failovers,
+        restarts=rank.restarts or 0,
+        failures=rank.failures_without_progress or 0,
     )

@@ -125,7 +125,7 @@ def _provide_slot(job: JobState, rank: RankState, slot: int, now: Now) -> tuple[
     # After a second failure in a row the program itself is suspect, and a redundant pod runs the same program.
     suspicion = max(
         budget.standing(view.lease.record, rank.group.floor) - 1,
-        budget.repeated(observation.job.status.get("failovers", ()), view.rank, now),
+        budget.repeated(observation.job.status.failovers, view.rank, now),
     )
     due = lease.changed_at + max(budget.slot_pause_s(lease.record, losses, failure), budget.backoff_s(suspicion))
     if now.at < due:

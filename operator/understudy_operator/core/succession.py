@@ -64,7 +64,7 @@ def succeed(job: Job, rank: RankState, failure: Failure, now: Now) -> Promote | 
     if isinstance(chosen, float):
         return chosen
     if chosen is None:
-        repeated = budget.repeated(job.status.get("failovers", ()), view.rank, now)
+        repeated = budget.repeated(job.status.failovers, view.rank, now)
         ready_at = lease.changed_at + budget.backoff_s(max(failures, repeated))
         if now.at < ready_at:
             return ready_at
@@ -134,6 +134,6 @@ def _unreported(job: Job, rank: Rank, last: Promotion | None) -> tuple[Promotion
     """List the promotions before this one that the status does not tell of yet, oldest first."""
     if last is None or not last.term:
         return ()
-    told = {(entry.get("rank"), entry.get("term")) for entry in job.status.get("failovers", ())}
+    told = {(failover.rank, failover.term) for failover in job.status.failovers}
     before = (*last.unreported, msgspec.structs.replace(last, unreported=()))
     return tuple(promotion for promotion in before if (rank, promotion.term) not in told)[-UNREPORTED_MAX:]

@@ -7,7 +7,7 @@ from understudy_contract.names import Term
 from understudy_contract.reports import Promotion
 
 from chaos.account import Account
-from chaos.strike import Target
+from chaos.target import Target
 from testbed.world import LeaseChange
 
 SOLO = Target("solo", 0)

@@ -6,7 +6,7 @@ import numpy as np
 from understudy.checkpoint import RankStore
 from understudy.checkpoint.folder import BASE, encode_base
 
-from chaos.strike import Target
+from chaos.target import Target
 from chaos.volume_audit import Audit, damage, newest, newest_step, readable
 
 SOLO = Target("solo", 0)

@@ -19,7 +19,8 @@ from chaos.outcome import (
     truly_silent,
     wrongly_resumed,
 )
-from chaos.strike import Strike, Target
+from chaos.strike import Strike
+from chaos.target import Target
 from chaos.ward import LEASE_S
 from testbed.pods import read_pod
 

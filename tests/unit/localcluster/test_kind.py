@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from localcluster import Cluster, ClusterError
+from localcluster import ClusterError, choice
 from localcluster.kind import KindCluster
 from tests.unit.localcluster.conftest import AFTER, BEFORE, SHARED, SINGLE, lease, node
 from tests.unit.localcluster.standin import Standins
@@ -19,19 +19,19 @@ def new(running: Standins) -> Standins:
 
 
 def test_docker_and_kind_together_choose_kind_and_say_so(programs: Standins) -> None:
-    assert Cluster.choice() == "The cluster is kind: docker runs and kind is installed."
+    assert choice.described() == "The cluster is kind: docker runs and kind is installed."
     programs.answer("^docker info", (1, "Cannot connect to the Docker daemon"))
-    assert Cluster.choice() == "The cluster is the embedded one: kind is installed, but docker does not answer."
+    assert choice.described() == "The cluster is the embedded one: kind is installed, but docker does not answer."
     programs.remove("kind")
-    assert Cluster.choice() == "The cluster is the embedded one: kind is not installed."
+    assert choice.described() == "The cluster is the embedded one: kind is not installed."
 
 
 def test_the_environment_chooses_a_cluster(programs: Standins, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDERSTUDY_CLUSTER", "embedded")
-    assert Cluster.choice() == "The cluster is the embedded one: UNDERSTUDY_CLUSTER says so."
+    assert choice.described() == "The cluster is the embedded one: UNDERSTUDY_CLUSTER says so."
     monkeypatch.setenv("UNDERSTUDY_CLUSTER", "minikube")
     with pytest.raises(ClusterError, match="choose one of embedded, kind"):
-        Cluster.choice()
+        choice.described()
 
 
 @pytest.mark.parametrize("missing", ["helm", "kubectl"])

@@ -178,7 +178,6 @@ def apply(world: World, action: Action, *, torn: bool = False) -> World:  # noqa
                 deleting_since=None,
                 deletion_time="",
                 scheduling="",
-                ready=False,
                 container=None,
             )
             world = replace(world, placements={**world.placements, pod.uid: action.placement})

@@ -22,6 +22,7 @@ from understudy_contract.names import (
     slot_lease_name,
 )
 from understudy_contract.reports import CheckpointRef, GivenUp, Heartbeat, Phase, Promotion, Release
+from understudy_contract.status import JobStatus, status_of
 from understudy_operator.core.actions import Action, Emit, PatchLease, WriteStatus
 from understudy_operator.core.decide import Decision, decide
 from understudy_operator.core.fleet import Fleet
@@ -66,7 +67,15 @@ def a_job(
         "failover": {**failover, "maxFailuresWithoutProgress": max_failures},
         **spec_fields,
     }
-    return Job("default", "digits", "job-uid", 1, "2026-01-01T00:00:00Z", read_policy("digits", spec), status or {})
+    return Job(
+        "default",
+        "digits",
+        "job-uid",
+        1,
+        "2026-01-01T00:00:00Z",
+        read_policy("digits", spec),
+        status_of({"status": status}),
+    )
 
 
 def checkpoint(step: int, term: int = 1) -> CheckpointRef:
@@ -112,7 +121,6 @@ def a_pod(name: str, **changes: Any) -> Pod:
         deleting_since=None,
         deletion_time="",
         scheduling="",
-        ready=True,
         container=Running(ago(600)),
     )
     return replace(plain, **changes)
@@ -216,9 +224,13 @@ class Scene:
         return self.lease(RANK, holder=UNDERSTUDY, term=Term(2), promotion=a_promotion(**changes))
 
     def status(self, status: Mapping[str, Any]) -> "Scene":
-        """Set the status that the API holds."""
-        self.job = replace(self.job, status=status)
+        """Set the status that the API holds, given as JSON."""
+        self.job = replace(self.job, status=status_of({"status": status}))
         return self
+
+    def wire(self) -> dict[str, Any]:
+        """Return the status that the API holds, as JSON."""
+        return as_json(self.job.status)
 
     def asked(self, **policy: Any) -> "Scene":
         """Change what the spec asks for."""
@@ -296,11 +308,11 @@ class Scene:
         """Take in the status that would be written, so that only what comes next is left to do."""
         return self.status(self.written())
 
-    def written(self) -> Mapping[str, Any]:
-        """Return the status that would be written."""
+    def written(self) -> dict[str, Any]:
+        """Return the status that would be written, as JSON."""
         self.extra["status_written_at"] = -1e9
         found = of(self.decide().rest, WriteStatus)
-        return found[0].status if found else self.job.status
+        return as_json(found[0].status if found else self.job.status)
 
     def condition(self, kind: str) -> Mapping[str, Any]:
         """Return one condition of the status that would be written."""
@@ -309,6 +321,12 @@ class Scene:
     def events(self) -> dict[str, Emit]:
         """Return the Events by key."""
         return {emit.key: emit for emit in of(self.decide().rest, Emit)}
+
+
+def as_json(status: JobStatus) -> dict[str, Any]:
+    """Return a status as it stands in the API."""
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(status))
+    return found
 
 
 def of(actions: tuple[Action, ...], kind: type[A]) -> list[A]:

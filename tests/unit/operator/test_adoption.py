@@ -51,7 +51,7 @@ Bend = Callable[[dict[str, LeaseRecord]], object]
         ("the status remembers it", lambda leases: [*map(leases.pop, tuple(leases))], OLD, OLD),
         ("the status names another job", lambda leases: [*map(leases.pop, tuple(leases))], "lives", ""),
         ("the status is no uid", lambda leases: [*map(leases.pop, tuple(leases))], "../x", ""),
-        ("the status is no text", lambda leases: [*map(leases.pop, tuple(leases))], 7, ""),
+        ("the status is empty", lambda leases: [*map(leases.pop, tuple(leases))], "", ""),
     ],
     ids=lambda value: value if isinstance(value, str) and " " in value else "",
 )
@@ -112,7 +112,7 @@ class TestLeftovers:
 
     def test_the_condition_is_written_although_the_status_knows_more_of_the_rank(self) -> None:
         scene = new_job(leftovers=()).status({"ranks": [{"rank": 0, "primary": PRIMARY}], "phase": "Running"})
-        assert scene.written() == scene.job.status, "its Lease is made anew: for that moment nothing is written"
+        assert scene.written() == scene.wire(), "its Lease is made anew: for that moment nothing is written"
         scene.given(leftovers=(Leftover(RANK, OLD, going=False),))
         assert scene.condition("Training")["reason"] == "NameTaken"
 

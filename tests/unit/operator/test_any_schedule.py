@@ -15,6 +15,7 @@ from understudy_contract.exits import ReleaseReason
 from understudy_contract.lease import LeaseRecord, micro_time
 from understudy_contract.names import rank_lease_name, slot_lease_name
 from understudy_contract.reports import Phase
+from understudy_contract.status import JobStatus
 from understudy_operator.core.actions import Action, CreatePod, Promote
 from understudy_operator.core.model import Pod, Running
 
@@ -180,7 +181,7 @@ class AnySchedule(RuleBasedStateMachine):
     def status_is_deleted(self) -> None:
         world = self.cluster.world
         if all(rank_lease_name("digits", r) in world.leases for r in range(world.job.policy.ranks)):
-            self.set(replace(world, job=replace(world.job, status={})).remember(woken=True))
+            self.set(replace(world, job=replace(world.job, status=JobStatus())).remember(woken=True))
             self.turn()
 
     def running(self) -> list[Pod]:

@@ -105,7 +105,7 @@ def test_a_job_seen_to_succeed_stays_so_without_its_leases() -> None:
     decision = scene.decide()
     assert decision.promotions == ()
     assert not of(decision.rest, CreatePod)
-    assert all(write.status["phase"] == "Succeeded" for write in of(decision.rest, WriteStatus))
+    assert all(write.status.phase == "Succeeded" for write in of(decision.rest, WriteStatus))
 
 
 @pytest.mark.parametrize("settled", [True, False], ids=["told in the status", "not told yet"])

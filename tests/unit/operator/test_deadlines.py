@@ -31,8 +31,8 @@ def over(kind: str, seconds: float) -> Scene:
     else:
         scene.lease(RANK, given_up=GivenUp("Stalled", "Rank 0 has failed", since(seconds)))
     scene.settled()
-    conditions = [{**c, "lastTransitionTime": since(seconds)[:19] + "Z"} for c in scene.job.status["conditions"]]
-    return scene.status({**scene.job.status, "conditions": conditions})
+    conditions = [{**c, "lastTransitionTime": since(seconds)[:19] + "Z"} for c in scene.wire()["conditions"]]
+    return scene.status({**scene.wire(), "conditions": conditions})
 
 
 def test_a_job_that_is_active_for_too_long_fails_and_says_what_to_do() -> None:

@@ -12,16 +12,15 @@ from understudy_operator.children import pod
 from understudy_operator.core.actions import CreatePod, Placement
 from understudy_operator.core.model import Job
 from understudy_operator.core.policy import read_policy
-from understudy_operator.decoding import LEVELS_MAX, SPEC_MAX_BYTES, Packed, UnreadableJobError, read_job, read_status
+from understudy_operator.decoding import LEVELS_MAX, SPEC_MAX_BYTES, Packed, UnreadableJobError, read_job
 from understudy_operator.observe import observe
 from understudy_operator.world import World
 
 from tests.unit.kube.test_shallow import nested
-from tests.unit.operator.builders import PRIMARY, Scene, a_job
+from tests.unit.operator.builders import PRIMARY, a_job
 
 TEMPLATE: dict[str, Any] = {"spec": {"containers": [{"name": "trainer", "command": ["python"]}]}}
 KEY = ("default", "digits")
-WHOLE = {"rank": 0, "term": 2, "promotedAt": "2026-01-01T11:59:00Z"}
 
 
 def text(*, spec: str | None = None, version: int = 7, name: str = "digits", **fields: Any) -> bytes:
@@ -93,35 +92,9 @@ def test_a_spec_that_cannot_be_read_is_said_to_be_so(spec: str) -> None:
         read_job(text(spec=spec))
 
 
-@pytest.mark.parametrize(
-    ("status", "read"),
-    [
-        ({"failovers": [{"rank": 0, "term": 1}]}, {"failovers": []}),
-        ({"failovers": [{"rank": 0, "term": 1}, WHOLE]}, {"failovers": [WHOLE]}),
-        ({"failovers": [None, 7, [], {"rank": "0"}], "phase": "Running"}, {"failovers": [], "phase": "Running"}),
-        ({"failovers": [{**WHOLE, "term": 2**62}]}, {"failovers": []}),
-        ({"ranks": [{"rank": 0, "step": 2**63 - 1}, {"rank": 1, "redundant": [{}]}, {"step": 1}]},
-         {"ranks": [{"rank": 0, "step": 2**63 - 1}]}),
-        ({"conditions": [{"type": "Failed", "status": "True"}]}, {"conditions": []}),
-        ({"restarts": None, "failoverCount": "7", "step": -1, "phase": 1}, {}),
-        ({"failovers": {}, "ranks": "x", "conditions": 7}, {"failovers": [], "ranks": [], "conditions": []}),
-        ([], {}),
-        (None, {}),
-    ],
-)  # fmt: skip
-def test_of_a_status_what_no_operator_wrote_is_left_out(status: Any, read: Any) -> None:
-    assert read_status(json.dumps(status).encode()) == read
-    assert read_job(text(status=status)).status == read
-
-
-def test_a_status_that_is_nested_too_deep_is_none() -> None:
-    assert read_status(f'{{"phase":"Running","ranks":[{nested(9_000)}]}}'.encode()) == {"phase": "Running", "ranks": []}
-
-
-def test_every_status_that_the_operator_writes_is_read_as_it_was_written() -> None:
-    for scene in (Scene(ranks=2), Scene().promoted(), Scene(redundancy=0), Scene(access="ReadWriteOnce")):
-        status = json.loads(json.dumps(scene.written()))
-        assert read_status(json.dumps(status).encode()) == status
+def test_the_status_of_a_job_is_read_as_far_as_an_operator_can_have_written_it() -> None:
+    status = read_job(text(status={"phase": "Running", "step": -1, "failovers": [{"rank": 0, "term": 1}]})).status
+    assert (status.phase, status.step, status.failovers) == ("Running", None, ())
 
 
 def a_world() -> World:

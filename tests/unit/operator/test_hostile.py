@@ -36,8 +36,8 @@ from tests.unit.operator.builders import (
     of,
     patches,
 )
+from tests.unit.operator.moves import both_at_work
 from tests.unit.operator.stage import LEASES, MINUTE, Stage, stage_test
-from tests.unit.operator.test_reconcile import both_at_work
 
 CRD = Path(__file__).parents[3] / "manifests" / "crd.yaml"
 HUGE = 2**63

@@ -51,16 +51,14 @@ def test_the_floor_is_what_a_redundant_pod_has_loaded_or_the_status_has_told_at_
     assert opened(told).floor == CheckpointRef(1, 100, "")
     unreported = Scene().gone(RANK)
     assert opened(unreported).floor == checkpoint(100)
-    assert opened(unreported.beat(SLOT, loaded=checkpoint(50)).status(told.job.status)).floor == CheckpointRef(
-        1, 100, ""
-    )
+    assert opened(unreported.beat(SLOT, loaded=checkpoint(50)).status(told.wire())).floor == CheckpointRef(1, 100, "")
     assert opened(Scene(redundancy=0).gone(RANK)).floor is None
 
 
 def test_counts_outlive_the_failovers_that_are_listed() -> None:
     history = a_promotion(failovers=30, restarts=1, failures=2, checkpoint=checkpoint(100))
     scene = lost(Scene().lease(RANK, term=Term(31), promotion=history))
-    order = opened(scene.status({**scene.job.status, "failovers": []}))
+    order = opened(scene.status({**scene.wire(), "failovers": []}))
     assert order.promotion is not None
     assert (order.promotion.failovers, order.promotion.restarts, order.promotion.failures) == (30, 1, 2)
     again = Scene().lease(RANK, term=order.term, promotion=order.promotion)

@@ -13,8 +13,8 @@ from understudy_operator.core.actions import Guard, PatchLease
 from understudy_operator.core.patches import give_up, raise_term, set_duration, take_switchover, vacate
 from understudy_operator.ranks import Ranks
 
+from tests.unit.operator.moves import both_at_work
 from tests.unit.operator.stage import LEASES, Stage, stage_test
-from tests.unit.operator.test_reconcile import both_at_work
 
 WHY = GivenUp(Cause.PROCESS_EXITED, "Rank 0 has failed once", "2026-01-01T00:00:00Z", 1)
 CHANGES: tuple[tuple[Guard, Callable[[LeaseRecord], PatchLease]], ...] = (

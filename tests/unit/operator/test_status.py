@@ -125,7 +125,7 @@ class TestALeaseThatWasDeleted:
         for again_at in (NOW.at + 5, NOW.at - 1):
             refused = a_problem(EventReason.NAME_TAKEN, "in the way", again_at=again_at)
             (write,) = of(scene.given(problems={("OpenRank", 0): refused}).decide().rest, WriteStatus)
-            assert write.status["phase"] != "Running"
+            assert write.status.phase != "Running"
 
 
 class TestCounts:
@@ -177,7 +177,7 @@ class TestWrites:
         assert of(decision.rest, WriteStatus) == []
         assert decision.wake_at == NOW.at + 2
         (write,) = of(scene.given(status_written_at=ago(10)).decide().rest, WriteStatus)
-        assert write.status["step"] == 130
+        assert write.status.step == 130
 
     @pytest.mark.parametrize(
         "bend",
@@ -194,7 +194,7 @@ class TestWrites:
     def test_a_transition_time_moves_with_its_status_only(self) -> None:
         scene = Scene().settled()
         old = {**scene.condition("Training"), "lastTransitionTime": "2025-12-31T00:00:00Z"}
-        scene.status({**scene.job.status, "conditions": [old]})
+        scene.status({**scene.wire(), "conditions": [old]})
         assert scene.condition("Training")["lastTransitionTime"] == "2025-12-31T00:00:00Z"
         scene.pod(PRIMARY, deleting_since=ago(1))
         assert scene.condition("Training")["lastTransitionTime"] == "2026-01-01T12:00:00Z"

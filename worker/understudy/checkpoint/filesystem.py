@@ -44,9 +44,7 @@ _UNREADABLE: Final = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN})
 """How file systems say that a file's bytes are lost."""
 
 
-_STORAGE: Final = (
-    FULL | _UNREADABLE | {errno.EROFS, errno.ESTALE, errno.EREMOTEIO, errno.ENODEV, errno.ENXIO, errno.EUCLEAN}
-)
+_STORAGE: Final = FULL | _UNREADABLE | {errno.EROFS, errno.ESTALE, errno.EREMOTEIO, errno.ENODEV, errno.ENXIO}
 """What no socket answers."""
 
 
