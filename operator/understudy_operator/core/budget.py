@@ -88,16 +88,16 @@ def last_survived(record: LeaseRecord) -> str:
     return clean(beat.last_failure or "", LAST_FAILURE_MAX_BYTES) if beat is not None else ""
 
 
-def application_failures(record: LeaseRecord, floor: CheckpointRef | None = None) -> int:
+def application_failures(record: LeaseRecord, floor: CheckpointRef | None) -> int:
     """Count the failures of the program itself without a new checkpoint between them, as far as they were acted on.
 
     These end a job. Unlike those of the back-off they leave out every pod that was taken away, reported or not.
-    `floor`: the group's; None: the rank is alone.
+    `floor`: the group's.
     """
     if record.given_up is not None:
         return record.given_up.failures
     last = record.promotion
-    before = last.failures if last is not None and not progressed(record, floor or record.floor) else 0
+    before = last.failures if last is not None and not progressed(record, floor) else 0
     return before + survived(record)
 
 

@@ -18,7 +18,7 @@ from understudy_contract.text import clean
 
 from understudy_operator.core import adoption, budget
 from understudy_operator.core.actions import Action, Emit
-from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
+from understudy_operator.core.completion import job_over, rank_complete
 from understudy_operator.core.deadlines import DEADLINE_EXCEEDED
 from understudy_operator.core.detection import judge_redundant
 from understudy_operator.core.faults import Fault
@@ -48,8 +48,8 @@ UNSCHEDULED_S: Final = 10.0
 def assess(job: JobState, ready: int, desired: int, now: Now) -> dict[ConditionType, Finding]:
     """Assess every condition; `ready` and `desired` count redundant pods."""
     observation = job.observation
-    complete = job_complete(observation)
-    if job_failed(observation):
+    complete = job.complete
+    if job.failed:
         return _failed(observation)
     paused = _suspended(observation) if observation.job.policy.suspend and not complete else None
     return {

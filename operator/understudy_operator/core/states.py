@@ -12,13 +12,13 @@ nobody is to be replaced. Pure; the times are those of the operator's monotonic 
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from understudy_contract.reports import CheckpointRef
 
 from understudy_operator.core import budget
 from understudy_operator.core.candidates import Candidate, candidates
-from understudy_operator.core.completion import job_over, rank_complete
+from understudy_operator.core.completion import job_complete, job_failed, rank_complete
 from understudy_operator.core.detection import Failure, judge_primary
 from understudy_operator.core.faults import Fault
 from understudy_operator.core.model import Lease, Observation, RankView
@@ -58,24 +58,30 @@ class JobState:
 
     observation: Observation
     ranks: tuple[RankState, ...]
-    over: bool
-    """No pod of the job has to run any more."""
+    complete: bool
+    failed: bool
+
+    @property
+    def over(self) -> bool:
+        """No pod of the job has to run any more."""
+        return self.complete or self.failed
 
 
 def judge(observation: Observation) -> JobState:
     """Judge each rank of a job."""
-    over = job_over(observation)
-    idle = over or observation.job.policy.suspend
+    complete, failed = job_complete(observation), job_failed(observation)
+    idle = complete or failed or observation.job.policy.suspend
     found = []
     for members in _groups(observation.ranks):
-        complete = [rank_complete(view) for view in members]
-        group = Group(_floor(members), all(complete))
-        for view, done in zip(members, complete, strict=True):
-            state = RankState(view, group, done)
+        ended = [rank_complete(view) for view in members]
+        group = Group(_floor(members), all(ended))
+        for view, done in zip(members, ended, strict=True):
+            failures = budget.application_failures(view.lease.record, group.floor) if view.lease is not None else 0
+            state = RankState(view, group, done, failures)
             if view.lease is not None and not idle and not done:
                 state = _judge_rank(observation, state, view.lease)
             found.append(state)
-    return JobState(observation, tuple(found), over)
+    return JobState(observation, tuple(found), complete, failed)
 
 
 def _groups(views: Sequence[RankView]) -> Iterator[tuple[RankView, ...]]:
@@ -93,9 +99,8 @@ def _judge_rank(observation: Observation, state: RankState, lease: Lease) -> Ran
     view, policy, fleet = state.view, observation.job.policy, observation.fleet
     try:
         waiting = tuple(candidates(view, fleet.nodes, fleet.at))
-        failures = budget.application_failures(lease.record, state.group.floor)
         if not lease.record.holder:  # nobody holds it: it is to be resumed
-            return RankState(view, state.group, state.complete, failures, waiting)
+            return replace(state, candidates=waiting)
         verdict = judge_primary(
             lease,
             view.primary,
@@ -106,6 +111,6 @@ def _judge_rank(observation: Observation, state: RankState, lease: Lease) -> Ran
         )
         if isinstance(verdict, float):
             verdict = min([verdict, *(c.steady_at for c in waiting if c.steady_at > fleet.at)])
-        return RankState(view, state.group, state.complete, failures, waiting, verdict)
+        return replace(state, candidates=waiting, verdict=verdict)
     except Exception as error:  # noqa: BLE001 - it must cost no other rank its promotion; it is reported
-        return RankState(view, state.group, state.complete, fault=Fault(f"rank {view.rank}", error))
+        return replace(state, fault=Fault(f"rank {view.rank}", error))

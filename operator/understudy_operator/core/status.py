@@ -24,7 +24,7 @@ from understudy_contract.status import (
 
 from understudy_operator.core import budget, conditions
 from understudy_operator.core.actions import Action, OpenRank, WriteStatus
-from understudy_operator.core.completion import job_complete, job_failed, job_over, rank_complete
+from understudy_operator.core.completion import job_over
 from understudy_operator.core.deadlines import active_since
 from understudy_operator.core.failovers import list_failovers
 from understudy_operator.core.faults import Fault
@@ -32,7 +32,7 @@ from understudy_operator.core.model import Now, Observation, RankView
 from understudy_operator.core.news import news
 from understudy_operator.core.opening import last_saves
 from understudy_operator.core.pending import Finding
-from understudy_operator.core.states import JobState
+from understudy_operator.core.states import JobState, RankState
 from understudy_operator.core.suspension import suspended
 from understudy_operator.core.training import FINISHING
 
@@ -99,12 +99,12 @@ def report_faults(observation: Observation, now: Now, faults: tuple[Fault, ...])
 
 def _status(state: JobState, now: Now, faults: tuple[Fault, ...] = ()) -> JobStatus:
     observation, job = state.observation, state.observation.job
-    ranks = tuple(_rank(observation, view, now) for view in observation.ranks)
+    known = {entry.rank: entry for entry in job.status.ranks}
+    ranks = tuple(_rank(state, rank, known.get(rank.view.rank), now) for rank in state.ranks)
     failovers = list_failovers(observation)
     promotions = [v.lease.record.promotion for v in observation.ranks if v.lease and v.lease.record.promotion]
-    complete = job_complete(observation)
     ready = sum(bool(pod.ready) for entry in ranks for pod in entry.redundant)
-    at_work = 0 if job_over(observation) or job.policy.suspend else sum(not rank_complete(v) for v in observation.ranks)
+    at_work = 0 if state.over or job.policy.suspend else sum(not rank.complete for rank in state.ranks)
     desired = job.policy.redundancy * at_work
     found = conditions.assess(state, ready, desired, now)
     if faults or conditions.has_been_in_error(observation):
@@ -113,7 +113,7 @@ def _status(state: JobState, now: Now, faults: tuple[Fault, ...] = ()) -> JobSta
         observed_generation=job.generation,
         start_time=active_since(observation) or job.status.start_time or None,
         adopted_uid=job.adopted_uid or None,
-        phase=_phase(observation, complete, found),
+        phase=_phase(state, found),
         conditions=conditions.render(found, job.status.conditions, job.generation, now),
         step=min((entry.step or 0 for entry in ranks), default=0),
         restarts=_total((p.restarts for p in promotions), job.status.restarts),
@@ -131,10 +131,11 @@ def _total(counts: Iterable[int], known: int | None) -> int:
     return clamp(max(sum(counts), known or 0), COUNT_MAX)
 
 
-def _phase(observation: Observation, complete: bool, found: Mapping[ConditionType, Finding]) -> JobPhase:
-    if complete:
+def _phase(job: JobState, found: Mapping[ConditionType, Finding]) -> JobPhase:
+    observation = job.observation
+    if job.complete:
         return JobPhase.SUCCEEDED
-    if job_failed(observation):
+    if job.failed:
         return JobPhase.FAILED
     if suspended(observation):
         return JobPhase.SUSPENDED
@@ -147,26 +148,26 @@ def _phase(observation: Observation, complete: bool, found: Mapping[ConditionTyp
     return JobPhase.RUNNING if whole else JobPhase.DEGRADED
 
 
-def _rank(observation: Observation, view: RankView, now: Now) -> RankStatus:
+def _rank(job: JobState, rank: RankState, told: RankStatus | None, now: Now) -> RankStatus:
     # Somebody may have deleted the Lease: it is made anew from what the status knows of the rank, so that is kept. And
     # once the status says that the job is complete, a Lease that is not complete is an old version of it.
-    known = observation.job.status.of_rank(view.rank) or RankStatus(rank=int(view.rank))
-    if view.lease is None or (job_complete(observation) and not rank_complete(view)):
+    view, known = rank.view, told or RankStatus(rank=int(rank.view.rank))
+    if view.lease is None or (job.complete and not rank.complete):
         return replace(known, step=known.step or 0, redundant=())
     record = view.lease.record
     beat, floor, promotion = record.heartbeat, record.floor, record.promotion
     # Nobody has reported on the volume yet: what the status knew of it is kept.
     kept = known if floor is None and beat is None else None
     last_failure = budget.last_survived(record) or None
-    over = rank_complete(view) or job_failed(observation)
+    over = rank.complete or job.failed
     return RankStatus(
         rank=int(view.rank),
         term=int(record.term),
         step=_step(record) if beat is not None or known.step is None else known.step,
         failovers=promotion.failovers if promotion else 0,
         restarts=promotion.restarts if promotion else 0,
-        failures_without_progress=budget.application_failures(record),
-        complete=rank_complete(view),
+        failures_without_progress=rank.failures,
+        complete=rank.complete,
         redundant=() if over else tuple(_redundant(view, now)),
         primary=record.holder or None,
         checkpoint_step=int(floor.step) if floor else kept.checkpoint_step if kept else None,
