@@ -32,15 +32,12 @@ def images(arguments: argparse.Namespace) -> None:
     """build the images that changed, and load them into the cluster if it runs"""
     names = build_images(arguments.names)
     if Cluster.is_running():
-        cluster = Cluster.connect()
-        for name in names:
-            cluster.load_image(name)
+        Cluster.connect().load_images(names)
 
 
 def load(arguments: argparse.Namespace) -> None:
     """load an image that was built before into the cluster"""
-    for name in arguments.names:
-        Cluster.connect().load_image(name)
+    Cluster.connect().load_images(arguments.names)
 
 
 def status(_: argparse.Namespace) -> None:

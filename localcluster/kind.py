@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,8 +138,8 @@ class KindCluster(Cluster):
     def signal_command(self, process: pods.Process, number: signal.Signals) -> str:
         return kind_node.signal_command(process, number)
 
-    def load_image(self, name: str) -> None:
-        kind_images.load(NAME, self.nodes, name)
+    def load_images(self, names: Sequence[str]) -> None:
+        kind_images.load(NAME, self.nodes, names)
 
     def volume_folder(self, namespace: str, claim: str) -> Path:
         return kind_storage.volume_folder(self._kubectl, namespace, claim)
