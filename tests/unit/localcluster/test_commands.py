@@ -1,5 +1,7 @@
 """What the command line, the demo and the engine do where docker runs and kind is installed."""
 
+import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -57,6 +59,16 @@ def test_docker_builds_on_its_own_network(programs: Standins, tmp_path: Path) ->
     Engine("docker").build(tmp_path / "Dockerfile", tmp_path, "x:dev")
     (build,) = programs.called("docker build")
     assert "--network" not in build
+
+
+def test_docker_makes_an_image_of_a_folder_without_a_word(
+    programs: Standins, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (programs.bin / "tar").symlink_to(shutil.which("tar", path=os.defpath) or "tar")
+    programs.answer("^docker import", "sha256:made\n")
+    Engine("docker").commit_root(tmp_path, "x:dev")
+    assert programs.called("docker import") == ["docker import - x:dev"]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_docker_without_skopeo_gets_it_or_is_told_of_it(
