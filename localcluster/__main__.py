@@ -47,7 +47,8 @@ def status(_: argparse.Namespace) -> None:
         say("down")
         _tell_others()
         if left := Cluster.residue():
-            say(f"but not all is gone: {', '.join(left)}\n`python -m localcluster up` makes it anew, `down` removes it")
+            say(f"but not all is gone: {', '.join(left)}")
+            say("`python -m localcluster up` starts it or makes it anew, `down` removes it")
         return
     cluster = Cluster.connect()
     for node in cluster.nodes:

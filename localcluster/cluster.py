@@ -94,7 +94,7 @@ class Cluster(ABC):
 
     @staticmethod
     def residue() -> list[str]:
-        """Return what is left of a cluster that was ended from outside; empty when nothing is, or nobody can tell."""
+        """Return what is there of a cluster that does not run; empty when nothing is, or nobody can tell."""
         return _implementation().residue()
 
     @staticmethod

@@ -42,6 +42,19 @@ def test_status_under_kind_is_that_of_kind_alone(
     assert capsys.readouterr().out.splitlines()[1:] == ["down"]
 
 
+def test_status_names_the_containers_of_a_cluster_that_does_not_run_and_what_starts_them(
+    running: Standins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running.answer("^docker inspect .*State.Status.* understudy-control-plane", "exited\n")
+    command(monkeypatch, tmp_path, "status")
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "down",
+        "but not all is gone: understudy-control-plane exited, understudy-worker running, understudy-worker2 running",
+        "`python -m localcluster up` starts it or makes it anew, `down` removes it",
+    ]
+    assert not running.called("kind get kubeconfig")  # of a container that does not run nobody gets it
+
+
 def test_a_proxy_is_told_of_with_the_address_of_this_engine_and_only_if_it_stands_in_the_way(
     running: Standins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
