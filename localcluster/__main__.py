@@ -33,6 +33,8 @@ def images(arguments: argparse.Namespace) -> None:
     names = build_images(arguments.names)
     if Cluster.is_running():
         Cluster.connect().load_images(names)
+    else:
+        say("No cluster runs to load them into: `python -m localcluster up`, then `images` again")
 
 
 def load(arguments: argparse.Namespace) -> None:

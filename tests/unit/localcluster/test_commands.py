@@ -55,6 +55,15 @@ def test_status_names_the_containers_of_a_cluster_that_does_not_run_and_what_sta
     assert not running.called("kind get kubeconfig")  # of a container that does not run nobody gets it
 
 
+def test_images_that_no_cluster_could_be_given_are_told_of(
+    programs: Standins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("localcluster.__main__.build_images", lambda _: ["understudy-operator:dev"])
+    command(monkeypatch, tmp_path, "images")
+    assert capsys.readouterr().out.startswith("No cluster runs to load them into: `python -m localcluster up`")
+    assert not programs.called("kind load")
+
+
 def test_a_proxy_is_told_of_with_the_address_of_this_engine_and_only_if_it_stands_in_the_way(
     running: Standins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
