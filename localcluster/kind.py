@@ -8,7 +8,7 @@ context to the user's nor switches it.
 Faults are done to the containers that are the nodes (kind_node.py), volumes are of all nodes (kind_storage.py). Not
 offered: killing etcd or the API server, backups of etcd, volumes that fill up or turn read-only.
 
-Not exercised by this project's own tests on a real kind; these run its commands against programs that record them.
+The tests run its commands against programs that record them. docs/measurements.md has what was seen of a real kind.
 """
 
 from __future__ import annotations
