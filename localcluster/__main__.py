@@ -33,15 +33,14 @@ def images(arguments: argparse.Namespace) -> None:
     """build the images that changed, and load them into the cluster if it runs"""
     names = build_images(arguments.names)
     if choice.chosen().is_running():
-        cluster = choice.connect()
-        for name in names:
-            cluster.load_image(name)
+        choice.connect().load_images(names)
+    else:
+        say("No cluster runs to load them into: `python -m localcluster up`, then `images` again")
 
 
 def load(arguments: argparse.Namespace) -> None:
     """load an image that was built before into the cluster"""
-    for name in arguments.names:
-        choice.connect().load_image(name)
+    choice.connect().load_images(arguments.names)
 
 
 def status(_: argparse.Namespace) -> None:
@@ -51,7 +50,8 @@ def status(_: argparse.Namespace) -> None:
         say("down")
         _tell_others()
         if left := choice.chosen().residue():
-            say(f"but not all is gone: {', '.join(left)}\n`python -m localcluster up` makes it anew, `down` removes it")
+            say(f"but not all is gone: {', '.join(left)}")
+            say("`python -m localcluster up` starts it or makes it anew, `down` removes it")
         return
     cluster = choice.connect()
     for node in cluster.nodes:

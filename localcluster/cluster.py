@@ -93,7 +93,7 @@ class Cluster(ABC):
     @classmethod
     @abstractmethod
     def residue(cls) -> list[str]:
-        """Return what is left of a cluster that was ended from outside; empty when nothing is, or nobody can tell."""
+        """Return what is there of a cluster that does not run; empty when nothing is, or nobody can tell."""
 
     @classmethod
     @abstractmethod
@@ -161,8 +161,8 @@ class Cluster(ABC):
         """Return what a person would type to send this signal, to be shown."""
 
     @abstractmethod
-    def load_image(self, name: str) -> None:
-        """Make every node have an image that was built on this machine, as it is now."""
+    def load_images(self, names: Sequence[str]) -> None:
+        """Make every node have images that were built on this machine, as they are now."""
 
     @abstractmethod
     def volume_folder(self, namespace: str, claim: str) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -176,9 +176,10 @@ class EmbeddedCluster(Cluster):
         # That marked this machine's own mount as well, and a node that starts meanwhile would keep a copy of the mark.
         run(["mount", "-o", "remount,bind,rw", folder])
 
-    def load_image(self, name: str) -> None:
-        """Make every node have an image that `localcluster.images` built, as it is now."""
-        load.load(self.nodes, name)
+    def load_images(self, names: Sequence[str]) -> None:
+        """Make every node have images that `localcluster.images` built, as they are now."""
+        for name in names:
+            load.load(self.nodes, name)
 
     def _link(self) -> None:
         """Write the kubeconfig: the checkout may have that of a kind cluster, which may run beside this one."""

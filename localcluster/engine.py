@@ -88,8 +88,11 @@ class Engine:
     def commit_root(self, root: Path, name: str) -> None:
         """Make an image of a folder that holds a whole root file system."""
         if self.program != "buildah":
-            archive = subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE)
-            subprocess.run([self.program, "import", "-", name], stdin=archive.stdout, check=True, stdout=sys.stderr)
+            load = [self.program, "import", "-", name]
+            with subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as archive:
+                subprocess.run(load, stdin=archive.stdout, check=True, stdout=subprocess.DEVNULL)
+            if archive.returncode != 0:
+                raise ClusterError(f"tar could not read all of {root}: {name} is not complete")
             return
         container = run(["buildah", "from", "scratch"]).strip()
         try:

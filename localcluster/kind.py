@@ -13,28 +13,21 @@ Not exercised by this project's own tests on a real kind; these run its commands
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from localcluster import kind_images, kind_node, kind_storage, paths, pods
+from localcluster import kind_containers, kind_images, kind_node, kind_storage, paths, pods
 from localcluster.cluster import CHOICE, NODES, Cluster
+from localcluster.kind_containers import CONTROL_PLANE, NAME, program
 from localcluster.kind_node import KindNode
 from localcluster.kubectl import Kubectl
 from localcluster.links import link, unlink
-from localcluster.shell import ClusterError, run, run_told, say, step, wait_until
+from localcluster.shell import ClusterError, run, say, step, wait_until
 
-NAME = paths.NAME
-CONTROL_PLANE = f"{NAME}-control-plane"
-IMAGE = "UNDERSTUDY_KIND_IMAGE"  # an environment variable: the node image, where kind's own is not wanted
-CREATION = "5m"
 READY_TIMEOUT_S = 300
 SERVING_TIMEOUT_S = 120
 LOOK_INTERVAL_S = 0.5
@@ -56,8 +49,11 @@ class KindCluster(Cluster):
         for name in ("kind", "kubectl", "helm"):  # before anything is made
             program(name)
         with paths.locked(paths.cache() / f"{NAME}.lock"):
-            if not KindCluster.is_running():
-                cluster._make(nodes)
+            if kind_containers.unfinished() and kind_containers.exist():
+                say("The last creation of the cluster was cut short: what it left is removed")
+                kind_containers.remove(cluster.kubeconfig)
+            if not kind_containers.exist():
+                kind_containers.make(nodes, cluster.kubeconfig)
             elif len(cluster.nodes) != nodes:
                 say(
                     f"The cluster that runs has {len(cluster.nodes)} worker nodes, not {nodes}: it is used as it is. "
@@ -76,6 +72,10 @@ class KindCluster(Cluster):
     @staticmethod
     def connect(*, checkout: Path = paths.CHECKOUT) -> KindCluster:
         if not KindCluster.is_running():
+            if left := KindCluster.residue():
+                raise ClusterError(
+                    f"the cluster of kind's does not run ({', '.join(left)}): start it with `python -m localcluster up`"
+                )
             raise ClusterError("no cluster of kind's runs here: make one with `python -m localcluster up`")
         cluster = KindCluster(checkout)
         cluster._link()
@@ -83,20 +83,21 @@ class KindCluster(Cluster):
 
     @staticmethod
     def is_running() -> bool:
-        return shutil.which("kind") is not None and NAME in run(["kind", "get", "clusters"]).split()
+        if kind_containers.unfinished() or not kind_containers.exist():
+            return False
+        return kind_containers.state(CONTROL_PLANE) == "running"
 
     @staticmethod
     def down(*, checkout: Path = paths.CHECKOUT) -> None:
-        with contextlib.suppress(ClusterError):  # files of the containers' root, which this user may not remove
-            run(["docker", "exec", CONTROL_PLANE, "find", kind_storage.IN_NODE, "-mindepth", "1", "-delete"])
-        kubeconfig = KindCluster(checkout).kubeconfig
-        kubeconfig.parent.mkdir(parents=True, exist_ok=True)
-        run([program("kind"), "delete", "cluster", "--name", NAME, "--kubeconfig", kubeconfig])
+        kind_containers.remove(KindCluster(checkout).kubeconfig)
         unlink(checkout)
 
     @staticmethod
     def residue() -> list[str]:
-        return []  # kind knows a cluster by its containers alone
+        if not kind_containers.exist():
+            return []
+        creation = ["a creation that has not ended"] if kind_containers.unfinished() else []
+        return creation + [f"{name} {kind_containers.state(name)}" for name in kind_containers.names()]
 
     @property
     def kubectl(self) -> Path:
@@ -139,8 +140,8 @@ class KindCluster(Cluster):
     def signal_command(self, process: pods.Process, number: signal.Signals) -> str:
         return kind_node.signal_command(process, number)
 
-    def load_image(self, name: str) -> None:
-        kind_images.load(NAME, self.nodes, name)
+    def load_images(self, names: Sequence[str]) -> None:
+        kind_images.load(NAME, self.nodes, names)
 
     def volume_folder(self, namespace: str, claim: str) -> Path:
         return kind_storage.volume_folder(self._kubectl, namespace, claim)
@@ -162,29 +163,11 @@ class KindCluster(Cluster):
 
     def _all(self) -> tuple[KindNode, ...]:
         """Return all nodes, the control plane first."""
-        names = run([program("kind"), "get", "nodes", "--name", NAME]).split()
-        return tuple(KindNode(name, self._kubectl) for name in sorted(names, key=lambda n: (n != CONTROL_PLANE, n)))
-
-    def _make(self, nodes: int) -> None:
-        """Let kind make a cluster; on an error kind removes what it made."""
-        roles = ["control-plane", *["worker"] * nodes]
-        config = {
-            "kind": "Cluster",
-            "apiVersion": "kind.x-k8s.io/v1alpha4",
-            "nodes": [{"role": role, "extraMounts": [kind_storage.mount()]} for role in roles],
-        }
-        self.kubeconfig.parent.mkdir(parents=True, exist_ok=True)
-        command = ["kind", "create", "cluster", "--name", NAME, "--config", "-", "--wait", CREATION]
-        command += ["--kubeconfig", str(self.kubeconfig)]
-        if image := os.environ.get(IMAGE):
-            command += ["--image", image]
-        say(f"Making the cluster with kind, with {nodes} worker nodes; {IMAGE}=NAME gives a node image of your own")
-        log = paths.cache() / "logs" / "kind-create.log"
-        run_told(command, log, stdin=json.dumps(config), what="`kind create cluster`")
+        return tuple(KindNode(name, self._kubectl) for name in kind_containers.names())
 
     def _start(self) -> None:
         """Start every container that does not run, the control plane first, and end what faults left."""
-        if run(["docker", "inspect", "--format", "{{.State.Paused}}", CONTROL_PLANE]).strip() == "true":
+        if kind_containers.state(CONTROL_PLANE) == "paused":
             run(["docker", "unpause", CONTROL_PLANE])  # an outage that nobody ended
         for node in self._all():
             if not node.is_running:
@@ -212,14 +195,6 @@ class KindCluster(Cluster):
             interval_s=LOOK_INTERVAL_S,
             what=f"an answer of the API server (what it says: `docker logs {CONTROL_PLANE}`)",
         )
-
-
-def program(name: str) -> Path:
-    """Return a program of this machine."""
-    found = shutil.which(name)
-    if found is None:
-        raise ClusterError(f"{name} is not on PATH, and the cluster of kind's needs it: install {name}, then try again")
-    return Path(found)
 
 
 def _containers(pod: dict[str, Any]) -> list[str]:

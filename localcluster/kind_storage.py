@@ -9,6 +9,7 @@ then offers ReadWriteMany, and binds no volume to a node. A cluster that was mad
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from localcluster import paths
 from localcluster.kind_node import KindNode
 from localcluster.kubectl import Kubectl
-from localcluster.shell import ClusterError, step
+from localcluster.shell import ClusterError, run, step
 
 IN_NODE = paths.NODE_SHARED_VOLUMES
 NAMESPACE = "--namespace=local-path-storage"
@@ -34,6 +35,22 @@ def mount() -> dict[str, Any]:
     """Return the entry of a node's extraMounts in kind's configuration."""
     folder().mkdir(parents=True, exist_ok=True)
     return {"hostPath": str(folder()), "containerPath": str(IN_NODE)}
+
+
+def clear(image: str | None) -> None:
+    """Remove what the volumes hold, in a container of this image; without one as far as this user may."""
+    volumes = _volumes()
+    if volumes and image:
+        container = ["docker", "run", "--rm", "--network=none", f"--volume={folder()}:{IN_NODE}", "--entrypoint=find"]
+        run([*container, image, IN_NODE, "-mindepth", "1", "-delete"])
+    for volume in volumes:
+        shutil.rmtree(volume, ignore_errors=True)
+    if _volumes():
+        raise ClusterError(f"volumes of the ended cluster are left in {folder()}: remove that folder as root")
+
+
+def _volumes() -> list[Path]:
+    return list(folder().iterdir()) if folder().exists() else []
 
 
 def share(kubectl: Kubectl, nodes: Sequence[KindNode]) -> bool:

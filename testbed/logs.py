@@ -36,9 +36,9 @@ class PodLog:
         self.ended = False
         """The container's log is complete."""
 
-    def first_step(self, *, above_term: int) -> Step | None:
-        """Find the first step of a term higher than this."""
-        return next((step for step in tuple(self.steps) if step.term > above_term), None)
+    def first_step(self, *, above_term: int, since: float = 0.0) -> Step | None:
+        """Find the first step of a term higher than this, completed not earlier than `since`."""
+        return next((step for step in tuple(self.steps) if step.term > above_term and step.at >= since), None)
 
     def last_step(self, term: int, *, until: float | None = None) -> Step | None:
         """Find the last step of a term, completed not later than `until`."""

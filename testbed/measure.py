@@ -90,7 +90,7 @@ def failover(testbed: Testbed, job: str, rank: int, fault: Fault) -> Failover:
     old = testbed.primary(job, rank)
     log = testbed.logs.of(old.name)
     at = fault.aim(testbed, old)()
-    new, step = _first_step(testbed, job, rank, term, fault)
+    new, step = _first_step(testbed, job, rank, term, fault, at)
     record = _promotion(testbed, job, rank, step.term)
     entry = _status_entry(testbed, job, rank, step.term)
     if fault.node:
@@ -120,10 +120,11 @@ def failover(testbed: Testbed, job: str, rank: int, fault: Fault) -> Failover:
     )
 
 
-def _first_step(testbed: Testbed, job: str, rank: int, term: int, fault: Fault) -> tuple[PodLog, Step]:
+def _first_step(testbed: Testbed, job: str, rank: int, term: int, fault: Fault, at: float) -> tuple[PodLog, Step]:
     def look() -> tuple[PodLog, Step] | None:
-        for log in testbed.logs.all():
-            if log.rank == rank and log.pod.startswith(f"{job}-") and (step := log.first_step(above_term=term)):
+        for log in testbed.logs.all():  # also of an earlier job of this name, whose terms were higher
+            mine = log.rank == rank and log.pod.startswith(f"{job}-")
+            if mine and (step := log.first_step(above_term=term, since=at)):
                 return log, step
         return None
 

@@ -45,17 +45,17 @@ def test_a_change_of_the_source_moves_its_own_layer_and_reaches_new_pods(
     checkout: Path, cluster: EmbeddedCluster, namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert images.build(checkout=checkout, catalogue=CATALOGUE) == [NAME]
-    cluster.load_image(NAME)
+    cluster.load_images([NAME])
     before = content(cluster)
 
     capsys.readouterr()
     images.build(checkout=checkout, catalogue=CATALOGUE)
-    cluster.load_image(NAME)
+    cluster.load_images([NAME])
     assert capsys.readouterr().out == f"  {NAME} is up to date\n  {NAME} is on every node\n"
 
     (checkout / "source").write_text("second")
     images.build(checkout=checkout, catalogue=CATALOGUE)
-    cluster.load_image(NAME)
+    cluster.load_images([NAME])
     # The index of the archive belongs to nothing, and containerd collects it when it likes.
     assert 3 <= len(content(cluster) - before) <= 4, "a manifest, a configuration and one layer, perhaps an index"
     start_pod(cluster, namespace, pod("reader", container={"image": NAME, "command": ["sleep", "inf"]}))
@@ -94,4 +94,4 @@ def test_an_image_that_was_replaced_leaves_no_content_behind(checkout: Path, clu
         images.export(NAME)
         sizes.append(len(list((images.layout() / "blobs" / "sha256").iterdir())))
     assert sizes[0] == sizes[1]
-    cluster.load_image(NAME)
+    cluster.load_images([NAME])

@@ -1,5 +1,7 @@
 """What the command line, the demo and the engine do where docker runs and kind is installed."""
 
+import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -40,6 +42,28 @@ def test_status_under_kind_is_that_of_kind_alone(
     assert capsys.readouterr().out.splitlines()[1:] == ["down"]
 
 
+def test_status_names_the_containers_of_a_cluster_that_does_not_run_and_what_starts_them(
+    running: Standins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running.answer("^docker inspect .*State.Status.* understudy-control-plane", "exited\n")
+    command(monkeypatch, tmp_path, "status")
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "down",
+        "but not all is gone: understudy-control-plane exited, understudy-worker running, understudy-worker2 running",
+        "`python -m localcluster up` starts it or makes it anew, `down` removes it",
+    ]
+    assert not running.called("kind get kubeconfig")  # of a container that does not run nobody gets it
+
+
+def test_images_that_no_cluster_could_be_given_are_told_of(
+    programs: Standins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("localcluster.__main__.build_images", lambda _: ["understudy-operator:dev"])
+    command(monkeypatch, tmp_path, "images")
+    assert capsys.readouterr().out.startswith("No cluster runs to load them into: `python -m localcluster up`")
+    assert not programs.called("kind load")
+
+
 def test_a_proxy_is_told_of_with_the_address_of_this_engine_and_only_if_it_stands_in_the_way(
     running: Standins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -57,6 +81,16 @@ def test_docker_builds_on_its_own_network(programs: Standins, tmp_path: Path) ->
     Engine("docker").build(tmp_path / "Dockerfile", tmp_path, "x:dev")
     (build,) = programs.called("docker build")
     assert "--network" not in build
+
+
+def test_docker_makes_an_image_of_a_folder_without_a_word(
+    programs: Standins, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (programs.bin / "tar").symlink_to(shutil.which("tar", path=os.defpath) or "tar")
+    programs.answer("^docker import", "sha256:made\n")
+    Engine("docker").commit_root(tmp_path, "x:dev")
+    assert programs.called("docker import") == ["docker import - x:dev"]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_docker_without_skopeo_gets_it_or_is_told_of_it(

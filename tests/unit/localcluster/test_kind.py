@@ -152,4 +152,59 @@ def test_the_users_kubeconfig_is_left_alone_at_the_end_too(running: Standins, tm
     assert running.called("kind delete") == [
         f"kind delete cluster --name understudy --kubeconfig {tmp_path}/.cluster/kubeconfig"
     ]
-    assert "docker exec understudy-control-plane find /var/lib/understudy/shared -mindepth 1 -delete" in running.calls()
+
+
+def test_a_cluster_whose_control_plane_is_dead_cannot_be_used_and_the_remedy_is_told(
+    running: Standins, tmp_path: Path
+) -> None:
+    running.answer("^docker inspect .*State.Status.* understudy-control-plane", (1, "Error: No such object: x"))
+    assert not KindCluster.is_running()
+    with pytest.raises(ClusterError, match=r"control-plane missing, .*start it with `python -m localcluster up`"):
+        KindCluster.connect(checkout=tmp_path)
+
+
+def test_what_a_creation_that_was_cut_short_left_is_no_cluster_and_is_made_anew(
+    running: Standins, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running.answer("^kind get clusters", "")
+    running.answer("^kind create", (137, ""))
+    with pytest.raises(ClusterError):
+        KindCluster.up(checkout=tmp_path)
+    running.answer("^kind get clusters", "understudy\n")  # its containers run, and one will never be Ready
+    assert not KindCluster.is_running()
+    with pytest.raises(
+        ClusterError, match=r"does not run \(a creation that has not ended, understudy-control-plane run"
+    ):
+        KindCluster.connect(checkout=tmp_path)
+    running.answer("^kind get clusters", "understudy\n", "", "understudy\n")
+    running.answer("^kind create", "")
+    KindCluster.up(checkout=tmp_path)
+    assert "was cut short" in capsys.readouterr().out
+    assert [call.split()[1] for call in running.called("kind ") if "get" not in call] == ["create", "delete", "create"]
+    assert KindCluster.is_running()
+
+
+def test_the_volumes_are_emptied_by_the_nodes_image_after_the_end_of_every_node(
+    running: Standins, tmp_path: Path
+) -> None:
+    volumes = tmp_path / "cache/understudy/understudy/volumes"
+    (volumes / "pvc-1").mkdir(parents=True)
+    KindCluster.down(checkout=tmp_path)
+    deleted, emptied = (call for call in running.calls() if call.startswith(("kind delete", "docker run")))
+    assert deleted.startswith("kind delete cluster")
+    assert emptied == (
+        f"docker run --rm --network=none --volume={volumes}:/var/lib/understudy/shared --entrypoint=find sha256:node "
+        "/var/lib/understudy/shared -mindepth 1 -delete"
+    )
+    assert not list(volumes.iterdir())
+
+
+def test_volumes_that_nobody_can_remove_are_told_of(
+    running: Standins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.answer("^kind get nodes", "")  # somebody has removed the containers, and their image is not known any more
+    (tmp_path / "cache/understudy/understudy/volumes/pvc-1").mkdir(parents=True)
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)  # files of another user
+    with pytest.raises(ClusterError, match=r"volumes of the ended cluster are left in .*: remove that folder as root"):
+        KindCluster.down(checkout=tmp_path)
+    assert not running.called("docker run")

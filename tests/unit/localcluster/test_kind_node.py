@@ -143,7 +143,7 @@ def test_an_image_goes_into_the_workers_that_lack_it_and_into_no_other(
     running.answer("^docker version", "linux/arm64\n")
     running.answer("^docker exec understudy-worker ctr .*images list", "REF\n", listed("sha256:n1", ""))
     running.answer("^docker exec understudy-worker2 ctr .*images list", listed("sha256:n1", "sha256:new/sha256:n1"))
-    KindCluster(tmp_path).load_image("understudy-worker:dev")
+    KindCluster(tmp_path).load_images(["understudy-worker:dev"])
     (save,) = running.called("docker save")
     assert save.startswith("docker save --platform linux/arm64 --output ")
     (load,) = running.called("kind load image-archive")
@@ -154,12 +154,12 @@ def test_an_image_goes_into_the_workers_that_lack_it_and_into_no_other(
         "understudy.dev/engine-id=sha256:new/sha256:n1"
     )
     running.answer("^docker exec .*images list", listed("sha256:n1", "sha256:new/sha256:n1"))
-    KindCluster(tmp_path).load_image("understudy-worker:dev")
+    KindCluster(tmp_path).load_images(["understudy-worker:dev"])
     assert "is on every node" in capsys.readouterr().out
     assert len(running.called("kind load")) == 1
     # Somebody has loaded other content under the name since: the label is still there, and names another digest.
     running.answer("^docker exec .*images list", listed("sha256:n2", "sha256:new/sha256:n1"))
-    KindCluster(tmp_path).load_image("understudy-worker:dev")
+    KindCluster(tmp_path).load_images(["understudy-worker:dev"])
     assert running.called("kind load")[1].endswith("--nodes understudy-worker,understudy-worker2")
 
 
@@ -169,12 +169,28 @@ def listed(digest: str, mark: str) -> str:
     return f"REF TYPE DIGEST\ndocker.io/library/understudy-worker:dev manifest {digest} 1.0 GiB linux/amd64 {labels}\n"
 
 
-def test_docker_that_does_not_know_platforms_saves_without(running: Standins, tmp_path: Path) -> None:
+def test_several_images_travel_in_one_archive_with_what_they_share(running: Standins, tmp_path: Path) -> None:
     running.answer("^docker image inspect", "sha256:new\n")
     running.answer("^docker version", "linux/amd64\n")
     running.answer("^docker exec .*images list", listed("sha256:n1", ""))
-    running.answer("^docker save --platform", (125, "unknown flag: --platform"))
-    KindCluster(tmp_path).load_image("understudy-worker:dev")
+    running.answer("^docker exec .*images list .*operator", listed("sha256:n1", "sha256:new/sha256:n1"))
+    KindCluster(tmp_path).load_images(["understudy-operator:dev", "understudy-worker:dev", "understudy-digits:dev"])
+    (save,) = running.called("docker save")
+    assert save.endswith("/images.tar understudy-worker:dev understudy-digits:dev")
+    assert len(running.called("kind load")) == 1
+    assert len([call for call in running.calls() if " images label " in call]) == 4
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["unknown flag: --platform", '"--platform" requires API version 1.48, but the Docker daemon API version is 1.41'],
+)
+def test_docker_that_does_not_know_platforms_saves_without(running: Standins, tmp_path: Path, said: str) -> None:
+    running.answer("^docker image inspect", "sha256:new\n")
+    running.answer("^docker version", "linux/amd64\n")
+    running.answer("^docker exec .*images list", listed("sha256:n1", ""))
+    running.answer("^docker save --platform", (125, said))
+    KindCluster(tmp_path).load_images(["understudy-worker:dev"])
     assert len(running.called("docker save")) == 2
     assert running.called("kind load image-archive")
 
