@@ -201,7 +201,7 @@ MUTANTS: tuple[Mutant, ...] = (
             Edit(
                 Machine._on_answer,
                 "if isinstance(event, model.RenewalFailed) and event.refused:\n"
-                "        self._asking.ask(event.lease, self._now)",
+                "        self._reads.request(event.lease, self._now)",
                 "if isinstance(event, model.RenewalFailed) and not self._ending.has_begun:\n"
                 "        self._end(ExitCode.SUPERSEDED, grace_s=0.0)",
             ),

@@ -29,12 +29,12 @@ from understudy_contract.reports import CheckpointRef, Notice
 
 from understudy import protocol
 from understudy.agent import model
-from understudy.agent.asking import Asking
 from understudy.agent.ending import Ending, Grace
+from understudy.agent.lease_view import LeaseView
 from understudy.agent.model import Action, Config, Event, Role
 from understudy.agent.progress import SECOND, Progress
+from understudy.agent.read_scheduler import ReadScheduler
 from understudy.agent.renewals import Renewals
-from understudy.agent.sight import Sight
 from understudy.agent.verdict import (
     FAILED_ENDS_WITHIN_S,
     HELLO_WITHIN_S,
@@ -72,9 +72,9 @@ class Machine:
         self._grace = Grace(config.grace_s)
         self._trainer = Progress()
         self._ending = Ending()
-        self._asking = Asking()
+        self._reads = ReadScheduler()
         self._watchdog = Watchdog()
-        self._rank = Sight()
+        self._rank = LeaseView()
         self._renewals = Renewals(config.pod, self._trainer)
         self._slot_lost_at = -_NEVER if config.slot_lease is None else _NEVER
         self._followed: CheckpointRef | None = None
@@ -92,7 +92,7 @@ class Machine:
     def start(self, now: float) -> tuple[Action, ...]:
         """Begin: the trainer has been started."""
         self._hello_by = now + HELLO_WITHIN_S
-        self._asking.ask(self._config.rank_lease, now)
+        self._reads.request(self._config.rank_lease, now)
         return self.handle(now, Counts(), model.Tick())
 
     def handle(self, now: float, counts: Counts, event: Event) -> tuple[Action, ...]:
@@ -131,7 +131,7 @@ class Machine:
             self._failed_by,
             self._end_by,
             self._ending.wake_at(),
-            self._asking.wake_at(),
+            self._reads.wake_at(),
             self._suspect_at(),
             self._watchdog.wake_at(),
             self._renewals.wake_at(self._now),
@@ -140,7 +140,7 @@ class Machine:
     # What Leases say
 
     def _on_lease(self, record: LeaseRecord, watched: bool) -> None:
-        asked_at = -_NEVER if watched else self._asking.answered(record.name)
+        asked_at = -_NEVER if watched else self._reads.answered(record.name)
         if record.name != self._config.rank_lease:
             self._on_slot(record)
             return
@@ -163,11 +163,11 @@ class Machine:
 
     def _on_not_holder(self, record: LeaseRecord) -> None:
         if self._config.slot_lease is None or self._slot_lost_at < _NEVER:
-            self._asking.ask(record.name, self._now + model.RETRY_S)
+            self._reads.request(record.name, self._now + model.RETRY_S)
         elif self.role is Role.UNKNOWN:
             self.role = Role.REDUNDANT
             self._log(f"redundant for rank {self._config.rank}, whose primary is {record.holder or 'nobody yet'}")
-            self._asking.ask(self._config.slot_lease, self._now)
+            self._reads.request(self._config.slot_lease, self._now)
             self._brief()
         else:
             self._follow()
@@ -213,19 +213,19 @@ class Machine:
         elif record.holder:
             # A promoted pod's slot is given away, so the rank's Lease, read after this, has the last word.
             self._slot_lost_at, self._renewals.held = self._now, None
-            self._asking.ask(self._config.rank_lease, self._now)
+            self._reads.request(self._config.rank_lease, self._now)
         else:
-            self._asking.ask(record.name, self._now + model.RETRY_S)
+            self._reads.request(record.name, self._now + model.RETRY_S)
 
     def _on_answer(self, event: model.LeaseUnread | model.Renewed | model.RenewalFailed) -> None:
         if isinstance(event, model.LeaseUnread):
-            if self._asking.failed(event.lease, self._now + model.RETRY_S):
-                self._log(f"Lease {event.lease} cannot be read, trying on: {event.message}")
+            if self._reads.failed(event.lease, self._now + model.RETRY_S):
+                self._log(f"Lease {event.lease} cannot be read, retrying: {event.message}")
             return
         if line := self._renewals.on_answer(event, self._now):
             self._log(line)
         if isinstance(event, model.RenewalFailed) and event.refused:
-            self._asking.ask(event.lease, self._now)
+            self._reads.request(event.lease, self._now)
 
     # What the trainer says and does
 
@@ -346,11 +346,11 @@ class Machine:
             self._trainer.notices.append(notice)
         if now >= self._suspect_at():
             self._rank.suspect(now)
-            self._asking.ask(self._config.rank_lease, self._now)
+            self._reads.request(self._config.rank_lease, self._now)
         primary = self.role is Role.PRIMARY
         if (renewal := self._renewals.next(self._counts.step, self._ending.words, now, primary=primary)) is not None:
             self._out.append(renewal)
-        self._out.extend(model.GetLease(lease) for lease in self._asking.due(now))
+        self._out.extend(model.GetLease(lease) for lease in self._reads.due(now))
         self._out.extend(self._ending.advance(self._renewals.held, now))
         self.exited = any(isinstance(action, model.Exit) for action in self._out)
 
@@ -398,7 +398,7 @@ class Machine:
         return Patience(self._config.startup_s, "startupDeadlineSeconds")
 
     def _suspect_at(self) -> float:
-        if not self.wants_watch or self._asking.is_asked(self._config.rank_lease):
+        if not self.wants_watch or self._reads.is_reading(self._config.rank_lease):
             return _NEVER
         return self._rank.suspect_at()
 
