@@ -202,7 +202,7 @@ MUTANTS: tuple[Mutant, ...] = (
                 Machine._on_answer,
                 "if isinstance(event, model.RenewalFailed) and event.refused:\n"
                 "        self._reads.request(event.lease, self._now)",
-                "if isinstance(event, model.RenewalFailed) and not self._ending.has_begun:\n"
+                "if isinstance(event, model.RenewalFailed) and not self._is_ending:\n"
                 "        self._end(ExitCode.SUPERSEDED, grace_s=0.0)",
             ),
         ),

@@ -127,9 +127,9 @@ class Container:
         Thread(self.program, self._train).start()
 
     @property
-    def role(self) -> model.Role:
-        """What the agent takes itself for."""
-        return self._machine.role
+    def is_primary(self) -> bool:
+        """Whether the agent takes its pod for the primary."""
+        return self._machine.is_primary
 
     @property
     def call(self) -> str:
