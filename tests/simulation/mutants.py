@@ -201,9 +201,9 @@ MUTANTS: tuple[Mutant, ...] = (
             Edit(
                 Machine._on_answer,
                 "if isinstance(event, model.RenewalFailed) and event.refused:\n"
-                "        self._reads.request(event.lease, self._now)",
-                "if isinstance(event, model.RenewalFailed) and not self._is_ending:\n"
-                "        self._end(ExitCode.SUPERSEDED, grace_s=0.0)",
+                "        self._reads.request(event.lease, self._turn.now)",
+                "if isinstance(event, model.RenewalFailed) and not self._supervisor.is_ending:\n"
+                "        self._supervisor.supersede(99)",
             ),
         ),
     ),

@@ -31,14 +31,17 @@ class LeaseView:
     _taken_at: float = 0.0
     _suspicious: bool = False
 
-    def take(self, record: LeaseRecord, now: float, *, watched: bool, asked_at: float) -> bool:
-        """Take a version in. Return whether it counts: not if it is older than the one that is known."""
+    def take(self, record: LeaseRecord, now: float, *, asked_at: float | None) -> bool:
+        """Take a version in, by a GET that was sent at `asked_at`, or by the watch (None).
+
+        Return whether it counts: not if it is older than the one that is known.
+        """
         known, self.watch_missed = self.record, False
-        late = watched or asked_at <= self._taken_at
+        late = asked_at is None or asked_at <= self._taken_at
         if known is not None and late and int(record.resource_version) < int(known.resource_version):
             return False
         self._heard_at = now
-        if self._suspicious and not watched:
+        if self._suspicious and asked_at is not None:
             self._suspicious = False
             self.watch_missed = known is not None and record.resource_version != known.resource_version
         self.record, self._taken_at = record, now

@@ -107,6 +107,23 @@ def judge_rank(place: Place, record: LeaseRecord, pod: str, term: Term | None, a
             return Finding.SUPERSEDED if record.holder and later else Finding.UNCLEAR
 
 
-def is_redundant(place: Place) -> bool:
-    """Return whether the pod waits beside a primary, with or without its slot."""
-    return isinstance(place, Redundant | Displaced)
+@dataclass(slots=True)
+class Standing:
+    """The place that the pod has now; the machine alone changes it."""
+
+    place: Place
+
+    @property
+    def is_primary(self) -> bool:
+        """Return whether the pod is its rank's primary, as far as it knows."""
+        return isinstance(self.place, Primary)
+
+    @property
+    def is_redundant(self) -> bool:
+        """Return whether the pod waits beside a primary, with or without its slot."""
+        return isinstance(self.place, Redundant | Displaced)
+
+    @property
+    def is_undecided(self) -> bool:
+        """Return whether the rank's Lease has not decided yet."""
+        return isinstance(self.place, Appointed | Undecided)
