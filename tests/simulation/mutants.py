@@ -22,6 +22,7 @@ from understudy.checkpoint import lineage
 from understudy.checkpoint.folder import RankFolder
 from understudy.checkpoint.store import RankStore
 from understudy.checkpoint.writer import TermWriter
+from understudy.trainer.loading import Loader
 from understudy.trainer.restore import Restorer
 from understudy.trainer.session import Session
 from understudy_contract import lease as lease_contract
@@ -275,15 +276,15 @@ MUTANTS: tuple[Mutant, ...] = (
         "a stale redundant pod goes on from what it has loaded",
         3,
         3,
-        (Edit(Restorer._catch_up, " and loaded == self._store.peek(floor)", ""),),
+        (Edit(Loader.catch_up, " and loaded == self._source.peek(floor)", ""),),
     ),
     Mutant(
         "the floor is ignored",
         3,
         273,
         (
-            Edit(Restorer._catch_up, "self._store.peek(floor)", "self._store.peek(None)"),
-            Edit(Restorer._catch_up, "self._store.newest(floor)", "self._store.newest(None)"),
+            Edit(Loader.catch_up, "self._source.peek(floor)", "self._source.peek(None)"),
+            Edit(Loader.catch_up, "self._source.newest(floor)", "self._source.newest(None)"),
         ),
     ),
     Mutant(

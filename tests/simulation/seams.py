@@ -113,7 +113,7 @@ def installed(random: Random, hear: Callable[[logging.LogRecord], None]) -> Iter
         (understudy.checkpoint.writer, "threading", Threading),
         (understudy.trainer.saves, "time", Clock),
         (understudy.trainer.session, "time", Clock),
-        (understudy.trainer.session, "Link", _link),
+        (understudy.trainer.session, "AgentLink", _link),
         (understudy.trainer.session, "at_end_of_script", nothing),
         (understudy.trainer.session, "read_context", _context),
         (understudy.trainer.session, "Counters", _counters),

@@ -56,8 +56,8 @@ class Machinery:
     exited: Callable[["Container"], None]
 
 
-class TrainerLink:
-    """The trainer's end of the socket, as understudy.trainer.link.Link."""
+class AgentLink:
+    """The trainer's end of the socket, as understudy.trainer.link.AgentLink."""
 
     def __init__(self, container: "Container", orders: Orders) -> None:
         self.inbox = Inbox()
@@ -92,7 +92,7 @@ class Container:
         self.name, self.uid = name, uid
         self.code: int | None = None
         self.message = ""
-        self.link: TrainerLink | None = None
+        self.link: AgentLink | None = None
         self.asked_to_end = False
         timeline = around.network.timeline
         self.settings = read_settings(environment, ["--", "train"])
@@ -216,9 +216,9 @@ class Container:
 
     # The trainer
 
-    def connect(self, orders: Orders) -> TrainerLink:
+    def connect(self, orders: Orders) -> AgentLink:
         """Give the trainer its end of the socket."""
-        self.link = TrainerLink(self, orders)
+        self.link = AgentLink(self, orders)
         return self.link
 
     def _before_call(self, call: str, path: Path) -> None:

@@ -63,13 +63,13 @@ arrived = threading.Event()
 """Set whenever the trainer's reader has taken in a message."""
 
 
-class WatchedLink(session.Link):
+class WatchedLink(session.AgentLink):
     def _take(self, line: bytes) -> None:
         super()._take(line)
         arrived.set()
 
 
-session.Link = WatchedLink  # type: ignore[misc]
+session.AgentLink = WatchedLink  # type: ignore[misc]
 
 
 class Agent:

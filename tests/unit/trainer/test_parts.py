@@ -13,7 +13,7 @@ from understudy.counters import SIZE_BYTES, Counters, Counts
 from understudy.errors import NotStarted
 from understudy.trainer.facts import differences
 from understudy.trainer.failures import name_failure, sentence
-from understudy.trainer.link import Link, Orders
+from understudy.trainer.link import AgentLink, Orders
 from understudy.trainer.log import step_line
 from understudy.trainer.prefetch import Prefetcher
 from understudy_contract.reports import CheckpointRef
@@ -87,11 +87,11 @@ def test_a_second_training_of_a_script_is_refused(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as agent:
         agent.bind(str(path))
         agent.listen()
-        first = Link(path, Orders())
+        first = AgentLink(path, Orders())
         with pytest.raises(NotStarted, match="a job is one training"):
-            Link(path, Orders())
+            AgentLink(path, Orders())
         first.close()
-        Link(path, Orders()).close()
+        AgentLink(path, Orders()).close()
 
 
 def test_counters_outlive_a_killed_process(tmp_path: Path) -> None:

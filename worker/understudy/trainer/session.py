@@ -55,9 +55,10 @@ from understudy.trainer.facts import collect, differences
 from understudy.trainer.failures import explain_end, explain_failures, failed, name_failure, sentence
 from understudy.trainer.interrupt import interruptible
 from understudy.trainer.leaving import left_willingly
-from understudy.trainer.link import Link, Orders
+from understudy.trainer.link import AgentLink, Orders, receive
+from understudy.trainer.loading import Loader
 from understudy.trainer.log import say, step_line, wall_clock
-from understudy.trainer.restore import Restorer, first_order
+from understudy.trainer.restore import Restorer
 from understudy.trainer.saves import Saves
 from understudy.trainer.standby import Follower
 from understudy.trainer.state import State, require_equal
@@ -120,7 +121,7 @@ class Session:
         self._warm_up_always = warm_up_always
         self._orders = Orders()
         self._counters = Counters(self.context.counters)
-        self._link = Link(self.context.socket, self._orders) if self.context.socket else None
+        self._link = AgentLink(self.context.socket, self._orders) if self.context.socket else None
         self._tell(Hello(__version__))
         if self._link is not None:
             explain_failures(self._tell, lambda: self._thread)
@@ -277,21 +278,22 @@ class Session:
                 self._saves.submit(step)
 
     def _become_primary(self, total: int) -> None:
-        restorer = Restorer(self._store, self.context, self._load, self.notice)
+        loader = Loader(self._store, self._load, self.notice)
         order: Standby | Promote
         if self._link is not None:
-            order = first_order(self._link)
+            order = _await_role(self._link)
         else:
             order = Promote(term=self._store.highest_term() + 1, volume=self._store.volume_id())
         if isinstance(order, Standby) or self._warm_up_always:
             self._warm_up(total)
         if isinstance(order, Standby):
             assert self._link is not None
-            order = Follower(self._link, self._store, order, restorer.take, self._counters).run()
+            order = Follower(self._link, self._store, loader, order, self._counters).run()
         with self.busy():
-            self._begin_term(order, restorer)
+            self._begin_term(order, loader)
 
-    def _begin_term(self, order: Promote, restorer: Restorer) -> None:
+    def _begin_term(self, order: Promote, loader: Loader) -> None:
+        restorer = Restorer(self._store, self.context, loader, self.notice)
         writer, volume = None, ""
         while writer is None:
             try:
@@ -303,7 +305,7 @@ class Session:
                 self._tell(TermTaken(taken.term))
                 order = restorer.await_term(self._link, order, taken, self._counters.bump)
         self._term = order.term
-        base, inherited = restorer.loaded, restorer.inherited
+        base, inherited = loader.loaded, loader.inherited
         source = base or inherited
         self._completed = self._counters.step = source.ref.step if source else 0
         if inherited is not None:
@@ -482,6 +484,12 @@ class Session:
             self._last_word = message
         if self._link is not None:
             self._link.send(message)
+
+
+def _await_role(link: AgentLink) -> Standby | Promote:
+    while not isinstance(order := receive(link), Standby | Promote):
+        pass  # nothing to follow before the role is known
+    return order
 
 
 __all__ = ["Export", "Session", "State"]
