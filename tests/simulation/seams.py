@@ -14,7 +14,6 @@ from typing import Any
 import understudy.agent.leases
 import understudy.agent.watchdog
 import understudy.checkpoint.marks
-import understudy.checkpoint.saver
 import understudy.checkpoint.store
 import understudy.checkpoint.writer
 import understudy.trainer.restore
@@ -109,7 +108,7 @@ def installed(random: Random, hear: Callable[[logging.LogRecord], None]) -> Iter
         (understudy.checkpoint.store, "secrets", _Secrets(random)),
         (understudy.checkpoint.marks, "secrets", _Secrets(random)),
         (understudy.checkpoint.marks, "Disk", lambda _root: _container().fs),
-        (understudy.checkpoint.saver, "threading", Threading),
+        (understudy.trainer.saves, "threading", Threading),
         (understudy.checkpoint.writer, "threading", Threading),
         (understudy.trainer.saves, "time", Clock),
         (understudy.trainer.session, "time", Clock),

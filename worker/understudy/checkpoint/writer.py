@@ -44,7 +44,7 @@ class TermWriter:
         self.term = term
         self.path = rank.term_path(term, pod_uid)
         self.notices: list[UnderstudyError] = []
-        """What went wrong after a commit had succeeded; the saver reports and empties it."""
+        """What went wrong after a commit had succeeded; the caller reports and empties it."""
         self._rank = rank
         self._fs = rank.fs
         self._pod_uid = pod_uid

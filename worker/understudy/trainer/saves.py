@@ -1,26 +1,31 @@
-"""The saves of one primary: asynchronous while it trains, synchronous where the next thing must be durable.
+"""The saves of one primary: in the background while it trains, in the loop where the next thing must be durable.
+
+In the background a thread commits snapshots, so that the loop is blocked for its snapshot only. One save is in flight;
+of the snapshots that wait, the newest wins, and the others are never saved.
 
 Guarantees that a save that fails stops no training: it is reported, each distinct error at most every ten minutes, and
-the next save tries again; a hand-over and the end of the training try several times before they give up. Both are timed
-by the monotonic clock. A higher term found on the volume is an order: it goes to `Orders`.
+the next save tries again. A hand-over and the end of the training try several times before they give up. Both are timed
+by the monotonic clock. A higher term found on the volume is an order: it goes to `Orders`, and nothing more is saved.
+Which commit is the newest is known by the writer alone.
 """
 
-import contextlib
 import math
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from understudy_contract.events import EventReason
 from understudy_contract.reports import CheckpointRef
 
-from understudy.checkpoint import AsyncSaver, TermWriter
+from understudy.checkpoint import TermWriter
 from understudy.errors import Retryable, Superseded, UnderstudyError
 from understudy.protocol import Committed, FromTrainer, Notice
 from understudy.trainer.link import Orders
 from understudy.trainer.log import say
-from understudy.trainer.state import State
+from understudy.trainer.state import State, Tensors
 
 FINAL_TRIES: Final = 6
 """Tries of a save that must succeed; with the pauses between them about half a minute."""
@@ -31,6 +36,13 @@ FIRST_PAUSE_S: Final = 0.5
 
 
 _Saved = TypeVar("_Saved")
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    step: int
+    tensors: Tensors
+    extra: dict[str, Any]
 
 
 class Saves:
@@ -46,7 +58,7 @@ class Saves:
         bump: Callable[[], None],
         envelope: Callable[[], dict[str, Any]],
     ) -> None:
-        """Save `state` with `envelope()` as the manifest's extra; commits and failures are told to the agent."""
+        """Save `state` with `envelope()` as the manifest's extra; report commits and failures to the agent."""
         self._writer = writer
         self._state = state
         self._orders = orders
@@ -54,12 +66,26 @@ class Saves:
         self._bump = bump
         self._envelope = envelope
         self._reported_at: dict[tuple[type[BaseException], int | None], float] = {}
-        self._saver = AsyncSaver(writer, self._committed, self._failed)
-        self.newest: CheckpointRef | None = writer.newest
+        self._changed = threading.Condition()
+        self._waiting: _Snapshot | None = None
+        self._busy = self._closed = self._superseded = False
+        self._thread = threading.Thread(target=self._run, name="understudy-saver", daemon=True)
+        self._thread.start()
+
+    @property
+    def newest(self) -> CheckpointRef | None:
+        """The newest commit of this term, else what it is based on."""
+        return self._writer.newest
 
     def submit(self, step: int) -> None:
-        """Save in the background; blocks for the snapshot only."""
-        self._saver.submit(step, self._state.tensors(), self._envelope())
+        """Save in the background; blocks for the snapshot only. After a higher term was found, save nothing."""
+        snapshot = self._snapshot(step)
+        with self._changed:
+            if self._closed:
+                raise ValueError("the saves of this term are closed")
+            if not self._superseded:
+                self._waiting = snapshot
+                self._changed.notify_all()
         self._bump()
 
     def commit(self, step: int) -> CheckpointRef:
@@ -70,14 +96,12 @@ class Saves:
         self.settle()
         if self.newest is not None and self.newest.step == step:
             return self.newest
-        ref = self._insist(lambda: self._writer.commit(step, self._state.tensors(), self._envelope()))
-        self._committed(ref)
-        return ref
+        return self._insist(lambda: self._save(self._snapshot(step)))
 
     def settle(self) -> None:
         """Wait until no save is in flight or waiting; what failed is reported already."""
-        with contextlib.suppress(Exception):
-            self._saver.flush()
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting is None and not self._busy)
 
     def publish(self, name: str, write: Callable[[Path], None]) -> Path:
         """Let `write` make the trained model's file in this term's folder, visible once it is durable.
@@ -87,8 +111,42 @@ class Saves:
         return self._insist(lambda: self._writer.publish_final(name, write))
 
     def close(self) -> None:
-        """Wait for the save in flight."""
-        self._saver.close()
+        """Finish what was submitted, and end the thread; raises nothing."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _snapshot(self, step: int) -> _Snapshot:
+        return _Snapshot(step, self._state.tensors(), self._envelope())
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting is not None or self._closed)
+                snapshot, self._waiting = self._waiting, None
+                if snapshot is None:
+                    return
+                self._busy = True
+            try:
+                self._save(snapshot)
+            except Exception as error:  # noqa: BLE001 - a thread has no caller, and training goes on
+                self._failed(error)
+            del snapshot  # or a copy of the whole state would live until the next one
+            with self._changed:
+                self._busy = False
+                if self._superseded:
+                    self._waiting = None
+                self._changed.notify_all()
+
+    def _save(self, snapshot: _Snapshot) -> CheckpointRef:
+        ref = self._writer.commit(snapshot.step, snapshot.tensors, snapshot.extra)
+        self._bump()
+        self._tell(Committed(ref))
+        notices, self._writer.notices = self._writer.notices, []
+        for notice in notices:
+            self._failed(notice)
+        return ref
 
     def _insist(self, save: Callable[[], _Saved]) -> _Saved:
         pause_s = FIRST_PAUSE_S
@@ -104,15 +162,10 @@ class Saves:
                 pause_s *= 2
         raise AssertionError("unreachable")
 
-    def _committed(self, ref: CheckpointRef) -> None:
-        self.newest = ref
-        self._bump()
-        self._tell(Committed(ref))
-
     def _failed(self, error: BaseException) -> None:
         self._bump()
         if isinstance(error, Superseded):
-            self._orders.superseded_by = error.term
+            self._superseded, self._orders.superseded_by = True, error.term
             return
         kind = (type(error), getattr(error, "errno", None))
         now = time.monotonic()
