@@ -22,6 +22,7 @@ from understudy.checkpoint import lineage
 from understudy.checkpoint.folder import RankFolder
 from understudy.checkpoint.store import RankStore
 from understudy.checkpoint.writer import TermWriter
+from understudy.trainer.content import Content
 from understudy.trainer.loading import Loader
 from understudy.trainer.restore import Restorer
 from understudy.trainer.session import Session
@@ -219,13 +220,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "a checkpoint's extra state lives on until it is written",
         4,
         30,
-        (Edit(Session._envelope, "as_json(self._state.extra())", "self._state.extra()"),),
+        (Edit(Content.envelope, "as_json(self._state.extra())", "self._state.extra()"),),
     ),
     Mutant(
         "the warm-up leaves a trace in the extra state",
         4,
         27,
-        (Edit(Session._warm_up, "as_json(self._state.extra()) != extra", "False"),),
+        (Edit(Content.warm_up, "as_json(self._state.extra()) != extra", "False"),),
     ),
     Mutant(
         "the path has no term",

@@ -16,6 +16,7 @@ import understudy.agent.watchdog
 import understudy.checkpoint.marks
 import understudy.checkpoint.store
 import understudy.checkpoint.writer
+import understudy.trainer.content
 import understudy.trainer.restore
 import understudy.trainer.saves
 import understudy.trainer.session
@@ -118,8 +119,9 @@ def installed(random: Random, hear: Callable[[logging.LogRecord], None]) -> Iter
         (understudy.trainer.session, "Counters", _counters),
         (understudy.trainer.session, "RankStore", _store),
         (understudy.trainer.restore, "RankStore", _store),
-        (understudy.trainer.session, "global_random", _NoRandom),
-        (understudy.trainer.session, "collect", lambda _facts: {}),
+        (understudy.trainer.restore, "time", Clock),
+        (understudy.trainer.content, "global_random", _NoRandom),
+        (understudy.trainer.content, "collect", lambda _facts: {}),
         (understudy.trainer.session, "explain_failures", nothing),
         (understudy.trainer.session, "explain_end", nothing),
         (understudy.trainer.session, "wall_clock", lambda: "now"),

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import understudy
+import understudy.trainer.program
 import understudy.trainer.session
 import understudy.trainer.state
 
@@ -28,8 +29,8 @@ def test_the_paths_of_the_last_release_give_the_same_classes_and_warn(path: str,
     with pytest.warns(DeprecationWarning, match="from understudy import"):
         old = importlib.import_module(path)
     for name in names:
-        here = understudy.trainer.state if name == "State" else understudy.trainer.session
-        assert getattr(old, name) is getattr(here, name)
+        here = {"Export": understudy.trainer.program, "State": understudy.trainer.state}
+        assert getattr(old, name) is getattr(here.get(name, understudy.trainer.session), name)
 
 
 def test_the_warning_names_the_line_of_the_script() -> None:

@@ -24,7 +24,8 @@ from understudy.trainer.facts import visible_cores
 from understudy.trainer.failures import name_failure
 from understudy.trainer.log import say
 from understudy.trainer.prefetch import Prefetcher
-from understudy.trainer.session import Export, Session
+from understudy.trainer.program import Export, Program
+from understudy.trainer.session import Session
 from understudy.trainer.state import unequal
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -35,8 +36,11 @@ _BATCH_PARTS: Final = 3
 """x, y, sample_weight."""
 
 
-class KerasLoop:
+class KerasLoop(Program):
     """One call of `train`."""
+
+    warms_up_always = True
+    state: KerasState
 
     def __init__(
         self,
@@ -62,7 +66,7 @@ class KerasLoop:
                 "with numpy.random.default_rng((seed, rank, epoch)).permutation(len(x))"
             )
         callbacks = _without_backup(callbacks)
-        self.state = KerasState(model, callbacks)
+        super().__init__(KerasState(model, callbacks))
         self._model = model
         self._batch = batch
         self._steps = steps
@@ -229,7 +233,6 @@ class KerasLoop:
         with self._random.serving():
             self._epochs.ended(self.metrics() if self._logs else {})
 
-    @property
     def exports(self) -> tuple[Export, ...]:
         """Ways to save the trained model, the best first: not every model can be saved whole."""
         return (

@@ -2,7 +2,8 @@
 
 import warnings
 
-from understudy.trainer.session import Export, Session
+from understudy.trainer.program import Export
+from understudy.trainer.session import Session
 from understudy.trainer.state import State
 
 warnings.warn(

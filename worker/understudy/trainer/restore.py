@@ -2,11 +2,12 @@
 
 Guarantees that a primary starts from the newest checkpoint on the volume, at or above the durable floor, verified; and
 from nothing only when the rank never committed anything, nor the earlier job that it is to go on from. Does not decide
-roles. Trusts no clock.
+roles. Trusts the monotonic clock, for the time for which a volume in trouble is tried again.
 """
 
 import contextlib
 import itertools
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -22,6 +23,10 @@ from understudy.trainer.context import Context
 from understudy.trainer.link import AgentLink, receive
 from understudy.trainer.loading import Loader, Notify
 
+OPEN_WITHIN_S: Final = 120.0
+OPEN_PAUSE_S: Final = 1.0
+OPEN_PAUSE_MAX_S: Final = 3.0
+"""Tries to begin a term on a volume that is full, read-only or failing."""
 WAIT_S: Final = 1.0
 """How often a trainer that waits for its order shows that it lives."""
 LOOK_EVERY: Final = 10
@@ -40,6 +45,26 @@ class Restorer:
         self._loader = loader
         self._notice = notice
         self._foreign: str | None = None
+
+    def open(self, order: Promote, wait: Callable[[float], None] | None) -> tuple[TermWriter, str]:
+        """Do as `begin`; while the volume is in trouble, try again for two minutes: it is not the program's trouble.
+
+        `wait(seconds)` is called between the tries; None: do not try again.
+        """
+        give_up_at, pause_s = time.monotonic() + OPEN_WITHIN_S, OPEN_PAUSE_S
+        reported = ""
+        while True:
+            try:
+                return self.begin(order)
+            except VolumeTrouble as trouble:
+                if wait is None or time.monotonic() + pause_s > give_up_at:
+                    raise
+                if str(trouble) != reported:
+                    reported = str(trouble)
+                    message = f"term {order.term} cannot begin yet, retrying: {reported}"
+                    self._notice(EventReason.VOLUME_TROUBLE, message)
+            wait(pause_s)
+            pause_s = min(2 * pause_s, OPEN_PAUSE_MAX_S)
 
     def begin(self, order: Promote) -> tuple[TermWriter, str]:
         """Make sure that the right checkpoint is loaded and open the term; returns its writer and the volume's id.
