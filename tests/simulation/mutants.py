@@ -248,14 +248,12 @@ MUTANTS: tuple[Mutant, ...] = (
         3,
         0,
         (
-            Edit(TermWriter._open, "self._link_base(self._base_path)", "False"),
+            Edit(TermWriter._open, "self._base.link()", "pass"),
             Edit(
                 TermWriter._settle_base,
-                """    if not self._linked and not self._copy_base(source, target):
-        return
-    self._fs.sync(target)
-    self._declare()
-    self._kept[base.step] = base
+                """    if base.settle():
+        self._declare()
+        self._kept[base.ref.step] = base.ref
 """,
                 "    self._declare()\n",
             ),
@@ -329,7 +327,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "a list of pruned names is believed",
         11,
         151,
-        (Edit(RankStore.newest, "if (hollow or (stuck and not problems)) and looked_at < deadline:", "if False:"),),
+        (Edit(RankStore.newest, "if attempt.is_stale and looked_at < deadline:", "if False:"),),
     ),
 )
 
