@@ -83,3 +83,52 @@ def test_what_is_neither_a_program_nor_a_state_with_a_function_is_refused(tmp_pa
         Session(Sum(), directory=tmp_path)
     with pytest.raises(TypeError, match="give Session the program alone"):
         Session(Recorded(), lambda _: None, directory=tmp_path)
+
+
+class Counted:
+    """A feed that keeps its place by itself, as an iterator does."""
+
+    def __init__(self) -> None:
+        self.place = 0
+        self.aimed: list[tuple[int, int]] = []
+
+    def aim(self, step: int) -> None:
+        self.aimed.append((step, self.place))
+
+    def next(self) -> int:
+        self.place += 1
+        return self.place
+
+    def state(self) -> dict[str, Any]:
+        return {"place": self.place}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.place = state["place"]
+
+    def close(self) -> None:
+        pass
+
+
+class Fed(Program):
+    def __init__(self) -> None:
+        super().__init__(Sum())
+        self.feed = self.counted = Counted()
+
+    def prepare(self, index: int) -> None:
+        self.counted.aim(index)
+
+    def step(self, index: int) -> None:
+        self.counted.next()
+        self.counted.next()
+
+
+def test_the_place_of_a_feed_is_saved_and_loaded_before_it_is_aimed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="amid"):
+        for step in Session(Fed(), directory=tmp_path).steps(5, save_every=1):
+            if step == 3:
+                raise ValueError("amid the training")
+    again = Fed()
+    for _ in Session(again, directory=tmp_path).steps(5):
+        pass
+    assert again.counted.aimed[0] == (2, 4)
+    assert again.counted.place == 10

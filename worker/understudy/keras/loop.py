@@ -22,8 +22,8 @@ from understudy.keras.step_trace import Trace, trace
 from understudy.keras.validation import Validation
 from understudy.trainer.facts import visible_cores
 from understudy.trainer.failures import name_failure
+from understudy.trainer.feed import Feed, FunctionFeed
 from understudy.trainer.log import say
-from understudy.trainer.prefetch import Prefetcher
 from understudy.trainer.program import Export, Program
 from understudy.trainer.session import Session
 from understudy.trainer.state import unequal
@@ -41,6 +41,7 @@ class KerasLoop(Program):
 
     warms_up_always = True
     state: KerasState
+    feed: Feed[Any]
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class KerasLoop(Program):
         self._model = model
         self._batch = batch
         self._steps = steps
-        self._prefetch = Prefetcher(self._make, limit=steps)
+        self.feed = FunctionFeed(self._make, limit=steps)
         self._epochs = Epochs(
             model,
             self.state,
@@ -203,7 +204,7 @@ class KerasLoop(Program):
 
     def prepare(self, index: int) -> None:
         """Have the batch of this step ready."""
-        self._prefetch.aim(index)
+        self.feed.aim(index)
 
     def started(self, step: int) -> None:
         """Start the callbacks: this pod is primary now."""
@@ -253,12 +254,13 @@ class KerasLoop(Program):
         }
 
     def close(self) -> None:
-        """End the prefetching."""
-        self._prefetch.close()
+        """End the feed."""
+        self.feed.close()
 
     def _get(self, index: int) -> Any:
         with name_failure(f"batch(step={index}, rank={self._rank}, ranks={self._ranks})"):
-            return self._prefetch.get(index)
+            self.feed.aim(index)
+            return self.feed.next()
 
     def _make(self, index: int) -> Any:
         """Make one batch, with the structure that `fit` hands to train_step: an array alone stays alone."""
@@ -267,7 +269,7 @@ class KerasLoop(Program):
             made = tuple(made)
             if not 1 <= len(made) <= _BATCH_PARTS:
                 raise ValueError(f"it returned {len(made)} parts: return (x, y) or (x, y, sample_weight)")
-        return keras.tree.map_structure(_as_tensor, made)  # on the prefetching thread, rather than in the loop
+        return keras.tree.map_structure(_as_tensor, made)  # on the feed's thread, rather than in the loop
 
     def _shapes_of(self, data: Any) -> Shapes:
         return tuple(tuple(part.shape) for part in keras.tree.flatten(data) if part is not None)

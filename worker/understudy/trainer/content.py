@@ -1,7 +1,7 @@
 """What a checkpoint holds of a training beside its number: how it is composed, and put back.
 
 The arrays are the state's own. The manifest's extra has the rest: the state's extra, Python's and numpy's random
-generators, the facts on which exactness depends, and whether the script has ended its training early.
+generators, the place of the feed, the facts on which exactness depends, and whether the script has ended its training.
 
 Guarantees that what was put back is what was saved: the arrays are compared, bit for bit, after the first load and
 after the warm-up step. Facts that differ are reported. Reads no clock.
@@ -44,12 +44,14 @@ class Content:
 
     def envelope(self) -> dict[str, Any]:
         """Compose the manifest's extra."""
+        place = self._program.feed.state() if self._program.feed is not None else {}
         return {
             "version": ENVELOPE,
             "stopped": self.stopped,
             "state": as_json(self._state.extra()),  # a copy: it is written while training goes on
             "facts": self._facts,
             "random": global_random.read(),
+            **({"feed": as_json(place)} if place else {}),
         }
 
     def load(self, checkpoint: Checkpoint) -> None:
@@ -62,6 +64,8 @@ class Content:
         self.stopped = bool(checkpoint.extra.get("stopped", False))
         self._state.load_extra(checkpoint.extra.get("state", {}))
         global_random.write(checkpoint.extra.get("random", {}))
+        if self._program.feed is not None:
+            self._program.feed.load(checkpoint.extra.get("feed", {}))
         self._program.prepare(checkpoint.ref.step)
         self._bump()
 

@@ -7,7 +7,9 @@ one) is a subclass of Program: it overrides what it needs, and the rest does not
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from understudy.trainer.feed import Feed
 from understudy.trainer.state import State
 
 
@@ -26,6 +28,8 @@ class Program:
 
     warms_up_always = False
     """Take a step for warming up also in a pod that is primary from the start."""
+    feed: Feed[Any] | None = None
+    """Where the data comes from; its place is saved with each checkpoint."""
 
     def __init__(self, state: State) -> None:
         """Train this state: all that a step changes."""
