@@ -22,8 +22,10 @@ from understudy.checkpoint import lineage
 from understudy.checkpoint.folder import RankFolder
 from understudy.checkpoint.store import RankStore
 from understudy.checkpoint.writer import TermWriter
-from understudy.restore import Restorer
-from understudy.session import Session
+from understudy.trainer.content import Content
+from understudy.trainer.loading import Loader
+from understudy.trainer.restore import Restorer
+from understudy.trainer.session import Session
 from understudy_contract import lease as lease_contract
 from understudy_contract.lease import LeaseRecord
 from understudy_operator.core import decide, detection, provisioning, silence, states, succession
@@ -202,9 +204,9 @@ MUTANTS: tuple[Mutant, ...] = (
             Edit(
                 Machine._on_answer,
                 "if isinstance(event, model.RenewalFailed) and event.refused:\n"
-                "        self._asking.ask(event.lease, self._now)",
-                "if isinstance(event, model.RenewalFailed) and not self._ending.has_begun:\n"
-                "        self._end(ExitCode.SUPERSEDED, grace_s=0.0)",
+                "        self._reads.request(event.lease, self._turn.now)",
+                "if isinstance(event, model.RenewalFailed) and not self._supervisor.is_ending:\n"
+                "        self._supervisor.supersede(99)",
             ),
         ),
     ),
@@ -219,13 +221,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "a checkpoint's extra state lives on until it is written",
         4,
         30,
-        (Edit(Session._envelope, "as_json(self._state.extra())", "self._state.extra()"),),
+        (Edit(Content.envelope, "as_json(self._state.extra())", "self._state.extra()"),),
     ),
     Mutant(
         "the warm-up leaves a trace in the extra state",
         4,
         27,
-        (Edit(Session._warm_up, "as_json(self._state.extra()) != extra", "False"),),
+        (Edit(Content.warm_up, "as_json(self._state.extra()) != extra", "False"),),
     ),
     Mutant(
         "the path has no term",
@@ -247,14 +249,12 @@ MUTANTS: tuple[Mutant, ...] = (
         3,
         0,
         (
-            Edit(TermWriter._open, "self._link_base(self._base_path)", "False"),
+            Edit(TermWriter._open, "self._base.link()", "pass"),
             Edit(
                 TermWriter._settle_base,
-                """    if not self._linked and not self._copy_base(source, target):
-        return
-    self._fs.sync(target)
-    self._declare()
-    self._kept[base.step] = base
+                """    if base.settle():
+        self._declare()
+        self._kept[base.ref.step] = base.ref
 """,
                 "    self._declare()\n",
             ),
@@ -276,15 +276,15 @@ MUTANTS: tuple[Mutant, ...] = (
         "a stale redundant pod goes on from what it has loaded",
         3,
         3,
-        (Edit(Restorer._catch_up, " and loaded == self._store.peek(floor)", ""),),
+        (Edit(Loader.catch_up, " and loaded == self._source.peek(floor)", ""),),
     ),
     Mutant(
         "the floor is ignored",
         3,
         273,
         (
-            Edit(Restorer._catch_up, "self._store.peek(floor)", "self._store.peek(None)"),
-            Edit(Restorer._catch_up, "self._store.newest(floor)", "self._store.newest(None)"),
+            Edit(Loader.catch_up, "self._source.peek(floor)", "self._source.peek(None)"),
+            Edit(Loader.catch_up, "self._source.newest(floor)", "self._source.newest(None)"),
         ),
     ),
     Mutant(
@@ -328,7 +328,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "a list of pruned names is believed",
         11,
         151,
-        (Edit(RankStore.newest, "if (hollow or (stuck and not problems)) and looked_at < deadline:", "if False:"),),
+        (Edit(RankStore.newest, "if attempt.is_stale and looked_at < deadline:", "if False:"),),
     ),
 )
 

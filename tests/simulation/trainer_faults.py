@@ -4,8 +4,6 @@ import errno
 import os
 from typing import TYPE_CHECKING, Any
 
-from understudy.agent.model import Role
-
 from tests.simulation.spans import span
 from tests.simulation.worker import Container
 
@@ -91,7 +89,7 @@ def damage_newest_term(sim: "Simulation", rank: int) -> None:
     """Damage the newest term of this rank."""
     sim.damage(rank, whole_term=True)
     for container in sim.containers():
-        if container.context.rank == rank and container.role is Role.PRIMARY:
+        if container.context.rank == rank and container.is_primary:
             sim.say("fault", f"{container.name} dies")
             container.kill()
 
@@ -100,7 +98,7 @@ def superseded_primary_goes_on(sim: "Simulation") -> None:
     """A primary that only the API server has lost commits on; then the term of its successor is damaged."""
     rank = sim.random.randrange(sim.plan.ranks)
     for node in sim.nodes:
-        primaries = [c for c in node.containers.values() if c.context.rank == rank and c.role is Role.PRIMARY]
+        primaries = [c for c in node.containers.values() if c.context.rank == rank and c.is_primary]
         if any(container.code is None for container in primaries):
             sim.say("fault", f"{node.name} is cut off for 45 s")
             node.link.cut()

@@ -14,11 +14,11 @@ from understudy.agent import model
 from understudy.agent.leases import Leases
 from understudy.agent.machine import Machine
 from understudy.agent.settings import read_settings
-from understudy.context import read_context
 from understudy.counters import Counters
-from understudy.failures import sentence
-from understudy.link import Orders
-from understudy.session import Session
+from understudy.trainer.context import read_context
+from understudy.trainer.failures import sentence
+from understudy.trainer.link import Orders
+from understudy.trainer.session import Session
 from understudy_contract.names import Env
 
 from tests.memory_volume import InterruptedFileSystem
@@ -56,8 +56,8 @@ class Machinery:
     exited: Callable[["Container"], None]
 
 
-class TrainerLink:
-    """The trainer's end of the socket, as understudy.link.Link."""
+class AgentLink:
+    """The trainer's end of the socket, as understudy.trainer.link.AgentLink."""
 
     def __init__(self, container: "Container", orders: Orders) -> None:
         self.inbox = Inbox()
@@ -92,7 +92,7 @@ class Container:
         self.name, self.uid = name, uid
         self.code: int | None = None
         self.message = ""
-        self.link: TrainerLink | None = None
+        self.link: AgentLink | None = None
         self.asked_to_end = False
         timeline = around.network.timeline
         self.settings = read_settings(environment, ["--", "train"])
@@ -127,9 +127,9 @@ class Container:
         Thread(self.program, self._train).start()
 
     @property
-    def role(self) -> model.Role:
-        """What the agent takes itself for."""
-        return self._machine.role
+    def is_primary(self) -> bool:
+        """Whether the agent takes its pod for the primary."""
+        return self._machine.is_primary
 
     @property
     def call(self) -> str:
@@ -216,9 +216,9 @@ class Container:
 
     # The trainer
 
-    def connect(self, orders: Orders) -> TrainerLink:
+    def connect(self, orders: Orders) -> AgentLink:
         """Give the trainer its end of the socket."""
-        self.link = TrainerLink(self, orders)
+        self.link = AgentLink(self, orders)
         return self.link
 
     def _before_call(self, call: str, path: Path) -> None:

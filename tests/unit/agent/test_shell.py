@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 from understudy import protocol
-from understudy.agent.link import Link
+from understudy.agent.link import TrainerLink
 from understudy.agent.probes import ReadyFile, serve_probes
 from understudy_contract.names import READY_COMMAND, READY_FILE, RUN_DIR, Env
 
@@ -33,7 +33,7 @@ class Ends:
         self.trouble: list[str] = []
         self.lost = self.refused = 0
         self.ended = asyncio.Event()
-        self.link = Link(
+        self.link = TrainerLink(
             asyncio.get_running_loop(),
             listener,
             self.heard.append,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 from understudy.agent.settings import read_settings
-from understudy.context import read_context
 from understudy.protocol import Failed, Promote, decode_from_agent, decode_from_trainer
+from understudy.trainer.context import read_context
 from understudy_contract.lease import decode_lease, encode, renewal_patch
 from understudy_contract.names import Annotation
 from understudy_contract.reports import CheckpointRef, Heartbeat, Notice, Phase, Promotion

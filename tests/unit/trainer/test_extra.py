@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from understudy import Session, State
 from understudy.checkpoint.disk import Disk
-from understudy.session import Session
-from understudy.state import State
+from understudy.trainer.program import Functions
 
 PATIENCE_S = 60.0
 
@@ -60,8 +60,16 @@ def test_a_checkpoint_holds_the_extra_state_of_its_own_step(tmp_path: Path, monk
     assert written(tmp_path, 20) == list(range(20))
 
 
+class Warmed(Functions):
+    """Is warmed up as a primary as well."""
+
+    warms_up_always = True
+
+    def __init__(self) -> None:
+        super().__init__(state := Diary(), state.step, None)
+
+
 def test_the_warm_up_leaves_no_trace_in_the_extra_state(tmp_path: Path) -> None:
-    state = Diary()
-    for _ in Session(state, state.step, directory=tmp_path, warm_up_always=True).steps(5):
+    for _ in Session(Warmed(), directory=tmp_path).steps(5):
         pass
     assert (written(tmp_path, 0), written(tmp_path, 5)) == ([], list(range(5)))

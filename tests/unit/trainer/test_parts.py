@@ -11,11 +11,11 @@ import pytest
 from understudy import protocol
 from understudy.counters import SIZE_BYTES, Counters, Counts
 from understudy.errors import NotStarted
-from understudy.facts import differences
-from understudy.failures import name_failure, sentence
-from understudy.link import Link, Orders
-from understudy.log import step_line
-from understudy.prefetch import Prefetcher
+from understudy.trainer.facts import differences
+from understudy.trainer.failures import name_failure, sentence
+from understudy.trainer.feed import FunctionFeed
+from understudy.trainer.link import AgentLink, Orders
+from understudy.trainer.log import step_line
 from understudy_contract.reports import CheckpointRef
 
 REF = CheckpointRef(3, 200, "ab" * 32)
@@ -87,11 +87,11 @@ def test_a_second_training_of_a_script_is_refused(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as agent:
         agent.bind(str(path))
         agent.listen()
-        first = Link(path, Orders())
+        first = AgentLink(path, Orders())
         with pytest.raises(NotStarted, match="a job is one training"):
-            Link(path, Orders())
+            AgentLink(path, Orders())
         first.close()
-        Link(path, Orders()).close()
+        AgentLink(path, Orders()).close()
 
 
 def test_counters_outlive_a_killed_process(tmp_path: Path) -> None:
@@ -117,12 +117,15 @@ def test_batches_are_computed_ahead_and_in_order_whatever_is_asked_for() -> None
             ahead.set()
         return index * 10
 
-    prefetcher = Prefetcher(make, limit=10)
-    assert [prefetcher.get(0), prefetcher.get(1)] == [0, 10]
-    prefetcher.aim(7)
+    feed = FunctionFeed(make, limit=10)
+    feed.aim(0)
+    assert [feed.next(), feed.next()] == [0, 10]
+    feed.aim(7)
     assert ahead.wait(60), "the batch after the one aimed at was not prepared"
-    assert [prefetcher.get(7), prefetcher.get(8), prefetcher.get(9), prefetcher.get(2)] == [70, 80, 90, 20]
-    prefetcher.close()
+    assert [feed.next(), feed.next(), feed.next()] == [70, 80, 90]
+    feed.aim(2)
+    assert feed.next() == 20
+    feed.close()
     assert max(calls) == 9
 
 
@@ -132,12 +135,28 @@ def test_an_error_of_a_batch_is_raised_where_it_is_asked_for() -> None:
             raise KeyError("no such file")
         return index
 
-    prefetcher = Prefetcher(make, limit=3)
-    assert prefetcher.get(0) == 0
+    feed = FunctionFeed(make, limit=3)
+    feed.aim(0)
+    assert feed.next() == 0
     with pytest.raises(KeyError), name_failure("batch(step=1, rank=0, ranks=2)"):
-        prefetcher.get(1)
-    assert prefetcher.get(2) == 2
-    prefetcher.close()
+        feed.next()
+    assert feed.next() == 2
+    feed.close()
+
+
+def test_the_place_of_a_function_feed_is_its_step_and_a_batch_above_the_limit_is_computed_at_once() -> None:
+    threads: list[str] = []
+
+    def make(index: int) -> int:
+        threads.append(threading.current_thread().name)
+        return index
+
+    feed = FunctionFeed(make, limit=1)
+    assert feed.state() == {}
+    feed.aim(4)
+    assert [feed.next(), feed.next()] == [4, 5]
+    feed.close()
+    assert threads == [threading.current_thread().name] * 2
 
 
 def fail_in_a_batch() -> None:

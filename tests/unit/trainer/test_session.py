@@ -35,14 +35,14 @@ def store_of(volume: Path) -> RankStore:
     return RankStore(volume, "uid-of-job", 0, keep=3)
 
 
-def final_weights(start: Callable[..., Any], root: Path) -> bytes:
-    """Weights of an undisturbed run of 40 steps."""
+def final_weights(start: Callable[..., Any], root: Path, total: int = 40) -> bytes:
+    """Weights of an undisturbed run of so many steps."""
     root.mkdir()
-    trainer = start(pod="undisturbed", root=root)
+    trainer = start("--total", str(total), pod="undisturbed", root=root)
     trainer.send(Promote(1))
     assert trainer.end()[0] == 0
     newest = store_of(root).newest()
-    assert newest is not None and newest.ref.step == 40
+    assert newest is not None and newest.ref.step == total
     return newest.tensors["weights"].tobytes()
 
 
@@ -305,17 +305,18 @@ def test_a_redundant_trainer_ends_when_its_agent_is_gone(start: Callable[..., An
 def test_resumed_weights_are_those_of_the_state_and_not_of_the_warm_up(
     start: Callable[..., Any], volume: Path, tmp_path: Path
 ) -> None:
-    expected = final_weights(start, tmp_path / "undisturbed")
-    primary = start(pod="a")
+    primary = start("--total", FOREVER, pod="a")
     primary.send(Promote(1))
     started = primary.until(Started)
     primary.send(HandOver())
     handed = primary.until(HandedOver).checkpoint
-    redundant = start(pod="b")
+    total = handed.step + 5
+    redundant = start("--total", str(total), pod="b")
     redundant.send(Standby(started.volume))
     redundant.until(Ready, lambda ready: ready.loaded == handed)
     redundant.send(Promote(2, handed, started.volume))
     assert redundant.end()[0] == 0
+    expected = final_weights(start, tmp_path / "undisturbed", total)
     assert np.array_equal(store_of(volume).newest().tensors["weights"], np.frombuffer(expected))
 
 

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from understudy import restore
 from understudy.checkpoint import RankStore
-from understudy.context import Context
 from understudy.errors import Superseded
-from understudy.exits import SupersededExit
-from understudy.link import Link
 from understudy.protocol import Committed, FromAgent, Notice, Promote, Started, Supersede, TermTaken
-from understudy.restore import Restorer
+from understudy.trainer import restore
+from understudy.trainer.context import Context
+from understudy.trainer.exits import SupersededExit
+from understudy.trainer.link import AgentLink
+from understudy.trainer.loading import Loader
+from understudy.trainer.restore import Restorer
 from understudy_contract.names import Env
 from understudy_contract.reports import CheckpointRef
 
@@ -54,10 +55,14 @@ class Waiting:
 
     def wait(self) -> Promote:
         context = Context("digits", "job", 0, 1, "a", 1, self.path, Path("socket"), None)
-        restorer = Restorer(self.store, context, lambda _: None, lambda reason, text: self.told.append((reason, text)))
+        loader = Loader(self.store, lambda _: None, self._tell)
+        restorer = Restorer(self.store, context, loader, self._tell)
         with pytest.raises(Superseded) as taken:
             self.store.begin(3, "a", None)
-        return restorer.await_term(cast(Link, self), Promote(3), taken.value, self._bump)
+        return restorer.await_term(cast(AgentLink, self), Promote(3), taken.value, self._bump)
+
+    def _tell(self, reason: str, text: str) -> None:
+        self.told.append((reason, text))
 
     def _bump(self) -> None:
         self.bumps += 1

@@ -3,27 +3,39 @@
 import errno
 import math
 import queue
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
-from understudy import standby
 from understudy.checkpoint import Checkpoint, RankStore
 from understudy.checkpoint.disk import Disk
 from understudy.counters import Counters
-from understudy.link import Link
 from understudy.protocol import Follow, Promote, Ready, Standby
-from understudy.standby import Follower
+from understudy.trainer import standby
+from understudy.trainer.link import AgentLink
+from understudy.trainer.loading import Loader
+from understudy.trainer.standby import Follower
 from understudy_contract.events import EventReason
 
 
-def a_link() -> tuple[Link, "queue.Queue[Any]", list[Any]]:
+def a_link() -> tuple[AgentLink, "queue.Queue[Any]", list[Any]]:
     """A link to an agent that is played: what it says, and what was sent to it."""
     inbox: queue.Queue[Any] = queue.Queue()
     sent: list[Any] = []
-    return cast(Link, SimpleNamespace(inbox=inbox, send=sent.append)), inbox, sent
+    return cast(AgentLink, SimpleNamespace(inbox=inbox, send=sent.append)), inbox, sent
+
+
+def a_follower(
+    link: AgentLink,
+    store: RankStore,
+    order: Standby,
+    load: Callable[[Checkpoint], None] = lambda _: None,
+    counters: Counters | None = None,
+) -> Follower:
+    return Follower(link, store, Loader(store, load, lambda *_: None), order, counters or Counters(None))
 
 
 @pytest.mark.parametrize(("own_id", "wait_s"), [(True, math.inf), (False, 0.0)], ids=["another id", "none"])
@@ -34,7 +46,7 @@ def test_a_volume_without_a_checkpoint_that_is_not_the_primarys_is_told(
     store = RankStore(tmp_path, "job", 0, keep=3)
     seen = f"volume {store.create_volume_id()}" if own_id else "a volume without an id"
     link, _, sent = a_link()
-    follower = Follower(link, store, Standby("the-primarys"), lambda _: None, Counters(None))
+    follower = a_follower(link, store, Standby("the-primarys"))
     follower._follow()
     follower._follow()
     (notice,) = sent
@@ -45,7 +57,7 @@ def test_a_volume_without_a_checkpoint_that_is_not_the_primarys_is_told(
 def test_an_id_that_cannot_be_seen_yet_is_waited_for(tmp_path: Path) -> None:
     store = RankStore(tmp_path, "job", 0, keep=3)
     link, _, sent = a_link()
-    Follower(link, store, Standby("the-primarys"), lambda _: None, Counters(None))._follow()
+    a_follower(link, store, Standby("the-primarys"))._follow()
     assert sent == []
 
 
@@ -62,7 +74,7 @@ def test_a_checkpoint_is_read_as_busy_so_that_a_promotion_meanwhile_finds_no_han
         inbox.put(Promote(2, checkpoint.ref, volume))
 
     inbox.put(Follow(ref, volume))
-    assert Follower(link, store, Standby(volume), load, counters).run() == Promote(2, ref, volume)
+    assert a_follower(link, store, Standby(volume), load, counters).run() == Promote(2, ref, volume)
     assert sent == [Ready(ref)]
     assert busy == [1]
     assert counters.read().busy == 0
@@ -78,8 +90,42 @@ class Denying(Disk):
 def test_a_volume_that_may_not_be_read_is_told_once(tmp_path: Path) -> None:
     store = RankStore(tmp_path, "job", 0, keep=3, fs=Denying(tmp_path))
     link, _, sent = a_link()
-    follower = Follower(link, store, Standby(None), lambda _: None, Counters(None))
+    follower = a_follower(link, store, Standby(None))
     follower._follow()
     follower._follow()
     (notice,) = sent
     assert notice.reason == EventReason.VOLUME_TROUBLE and "this process has uid" in notice.message
+
+
+def test_a_newer_checkpoint_is_loaded_without_a_word_of_the_agent(tmp_path: Path) -> None:
+    store = RankStore(tmp_path, "job", 0, keep=3)
+    volume = store.create_volume_id()
+    writer = store.begin(1, "pod", None)
+    link, _, sent = a_link()
+    follower = a_follower(link, store, Standby(volume))
+    refs = []
+    for step in (5, 10):
+        refs.append(writer.commit(step, {"value": np.zeros(3)}, {}))
+        follower._follow()
+    assert sent == [Ready(refs[0]), Ready(refs[1])]
+
+
+def test_a_checkpoint_that_the_lease_names_and_the_list_leaves_out_is_asked_for_and_its_damage_is_told(
+    tmp_path: Path,
+) -> None:
+    store = RankStore(tmp_path, "job", 0, keep=3)
+    volume = store.create_volume_id()
+    writer = store.begin(1, "pod", None)
+    older = writer.commit(5, {"value": np.zeros(3)}, {})
+    named = writer.commit(10, {"value": np.zeros(3)}, {})
+    (manifest,) = tmp_path.glob("**/step-10/manifest.json")
+    manifest.write_bytes(b"damaged")
+    link, inbox, sent = a_link()
+    inbox.put(Follow(named, volume))
+    inbox.put(Promote(2, older, volume))
+    follower = a_follower(link, store, Standby(volume))
+    follower._follow()
+    assert sent == [Ready(older)], "what the list shows"
+    assert follower._take_messages() == Promote(2, older, volume)
+    follower._follow()
+    assert [(notice.reason, "step-10" in notice.message) for notice in sent[1:]] == [("CheckpointDamaged", True)]

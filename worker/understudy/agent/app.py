@@ -23,7 +23,7 @@ from understudy import protocol
 from understudy.agent import model
 from understudy.agent.launch import Launched, release_signals
 from understudy.agent.leases import Leases
-from understudy.agent.link import Link
+from understudy.agent.link import TrainerLink
 from understudy.agent.machine import Machine
 from understudy.agent.probes import ReadyFile, serve_probes
 from understudy.agent.settings import Settings
@@ -79,7 +79,7 @@ class Agent:
         self._exit: asyncio.Future[model.Exit] = self._loop.create_future()
         async with Api(credentials, user_agent="understudy-agent") as api:
             self._leases = Leases(api, self._settings.namespace, self._settings.rank_lease, self.feed)
-            self._link = Link(
+            self._link = TrainerLink(
                 self._loop,
                 self._listener,
                 self.feed,

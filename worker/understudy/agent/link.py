@@ -28,7 +28,7 @@ _CREDENTIALS: Final = struct.Struct("3i")
 """pid, uid and gid, as SO_PEERCRED gives them (socket(7), unix(7))."""
 
 
-class Link:
+class TrainerLink:
     """Reads when the loop says so; writes at once, or as soon as the socket takes it."""
 
     def __init__(

@@ -2,7 +2,6 @@
 
 import signal
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Final
 
 from understudy_contract.lease import LeaseRecord
@@ -22,14 +21,6 @@ RELEASE_WAIT_S: Final = 0.1
 """How long a release waits for a renewal in flight; later it overtakes it. A renewal takes 2 to 20 ms."""
 DEFAULT_DURATION_S: Final = 10
 """Lease duration assumed until a Lease has been read."""
-
-
-class Role(Enum):
-    """What the rank's Lease makes of this pod."""
-
-    UNKNOWN = auto()
-    REDUNDANT = auto()
-    PRIMARY = auto()
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,32 @@ class Progress:
         """Say whether one more failure is the last one that the job may have; trouble with the volume never is."""
         return not self.volume_failed and self.survived.before + self.survived.failures + 1 >= limit
 
+    def lose(self, *, below: bool) -> None:
+        """Note that the process that said Hello has ended, or has closed its connection."""
+        self.lost, self.below = True, below
+
+    def learn_volume(self, volume: str | None) -> None:
+        """Note the volume's id, as the rank's Lease reports it."""
+        if volume is not None:
+            self.volume = volume
+
+    def begin_term(self, failures: int = 0) -> None:
+        """Count failures of a new term; `failures` without progress came before it."""
+        self.survived.begin_term(failures)
+
+    @property
+    def next_notice(self) -> Notice | None:
+        """Return the notice that the next renewal carries."""
+        return self.notices[0] if self.notices else None
+
+    def drop_notice(self) -> None:
+        """Forget the first notice: the API server has it, or refuses it."""
+        self.notices.pop(0)
+
+    def add_notice(self, notice: Notice) -> None:
+        """Add a notice of the agent's own. They are few, so they are not limited."""
+        self.notices.append(notice)
+
     def refuse_second(self) -> None:
         """Note that a second process wanted to train beside the first."""
         self._notice(self.survived.refuse(SECOND, self.checkpoint))

@@ -44,6 +44,10 @@ class Watchdog:
         self._looked_at = now
         return patience is not None and now >= self._since + patience.limit_s
 
+    def rest(self) -> None:
+        """Look no more until there is another deadline."""
+        self.patience = None
+
     def wake_at(self) -> float:
         """Say when to look again."""
         if self.patience is None or self.patience.limit_s == float("inf"):

@@ -18,11 +18,6 @@ volume.
     writer.publish_final(name, write) -> Path             makes the trained model durable, then visible
     writer.newest -> CheckpointRef | None                 newest commit, or the base
 
-    saver = AsyncSaver(writer, on_commit, on_error)       the two are called on the saver's thread
-    saver.submit(step, snapshot, extra)                   returns at once; one in flight, the newest waiting wins
-    saver.flush() -> CheckpointRef | None                 waits; raises the last save's error
-    saver.close()                                         waits; raises nothing
-
 Every method raises UnderstudyError's kinds only (OSError is translated), and ValueError or TypeError for misuse.
 Rules, in order of importance:
 
@@ -37,8 +32,7 @@ Rules, in order of importance:
 """
 
 from understudy.checkpoint.format import Checkpoint, as_json
-from understudy.checkpoint.saver import AsyncSaver
 from understudy.checkpoint.store import RankStore
 from understudy.checkpoint.writer import TermWriter
 
-__all__ = ["AsyncSaver", "Checkpoint", "RankStore", "TermWriter", "as_json"]
+__all__ = ["Checkpoint", "RankStore", "TermWriter", "as_json"]

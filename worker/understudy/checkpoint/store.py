@@ -11,7 +11,7 @@ import errno
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +32,18 @@ _LONGEST_PAUSE_S: Final = 1.0
 _VOLUME_ID_CHARS: Final = 32
 _FOREIGN_NAMED: Final = 3
 """Entries that one sentence names: an Event takes 1 KiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What one look at a rank's whole line gave."""
+
+    found: Checkpoint | None
+    stuck: CheckpointDamaged | None = None
+    """Why nothing can be gone on from, although there are terms; None: nothing was ever committed."""
+    is_stale: bool = False
+    """The names of a folder are from before a living primary pruned all that they name, or from before the first
+    checkpoint of a term that counts. They will be renewed: look again."""
 
 
 class RankStore:
@@ -157,40 +169,52 @@ class RankStore:
         with volume_errors("load the newest checkpoint", self.path):
             deadline = self._clock() + wait_s
             self._await(floor, wait_s, deadline)
-            hollow: set[Path] = set()
-            looked_at = self._clock()
             while True:
-                folders = self._rank.scan()
-                problems: list[str] = []
-                for candidate in candidates(folders, self._rank.line_of, floor):
-                    if candidate.path in hollow:
-                        continue
-                    try:
-                        found = read(self._fs, candidate.path)
-                    except CheckpointDamaged as error:
-                        problems.extend(error.problems)
-                    except FileNotFoundError:
-                        # A living primary pruned it, so that newer ones are there; or a removal was cut short.
-                        hollow.add(candidate.path)
-                        break
-                    else:
-                        if floor and not candidate.keeps_floor and not problems:
-                            problems.append(
-                                f"step {floor.step} of term {floor.term} was committed, but is neither on the volume "
-                                f"nor an ancestor of step {candidate.step} in {candidate.path}"
-                            )
-                        return replace(found, damaged=tuple(problems))
-                else:
-                    stuck = self._no_way_back(folders, floor, problems)
-                    if (hollow or (stuck and not problems)) and looked_at < deadline:
-                        # A folder's names are from before a living primary pruned all of them, or from before the first
-                        # one of a term that counts: they will be renewed.
-                        self._pause(_LONGEST_PAUSE_S, deadline)
-                        hollow, looked_at = set(), self._clock()
-                        continue
-                    if stuck:
-                        raise stuck
-                    return None
+                looked_at = self._clock()
+                attempt = self._attempt(floor)
+                if attempt.found is not None:
+                    return attempt.found
+                if attempt.is_stale and looked_at < deadline:
+                    self._pause(_LONGEST_PAUSE_S, deadline)
+                    continue
+                if attempt.stuck is not None:
+                    raise attempt.stuck
+                return None
+
+    def _attempt(self, floor: CheckpointRef | None) -> _Attempt:
+        """Look for the newest whole checkpoint, once."""
+        hollow: set[Path] = set()
+        while (attempt := self._walk(floor, hollow)) is None:
+            pass
+        return attempt
+
+    def _walk(self, floor: CheckpointRef | None, hollow: set[Path]) -> _Attempt | None:
+        """Walk the line back to its first whole checkpoint, past folders that are known to be `hollow`.
+
+        None: another folder is hollow, and was added. A living primary pruned it, so newer ones are there and the walk
+        has to begin again; or a removal was cut short.
+        """
+        folders = self._rank.scan()
+        problems: list[str] = []
+        for candidate in candidates(folders, self._rank.line_of, floor):
+            if candidate.path in hollow:
+                continue
+            try:
+                found = read(self._fs, candidate.path)
+            except CheckpointDamaged as error:
+                problems.extend(error.problems)
+            except FileNotFoundError:
+                hollow.add(candidate.path)
+                return None
+            else:
+                if floor and not candidate.keeps_floor and not problems:
+                    problems.append(
+                        f"step {floor.step} of term {floor.term} was committed, but is neither on the volume "
+                        f"nor an ancestor of step {candidate.step} in {candidate.path}"
+                    )
+                return _Attempt(replace(found, damaged=tuple(problems)))
+        stuck = self._no_way_back(folders, floor, problems)
+        return _Attempt(None, stuck, is_stale=bool(hollow) or (stuck is not None and not problems))
 
     def begin(self, term: int, pod_uid: str, base: Checkpoint | None) -> TermWriter:
         """Open this term for writing; `base` is what training goes on from, None for a fresh start.

@@ -7,7 +7,6 @@ VolumeFull is the caller's to report. Reads no clock.
 """
 
 import contextlib
-import errno
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any, Final
 
 from understudy_contract.reports import CheckpointRef
 
-from understudy.checkpoint.filesystem import FULL, NO_LINKS, TEMPORARY, put_in_place, remove_tree, volume_errors
+from understudy.checkpoint.base import Base
+from understudy.checkpoint.filesystem import FULL, TEMPORARY, put_in_place, remove_tree, volume_errors
 from understudy.checkpoint.folder import BASE, FINAL, RankFolder, encode_base
 from understudy.checkpoint.format import (
     MANIFEST,
@@ -31,7 +31,8 @@ from understudy.checkpoint.format import (
 from understudy.checkpoint.layout import STEP_MAX, step_of
 from understudy.checkpoint.lineage import Line
 from understudy.checkpoint.retention import discard, has_older_terms, remove_older_terms
-from understudy.errors import CheckpointDamaged, Superseded, UnderstudyError, VolumeFull, VolumeTooSmall
+from understudy.checkpoint.room import require_space, size_text
+from understudy.errors import CheckpointDamaged, Superseded, UnderstudyError, VolumeFull
 
 _LINE_LENGTH: Final = 32
 """Bases that a term remembers: more failovers than this between two reports of a floor are not to be had."""
@@ -44,25 +45,25 @@ class TermWriter:
         self.term = term
         self.path = rank.term_path(term, pod_uid)
         self.notices: list[UnderstudyError] = []
-        """What went wrong after a commit had succeeded; the saver reports and empties it."""
+        """What went wrong after a commit had succeeded; the caller reports and empties it."""
         self._rank = rank
         self._fs = rank.fs
         self._pod_uid = pod_uid
         self._keep = keep
-        self._base = base.ref if base else None
+        self._base = Base(self._fs, base, self.path) if base else None
         self._line: Line = (base.ref, *base.line)[:_LINE_LENGTH] if base else ()
-        self._base_path = base.location if base else None
         self._kept: dict[int, CheckpointRef] = {}
         """What lies in this term's folder, durable, ascending by step."""
         self._counts = False
-        self._linked = False
         self._lock = threading.RLock()
         self._open()
 
     @property
     def newest(self) -> CheckpointRef | None:
         """The newest commit of this term, else its base."""
-        return self._kept[max(self._kept)] if self._kept else self._base
+        if self._kept:
+            return self._kept[max(self._kept)]
+        return self._base.ref if self._base is not None else None
 
     def commit(self, step: int, tensors: Mapping[str, Array], extra: Mapping[str, Any]) -> CheckpointRef:
         """Save the state after `step` steps. A step that is committed already (the base's, too) returns the existing
@@ -136,8 +137,8 @@ class TermWriter:
                 self._line = self._rank.line_of(folder)
                 self._counts = True
         self._sweep()
-        if not self._counts and self._base_path is not None:
-            self._linked = self._link_base(self._base_path)
+        if not self._counts and self._base is not None:
+            self._base.link()
 
     def _step_path(self, step: int) -> Path:
         return self.path / f"step-{step}"
@@ -147,31 +148,11 @@ class TermWriter:
         if highest > self.term:
             raise Superseded(highest)
 
-    def _require_space(self, size_bytes: int) -> None:
-        """A save happens beside the kept ones: with keep=1, too, two must fit.
-
-        Raises VolumeTooSmall where they never will, and ENOSPC where something else lies in their place.
-        """
-        space = self._fs.space(self.path)
-        copies = max(self._keep, 2)
-        needed = copies * size_bytes
-        if not space.total or space.free >= needed:
-            return
-        what = f"{copies} checkpoints of {_size(size_bytes)} need {_size(needed)} (keep is {self._keep})"
-        if space.total < needed:
-            raise VolumeTooSmall(
-                f"the volume at {self._rank.root} holds {_size(space.total)}, but {what}: "
-                "use a larger claim, or a lower keep"
-            )
-        raise OSError(
-            errno.ENOSPC, f"{_size(space.free)} free of {_size(space.total)}, but {what}", str(self._rank.root)
-        )
-
     def _commit_making_room(self, step: int, state: State, extra: Mapping[str, Any]) -> CheckpointRef:
         while True:
             try:
                 if self.newest is None:
-                    self._require_space(state.size_bytes)
+                    require_space(self._fs, self._rank.root, self.path, self._keep, state.size_bytes)
                 return self._commit(step, state, extra)
             except OSError as error:
                 with contextlib.suppress(OSError):
@@ -185,7 +166,7 @@ class TermWriter:
         What would be fallen back to is verified before: here, or at its load. Tells whether anything was removed.
         """
         if not self._counts:
-            return remove_older_terms(self._rank, self.term, spare=self._base_path)
+            return remove_older_terms(self._rank, self.term, spare=self._base.source if self._base else None)
         try:
             read(self._fs, self._step_path(max(self._kept)))
         except (CheckpointDamaged, FileNotFoundError):
@@ -198,8 +179,8 @@ class TermWriter:
 
     def _commit(self, step: int, state: State, extra: Mapping[str, Any]) -> CheckpointRef:
         self._sweep()
-        if not self._counts and self._base_path is not None and self._base is not None:
-            self._settle_base(self._base, self._base_path)
+        if not self._counts and self._base is not None:
+            self._settle_base(self._base)
         temporary = self.path / f"{TEMPORARY}step-{step}"
         self._fs.make_folder(temporary)
         self._fs.write(temporary / STATE, state.chunks())
@@ -209,8 +190,8 @@ class TermWriter:
         sealed, digest = seal(manifest)
         if len(sealed) > MANIFEST_MAX_BYTES:
             raise ValueError(
-                f"the manifest of step {step} has {_size(len(sealed))}, and readers take {_size(MANIFEST_MAX_BYTES)}: "
-                "keep large values as tensors, not in the extra state"
+                f"the manifest of step {step} has {size_text(len(sealed))}, and readers take "
+                f"{size_text(MANIFEST_MAX_BYTES)}: keep large values as tensors, not in the extra state"
             )
         self._fs.write(temporary / MANIFEST, [sealed])
         self._fs.sync(temporary)
@@ -222,52 +203,14 @@ class TermWriter:
         self._kept[step] = CheckpointRef(self.term, step, digest)
         return self._kept[step]
 
-    def _link_base(self, source: Path) -> bool:
-        """Give the base a second name in this term's folder: whatever its own term prunes from now on, it stays."""
-        assert self._base is not None
-        temporary = self.path / f"{TEMPORARY}base"
-        try:
-            self._fs.make_folder(temporary)
-            for name in (STATE, MANIFEST):
-                self._fs.link(source / name, temporary / name)
-            self._fs.rename(temporary, self._step_path(self._base.step))
-        except OSError as error:
-            if error.errno not in NO_LINKS and not isinstance(error, FileNotFoundError):
-                raise
-            remove_tree(self._fs, temporary)
-            return False
-        return True
-
-    def _settle_base(self, base: CheckpointRef, source: Path) -> None:
+    def _settle_base(self, base: Base) -> None:
         """Make the base durable in this term's folder, then make the term count.
 
-        A base that is gone or damaged by now, where there are no links, leaves that to the first commit: it is durable,
-        too.
+        A base that is gone by now leaves that to the first commit: it is durable, too.
         """
-        target = self._step_path(base.step)
-        if not self._linked and not self._copy_base(source, target):
-            return
-        self._fs.sync(target)
-        self._declare()
-        self._kept[base.step] = base
-
-    def _copy_base(self, source: Path, target: Path) -> bool:
-        try:
-            found = read(self._fs, source)
-            if found.ref != self._base:
-                return False
-            size = sum(array.nbytes for array in found.tensors.values())
-            state = self._fs.read(source / STATE, size + MANIFEST_MAX_BYTES)  # the header repeats the manifest
-            manifest = self._fs.read(source / MANIFEST, MANIFEST_MAX_BYTES)
-        except (CheckpointDamaged, FileNotFoundError):
-            return False
-        temporary = self.path / f"{TEMPORARY}base"
-        self._fs.make_folder(temporary)
-        self._fs.write(temporary / STATE, [state])
-        self._fs.write(temporary / MANIFEST, [manifest])
-        self._fs.rename(temporary, target)
-        self._linked = True
-        return True
+        if base.settle():
+            self._declare()
+            self._kept[base.ref.step] = base.ref
 
     def _declare(self) -> None:
         """Write BASE: from here on readers take this term. All that it vouches for is made durable first."""
@@ -285,8 +228,8 @@ class TermWriter:
         What is only in nobody's way may stay when it cannot be removed: a save does not fail for it.
         """
         mine = set(self._kept)
-        if self._linked and not self._counts and self._base is not None:
-            mine.add(self._base.step)
+        if self._base is not None and self._base.is_here and not self._counts:
+            mine.add(self._base.ref.step)
         names = self._fs.names(self.path)
         if BASE in names and not self._counts:
             # Its sync failed. It must not outlive the checkpoint that it vouches for.
@@ -316,11 +259,3 @@ class TermWriter:
                     remove_older_terms(self._rank, self.term, spare=None)
         except UnderstudyError as error:
             self.notices.append(error)
-
-
-def _size(size_bytes: float) -> str:
-    for unit in ("bytes", "KiB", "MiB"):
-        if size_bytes < 1024:
-            return f"{size_bytes:.4g} {unit}"
-        size_bytes /= 1024
-    return f"{size_bytes:.4g} GiB"

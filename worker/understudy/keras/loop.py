@@ -14,18 +14,19 @@ import numpy as np
 import tensorflow as tf
 from understudy_contract.events import EventReason
 
-from understudy.epochs import Epochs, scalars
 from understudy.errors import NotStarted
-from understudy.facts import visible_cores
-from understudy.failures import name_failure
-from understudy.keras_state import KerasState
-from understudy.log import say
-from understudy.prefetch import Prefetcher
-from understudy.session import Export, Session
-from understudy.state import unequal
-from understudy.step_random import StepRandom
-from understudy.step_trace import Trace, trace
-from understudy.validation import Validation
+from understudy.keras.epochs import Epochs, scalars
+from understudy.keras.state import KerasState
+from understudy.keras.step_random import StepRandom
+from understudy.keras.step_trace import Trace, trace
+from understudy.keras.validation import Validation
+from understudy.trainer.facts import visible_cores
+from understudy.trainer.failures import name_failure
+from understudy.trainer.feed import Feed, FunctionFeed
+from understudy.trainer.log import say
+from understudy.trainer.program import Export, Program
+from understudy.trainer.session import Session
+from understudy.trainer.state import unequal
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -35,8 +36,12 @@ _BATCH_PARTS: Final = 3
 """x, y, sample_weight."""
 
 
-class KerasLoop:
+class KerasLoop(Program):
     """One call of `train`."""
+
+    warms_up_always = True
+    state: KerasState
+    feed: Feed[Any]
 
     def __init__(
         self,
@@ -62,11 +67,11 @@ class KerasLoop:
                 "with numpy.random.default_rng((seed, rank, epoch)).permutation(len(x))"
             )
         callbacks = _without_backup(callbacks)
-        self.state = KerasState(model, callbacks)
+        super().__init__(KerasState(model, callbacks))
         self._model = model
         self._batch = batch
         self._steps = steps
-        self._prefetch = Prefetcher(self._make, limit=steps)
+        self.feed = FunctionFeed(self._make, limit=steps)
         self._epochs = Epochs(
             model,
             self.state,
@@ -199,7 +204,7 @@ class KerasLoop:
 
     def prepare(self, index: int) -> None:
         """Have the batch of this step ready."""
-        self._prefetch.aim(index)
+        self.feed.aim(index)
 
     def started(self, step: int) -> None:
         """Start the callbacks: this pod is primary now."""
@@ -229,7 +234,6 @@ class KerasLoop:
         with self._random.serving():
             self._epochs.ended(self.metrics() if self._logs else {})
 
-    @property
     def exports(self) -> tuple[Export, ...]:
         """Ways to save the trained model, the best first: not every model can be saved whole."""
         return (
@@ -250,12 +254,13 @@ class KerasLoop:
         }
 
     def close(self) -> None:
-        """End the prefetching."""
-        self._prefetch.close()
+        """End the feed."""
+        self.feed.close()
 
     def _get(self, index: int) -> Any:
         with name_failure(f"batch(step={index}, rank={self._rank}, ranks={self._ranks})"):
-            return self._prefetch.get(index)
+            self.feed.aim(index)
+            return self.feed.next()
 
     def _make(self, index: int) -> Any:
         """Make one batch, with the structure that `fit` hands to train_step: an array alone stays alone."""
@@ -264,7 +269,7 @@ class KerasLoop:
             made = tuple(made)
             if not 1 <= len(made) <= _BATCH_PARTS:
                 raise ValueError(f"it returned {len(made)} parts: return (x, y) or (x, y, sample_weight)")
-        return keras.tree.map_structure(_as_tensor, made)  # on the prefetching thread, rather than in the loop
+        return keras.tree.map_structure(_as_tensor, made)  # on the feed's thread, rather than in the loop
 
     def _shapes_of(self, data: Any) -> Shapes:
         return tuple(tuple(part.shape) for part in keras.tree.flatten(data) if part is not None)

@@ -2,29 +2,31 @@
 
 Guarantees that a primary starts from the newest checkpoint on the volume, at or above the durable floor, verified; and
 from nothing only when the rank never committed anything, nor the earlier job that it is to go on from. Does not decide
-roles. Trusts no clock.
+roles. Trusts the monotonic clock, for the time for which a volume in trouble is tried again.
 """
 
 import contextlib
 import itertools
-import queue
+import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 from understudy_contract.events import EventReason
 from understudy_contract.names import Resume
-from understudy_contract.reports import CheckpointRef
 
-from understudy.checkpoint import Checkpoint, RankStore, TermWriter
+from understudy.checkpoint import RankStore, TermWriter
 from understudy.checkpoint.marks import Mark, earlier_jobs, leave_mark
 from understudy.checkpoint.store import FLOOR_WAIT_S
-from understudy.context import Context
 from understudy.errors import CheckpointsExist, Superseded, VolumeMismatch, VolumeTrouble
-from understudy.exits import HandedOverExit, SupersededExit
-from understudy.link import Closed, Link
-from understudy.protocol import Follow, HandOver, Promote, Standby, Supersede
+from understudy.protocol import Promote
+from understudy.trainer.context import Context
+from understudy.trainer.link import AgentLink, receive
+from understudy.trainer.loading import Loader, Notify
 
+OPEN_WITHIN_S: Final = 120.0
+OPEN_PAUSE_S: Final = 1.0
+OPEN_PAUSE_MAX_S: Final = 3.0
+"""Tries to begin a term on a volume that is full, read-only or failing."""
 WAIT_S: Final = 1.0
 """How often a trainer that waits for its order shows that it lives."""
 LOOK_EVERY: Final = 10
@@ -34,30 +36,35 @@ TELL_AFTER: Final = 30
 
 
 class Restorer:
-    """Loads checkpoints for one session, and knows the one that is loaded."""
+    """Opens the terms of one session, each on the right checkpoint."""
 
-    def __init__(
-        self,
-        store: RankStore,
-        context: Context,
-        load: Callable[[Checkpoint], None],
-        notice: Callable[[EventReason, str], None],
-    ) -> None:
-        """Restore from `store` with `load`; `notice(reason, sentence)` reports what was skipped."""
+    def __init__(self, store: RankStore, context: Context, loader: Loader, notice: Notify) -> None:
+        """Write terms into `store`, and restore with `loader`; `notice(reason, sentence)` reports what is odd."""
         self._store = store
         self._context = context
-        self._load = load
+        self._loader = loader
         self._notice = notice
-        self.loaded: Checkpoint | None = None
-        """Without its tensors: they are in the state."""
         self._foreign: str | None = None
-        self.inherited: Checkpoint | None = None
-        """The same of an earlier job: a fresh start of this one begins with it."""
 
-    def take(self, checkpoint: Checkpoint) -> None:
-        """Load a checkpoint into the state."""
-        self._load(checkpoint)
-        self.loaded = replace(checkpoint, tensors={})
+    def open(self, order: Promote, wait: Callable[[float], None] | None) -> tuple[TermWriter, str]:
+        """Do as `begin`; while the volume is in trouble, try again for two minutes: it is not the program's trouble.
+
+        `wait(seconds)` is called between the tries; None: do not try again.
+        """
+        give_up_at, pause_s = time.monotonic() + OPEN_WITHIN_S, OPEN_PAUSE_S
+        reported = ""
+        while True:
+            try:
+                return self.begin(order)
+            except VolumeTrouble as trouble:
+                if wait is None or time.monotonic() + pause_s > give_up_at:
+                    raise
+                if str(trouble) != reported:
+                    reported = str(trouble)
+                    message = f"term {order.term} cannot begin yet, retrying: {reported}"
+                    self._notice(EventReason.VOLUME_TROUBLE, message)
+            wait(pause_s)
+            pause_s = min(2 * pause_s, OPEN_PAUSE_MAX_S)
 
     def begin(self, order: Promote) -> tuple[TermWriter, str]:
         """Make sure that the right checkpoint is loaded and open the term; returns its writer and the volume's id.
@@ -71,13 +78,13 @@ class Restorer:
             raise VolumeMismatch(order.volume, volume)
         volume = volume or self._store.create_volume_id()
         self._mark()
-        self._catch_up(order.floor)
-        if self.loaded is None:
+        self._loader.catch_up(order.floor)
+        if self._loader.loaded is None:
             self._inherit()
         try:
             return self._open(order.term), volume
         except CheckpointsExist:
-            self._catch_up(order.floor)  # a slow volume showed its first checkpoint only now
+            self._loader.catch_up(order.floor)  # a slow volume showed its first checkpoint only now
             return self._open(order.term), volume
 
     def report_foreign(self) -> None:
@@ -87,7 +94,7 @@ class Restorer:
                 self._foreign = sentence
                 self._notice(EventReason.FOREIGN_ON_VOLUME, sentence)
 
-    def await_term(self, link: Link, order: Promote, taken: Superseded, bump: Callable[[], None]) -> Promote:
+    def await_term(self, link: AgentLink, order: Promote, taken: Superseded, bump: Callable[[], None]) -> Promote:
         """Wait until this order's term can begin, or for a higher one; `taken` says which term is on the volume.
 
         Usually the operator answers at once: this pod is superseded, or gets a higher term. It raises no term for one
@@ -95,14 +102,17 @@ class Restorer:
         the way is told, and once it is removed this pod goes on.
         """
         for waits in itertools.count(1):
-            if (higher := next_order(link, taken.term, bump)) is not None:
+            message = receive(link, WAIT_S)
+            if message is None:
+                bump()
+            elif isinstance(message, Promote) and message.term > taken.term:
                 self._notice(
                     EventReason.FOREIGN_ON_VOLUME,
-                    f"term {higher.term} begins instead of {order.term}: {self._store.path} has a folder of term "
+                    f"term {message.term} begins instead of {order.term}: {self._store.path} has a folder of term "
                     f"{taken.term}, of which the Lease knew nothing. If etcd was not restored from a backup, "
                     f"somebody else writes there: look at term-{taken.term}-...",
                 )
-                return higher
+                return message
             if waits % LOOK_EVERY == 0:
                 with contextlib.suppress(VolumeTrouble):
                     if self._store.is_free(order.term, self._context.pod_uid):
@@ -133,10 +143,7 @@ class Restorer:
             left = RankStore(context.root, uid, context.rank, keep=context.keep)
             if context.resume == Resume.LATEST:
                 if (newest := left.newest()) is not None:
-                    for sentence in newest.damaged:
-                        self._notice(EventReason.CHECKPOINT_DAMAGED, sentence)
-                    self._load(newest)
-                    self.inherited = replace(newest, tensors={})
+                    self._loader.inherit(newest)
                     sentence = f"going on from step {newest.ref.step} of an earlier job, {left.path}"
                     if mark.ranks not in (0, context.ranks):
                         sentence += f"; that one had {_ranks(mark.ranks)}, and this one has {_ranks(context.ranks)}"
@@ -152,57 +159,8 @@ class Restorer:
                 return
 
     def _open(self, term: int) -> TermWriter:
-        return self._store.begin(term, self._context.pod_uid, self.loaded)
-
-    def _catch_up(self, floor: CheckpointRef | None) -> None:
-        loaded = self.loaded.ref if self.loaded else None
-        if loaded is not None and loaded == self._store.peek(floor):
-            return  # the redundant pod followed in time: nothing to read on the way to the first step
-        newest = self._store.newest(floor)
-        if newest is None:
-            return
-        for sentence in newest.damaged:
-            self._notice(EventReason.CHECKPOINT_DAMAGED, sentence)
-        self.inherited = None
-        if newest.ref != loaded:
-            self.take(newest)
+        return self._store.begin(term, self._context.pod_uid, self._loader.loaded)
 
 
 def _ranks(number: int) -> str:
     return "1 rank" if number == 1 else f"{number} ranks"
-
-
-def first_order(link: Link) -> Standby | Promote:
-    """Wait for the role. Raises SystemExit when this pod is to end before it had one."""
-    while True:
-        match link.inbox.get():
-            case Standby() | Promote() as order:
-                return order
-            case HandOver():
-                raise HandedOverExit
-            case Supersede(term=term):
-                raise SupersededExit(term)
-            case Closed():
-                raise SystemExit("understudy: the agent closed its socket before it gave this trainer a role")
-            case Follow():
-                continue  # nothing to follow before the role is known: the volume is read at the start of Standby
-
-
-def next_order(link: Link, term: int, bump: Callable[[], None]) -> Promote | None:
-    """Wait a moment for a Promote above this term, calling `bump`. Raises SystemExit when this pod is to end."""
-    try:
-        message = link.inbox.get(timeout=WAIT_S)
-    except queue.Empty:
-        bump()
-        return None
-    match message:
-        case Promote() if message.term > term:
-            return message
-        case HandOver():
-            raise HandedOverExit
-        case Supersede(term=other):
-            raise SupersededExit(other)
-        case Closed():
-            raise SystemExit("understudy: the agent closed its socket before this trainer's term could begin")
-        case _:
-            return None

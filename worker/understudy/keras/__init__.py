@@ -22,9 +22,9 @@ from typing import Any
 
 import keras
 
-from understudy.keras_loop import KerasLoop
-from understudy.session import Session
-from understudy.validation import Validation
+from understudy.keras.loop import KerasLoop
+from understudy.keras.validation import Validation
+from understudy.trainer.session import Session
 
 Batch = Callable[[int, int, int], Any]
 
@@ -63,19 +63,7 @@ def train(
         validation=validation,
         validation_batch_size=validation_batch_size,
     )
-    session = Session(
-        loop.state,
-        loop.step,
-        metrics=loop.metrics,
-        prepare=loop.prepare,
-        started=loop.started,
-        ended=loop.ended,
-        export=loop.exports,
-        facts=loop.facts,
-        warm_up_always=True,
-        directory=directory,
-        fresh=fresh,
-    )
+    session = Session(loop, directory=directory, fresh=fresh)
     if seed is not None:
         keras.utils.set_random_seed(seed + session.rank)
     try:

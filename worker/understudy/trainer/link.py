@@ -1,8 +1,9 @@
 """The trainer's end of the agent's socket: a thread that reads, and `send` for any thread.
 
-Roles and checkpoints to follow go into `inbox`, in order; the two orders that interrupt training, HandOver and
-Supersede, are also flags in `Orders`, which a training loop reads at the cost of an attribute. `send` never raises: a
-dead agent takes the whole container with it, and the volume says what was reached. Trusts no clock.
+Every message of the agent goes into `inbox`, in order, and `receive` is its only reader. The two orders that interrupt
+a training, HandOver and Supersede, are also flags in `Orders`, which a training loop reads at the cost of an attribute.
+`send` never raises: a dead agent takes the whole container with it, and the volume says what was reached. Trusts no
+clock.
 """
 
 import contextlib
@@ -15,16 +16,19 @@ from typing import ClassVar, Final
 import msgspec
 
 from understudy.errors import NotStarted
-from understudy.exits import terminate_script
 from understudy.protocol import (
     LINE_MAX_BYTES,
+    Follow,
     FromAgent,
     FromTrainer,
     HandOver,
+    Promote,
+    Standby,
     Supersede,
     decode_from_agent,
     encode,
 )
+from understudy.trainer.exits import HandedOverExit, SupersededExit, terminate_script
 
 
 class Orders:
@@ -66,7 +70,7 @@ class Closed:
 CLOSED: Final = Closed()
 
 
-class Link:
+class AgentLink:
     """One connection to the agent."""
 
     _connected: ClassVar[set[Path]] = set()
@@ -74,7 +78,7 @@ class Link:
 
     def __init__(self, path: Path, orders: Orders) -> None:
         """Connect and start reading; raises OSError when no agent listens at `path`, NotStarted at a second call."""
-        if path in Link._connected:
+        if path in AgentLink._connected:
             raise NotStarted(
                 "this script has begun a training already, and a job is one training: make it one call, or the second "
                 "training another TrainingJob"
@@ -85,7 +89,7 @@ class Link:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.connect(str(path))
         self._path = path
-        Link._connected.add(path)
+        AgentLink._connected.add(path)
         self._reader = threading.Thread(target=self._read, name="understudy-link", daemon=True)
         self._reader.start()
 
@@ -104,7 +108,7 @@ class Link:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._reader.join()
         self._socket.close()
-        Link._connected.discard(self._path)
+        AgentLink._connected.discard(self._path)
 
     def _read(self) -> None:
         rest = b""
@@ -132,3 +136,23 @@ class Link:
             case Supersede(term=term):
                 self._orders.superseded_by = term
         self.inbox.put(message)
+
+
+def receive(link: AgentLink, timeout_s: float | None = None) -> Standby | Follow | Promote | None:
+    """Return the agent's next message, for a trainer that does not train yet; None if none came in time.
+
+    Raises SystemExit when this pod is to end: handed over, superseded, or left alone by its agent.
+    """
+    try:
+        message = link.inbox.get(timeout=timeout_s) if timeout_s != 0 else link.inbox.get_nowait()
+    except queue.Empty:
+        return None
+    match message:
+        case HandOver():
+            raise HandedOverExit
+        case Supersede(term=term):
+            raise SupersededExit(term)
+        case Closed():
+            raise SystemExit("understudy: the agent closed its socket before this trainer's term began")
+        case _:
+            return message

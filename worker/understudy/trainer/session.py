@@ -4,8 +4,21 @@
     for step in session.steps(20_000, save_every=100):
         ...                                     # validation, logging: runs after each step, before its checkpoint
 
-Beside an agent, `steps` blocks on a redundant pod until it is promoted; then, and on a primary from the start, it
-restores the newest checkpoint and goes on. Without an agent it is one rank with a folder of checkpoints of its own.
+A session goes through these stages, and none comes twice:
+
+    building ──▶ waiting ──▶ standby ──▶ restoring ──▶ training ──▶ finishing
+                    │                        ▲
+                    └────────────────────────┘
+
+    building    the script makes its model, and calls `steps`
+    waiting     for the role, which the agent tells; without an agent this is one rank, always primary
+    standby     redundant: warm, with the newest checkpoint loaded, until the promotion (standby.py)
+    restoring   primary: the right checkpoint is loaded, and the term is begun on the volume (restore.py)
+    training    the loop of the script runs
+    finishing   the last checkpoint, then the trained model; the script's own code may run on
+
+Every stage can end the training here: by SystemExit with a reserved code when another pod takes over, and by whatever
+the program raises.
 
 Guarantees: `step_fn(index)` is called for each index from the restored checkpoint's step to total - 1, in order, and
 every checkpoint holds the state after the loop's body of its step. A loop that is left by `break` or `return` ends the
@@ -21,26 +34,16 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from enum import StrEnum, auto
 
 from understudy_contract.events import EventReason
 
-from understudy import __version__, global_random
-from understudy.checkpoint import Checkpoint, RankStore, TermWriter, as_json
-from understudy.context import Context, finish, read_context
+from understudy import __version__
+from understudy.checkpoint import Checkpoint, RankStore
 from understudy.counters import Counters
 from understudy.errors import NotStarted, Superseded, UnderstudyError, VolumeTrouble
-from understudy.exits import HandedOverExit, SupersededExit, at_end_of_script, terminate_script
-from understudy.facts import collect, differences
-from understudy.failures import explain_end, explain_failures, failed, name_failure, sentence
-from understudy.interrupt import interruptible
-from understudy.leaving import left_willingly
-from understudy.link import Link, Orders
-from understudy.log import say, step_line, wall_clock
 from understudy.protocol import (
     Completed,
     Failed,
@@ -56,27 +59,31 @@ from understudy.protocol import (
     TermTaken,
 )
 from understudy.protocol import Superseded as SupersededMessage
-from understudy.restore import Restorer, first_order
-from understudy.saves import Saves
-from understudy.standby import Follower
-from understudy.state import State, require_equal
+from understudy.trainer.content import Content
+from understudy.trainer.context import Context, finish, read_context
+from understudy.trainer.exits import HandedOverExit, SupersededExit, at_end_of_script, terminate_script
+from understudy.trainer.failures import explain_end, explain_failures, failed, name_failure, sentence
+from understudy.trainer.interrupt import interruptible
+from understudy.trainer.leaving import left_willingly
+from understudy.trainer.link import AgentLink, Orders, receive
+from understudy.trainer.loading import Loader
+from understudy.trainer.log import say, step_line, wall_clock
+from understudy.trainer.program import Program, as_program
+from understudy.trainer.restore import Restorer
+from understudy.trainer.saves import Saves
+from understudy.trainer.standby import Follower
+from understudy.trainer.state import State
 
-ENVELOPE: Final = 1
-"""Version of the layout of a manifest's extra."""
-OPEN_WITHIN_S: Final = 120.0
-OPEN_PAUSE_S: Final = 1.0
-OPEN_PAUSE_MAX_S: Final = 3.0
-"""Tries to begin a term on a volume that is full, read-only or failing."""
 
+class Stage(StrEnum):
+    """How far a session has come."""
 
-@dataclass(frozen=True, slots=True)
-class Export:
-    """One way to save a trained model."""
-
-    name: str
-    """Of the file, in the folder `final`."""
-    write: Callable[[Path], None]
-    """Writes the file at the path that it is given."""
+    BUILDING = auto()
+    WAITING = auto()
+    STANDBY = auto()
+    RESTORING = auto()
+    TRAINING = auto()
+    FINISHING = auto()
 
 
 class Session:
@@ -84,64 +91,43 @@ class Session:
 
     def __init__(
         self,
-        state: State,
-        step_fn: Callable[[int], object],
+        state: State | Program,
+        step_fn: Callable[[int], object] | None = None,
         *,
         metrics: Callable[[], Mapping[str, float]] | None = None,
-        prepare: Callable[[int], None] | None = None,
-        export: Callable[[Path], None] | Sequence[Export] | None = None,
-        export_name: str = "model",
-        ended: Callable[[], None] | None = None,
-        started: Callable[[int], None] | None = None,
-        facts: Callable[[], Mapping[str, str]] | None = None,
-        warm_up_always: bool = False,
         directory: str | os.PathLike[str] | None = None,
         fresh: bool = False,
     ) -> None:
         """Connect to the agent and say Hello; everything slow waits for `steps`.
 
-        `metrics()` gives the newest values for a log line, computed; `prepare(index)` is told which step comes next,
-        while there is time; `started(step)` is called on becoming primary, restored; `ended()` once the last
-        step's checkpoint is durable; `export(path)` then writes the trained model, which is published as
-        `final/<export_name>`, and is called again when the volume was in trouble. Several ways to write it, the best
-        first, may be given instead: one that fails is told, and the next is tried. `facts()` adds what exactness
-        depends on. `warm_up_always` warms a primary up as well. `directory` and `fresh` are for standalone runs.
+        `step_fn(index)` takes one step of `state`; `metrics()` returns the newest values for a log line, computed. A
+        Program in place of the state has both, and more (program.py). `directory` and `fresh` are for standalone runs.
         """
         self.context: Context = read_context(directory=directory, fresh=fresh)
-        self._state = state
-        self._step_fn = step_fn
-        self._metrics = metrics or dict
-        self._prepare = prepare or (lambda index: None)
-        self._exports = [Export(export_name, export)] if callable(export) else list(export or ())
-        self._started = started or (lambda step: None)
-        self._ended = ended or (lambda: None)
-        self._facts = facts or dict
-        self._warm_up_always = warm_up_always
+        self._program = as_program(state, step_fn, metrics)
+        self.stage = Stage.BUILDING
         self._orders = Orders()
         self._counters = Counters(self.context.counters)
-        self._link = Link(self.context.socket, self._orders) if self.context.socket else None
+        self._link = AgentLink(self.context.socket, self._orders) if self.context.socket else None
         self._tell(Hello(__version__))
         if self._link is not None:
             explain_failures(self._tell, lambda: self._thread)
         self._store = RankStore(
             self.context.root, self.context.job_uid, self.context.rank, keep=self.context.keep, sleep=self._wait
         )
+        self._content = Content(self._program, self.notice, self._counters.bump)
         self._saves: Saves | None = None
-        self._used = False
         self._thread: threading.Thread | None = None
         """The one that trains, once one does."""
         self._last_word: FromTrainer | None = None
-        self._recorded_facts: dict[str, str] = {}
         self._completed = 0
         self._term = 0
-        self._stopped = False
         self._handed_over = False
         self._handled: BaseException | None = None
         """What the script was handling when it asked for the step that runs."""
         self._open = False
         """The loop's body runs, or has been left without closing the iterator."""
         self._iterator: Callable[[], Generator[int] | None] = lambda: None
-        self._checked = False
 
     @property
     def rank(self) -> int:
@@ -162,9 +148,9 @@ class Session:
         """
         if total < 0 or save_every < 1 or log_every < 1:
             raise ValueError(f"steps({total}, save_every={save_every}, log_every={log_every}): use positive numbers")
-        if self._used:
+        if self.stage is not Stage.BUILDING:
             raise NotStarted("steps() was called twice on one Session: a script is one training")
-        self._used = True
+        self.stage = Stage.WAITING
         if self._link is not None:
             at_end_of_script(self._script_ended)
         iterator = self._steps(total, save_every, log_every)
@@ -175,7 +161,7 @@ class Session:
         self._thread = threading.current_thread()
         if self._link is not None:
             explain_end(self._thread, self._why_ended, self._tell)
-        self._recorded_facts = collect(self._facts())
+        self._content.record_facts()
         try:
             with interruptible(self._orders, standalone=self._link is None):
                 self._become_primary(total)
@@ -204,12 +190,12 @@ class Session:
 
     def stop(self) -> None:
         """End the training after this step, as if `total` were reached."""
-        self._stopped = True
+        self._content.stopped = True
 
     @property
     def stopped(self) -> bool:
         """Say whether `stop` was called, here or in the pod whose checkpoint was loaded."""
-        return self._stopped
+        return self._content.stopped
 
     @property
     def must_stop(self) -> bool:
@@ -247,18 +233,18 @@ class Session:
         return self._counters.busy()
 
     def _train(self, total: int, save_every: int, log_every: int) -> Iterator[int]:
-        first = True
+        self.stage, first = Stage.TRAINING, True
         self.poll()
         with self.busy():
-            self._started(self._completed)
+            self._program.started(self._completed)
         logged_step, logged_at = self._completed, time.monotonic()
-        while self._completed < total and not self._stopped:
+        while self._completed < total and not self.stopped:
             index = self._completed
             with name_failure(f"step_fn({index})"):
-                self._step_fn(index)
+                self._program.step(index)
             self._completed = self._counters.step = step = index + 1
             if first or step % log_every == 0 or step == total:
-                values = self._metrics()  # waits for the step's result: the time is taken after it
+                values = self._program.metrics()  # waits for the step's result: the time is taken after it
                 at = wall_clock()
                 if first:
                     self._tell(FirstStep(self._term, step, at))
@@ -271,30 +257,33 @@ class Session:
             self._open = False
             if self._orders.pending:
                 self.poll()
-            if step % save_every == 0 and step < total and not self._stopped:
+            if step % save_every == 0 and step < total and not self.stopped:
                 assert self._saves is not None
                 self._saves.submit(step)
 
     def _become_primary(self, total: int) -> None:
-        restorer = Restorer(self._store, self.context, self._load, self.notice)
+        loader = Loader(self._store, self._content.load, self.notice)
         order: Standby | Promote
         if self._link is not None:
-            order = first_order(self._link)
+            order = _await_role(self._link)
         else:
             order = Promote(term=self._store.highest_term() + 1, volume=self._store.volume_id())
-        if isinstance(order, Standby) or self._warm_up_always:
+        if isinstance(order, Standby) or self._program.warms_up_always:
             self._warm_up(total)
         if isinstance(order, Standby):
             assert self._link is not None
-            order = Follower(self._link, self._store, order, restorer.take, self._counters).run()
+            self.stage = Stage.STANDBY
+            order = Follower(self._link, self._store, loader, order, self._counters).run()
+        self.stage = Stage.RESTORING
         with self.busy():
-            self._begin_term(order, restorer)
+            self._begin_term(order, loader)
 
-    def _begin_term(self, order: Promote, restorer: Restorer) -> None:
+    def _begin_term(self, order: Promote, loader: Loader) -> None:
+        restorer = Restorer(self._store, self.context, loader, self.notice)
         writer, volume = None, ""
         while writer is None:
             try:
-                writer, volume = self._open_term(order, restorer)
+                writer, volume = restorer.open(order, self._wait if self._link is not None else None)
             except Superseded as taken:
                 if self._link is None:
                     raise
@@ -302,40 +291,24 @@ class Session:
                 self._tell(TermTaken(taken.term))
                 order = restorer.await_term(self._link, order, taken, self._counters.bump)
         self._term = order.term
-        base, inherited = restorer.loaded, restorer.inherited
+        base, inherited = loader.loaded, loader.inherited
         source = base or inherited
         self._completed = self._counters.step = source.ref.step if source else 0
         if inherited is not None:
-            self._stopped = False  # whoever stopped that job's training has asked for more of it
+            self._content.stopped = False  # whoever stopped that job's training has asked for more of it
         self._saves = Saves(
             writer,
-            self._state,
+            self._program.state,
             orders=self._orders,
             tell=self._tell,
             bump=self._counters.bump,
-            envelope=self._envelope,
+            envelope=self._content.envelope,
         )
         start = base.ref if base else self._saves.commit(self._completed)
-        self._prepare(self._completed)
+        self._program.prepare(self._completed)
         self._tell(Started(order.term, start, volume))
         self._say_start(base)
         restorer.report_foreign()
-
-    def _open_term(self, order: Promote, restorer: Restorer) -> tuple[TermWriter, str]:
-        """Open the term; while the volume is in trouble, try for two minutes: its trouble is not the program's."""
-        give_up_at, pause_s = time.monotonic() + OPEN_WITHIN_S, OPEN_PAUSE_S
-        told = ""
-        while True:
-            try:
-                return restorer.begin(order)
-            except VolumeTrouble as trouble:
-                if self._link is None or time.monotonic() + pause_s > give_up_at:
-                    raise
-                if str(trouble) != told:
-                    told = str(trouble)
-                    self.notice(EventReason.VOLUME_TROUBLE, f"term {order.term} cannot begin yet, retrying: {told}")
-            self._wait(pause_s)
-            pause_s = min(2 * pause_s, OPEN_PAUSE_MAX_S)
 
     def _wait(self, seconds: float) -> None:
         """Wait for the volume, and show that this is no hang."""
@@ -349,60 +322,23 @@ class Session:
             say(f"resuming from step {base.ref.step} of {self.context.root}")
         else:
             say(f"resuming from step {base.ref.step} of term {base.ref.term} as primary of term {self._term}")
-        if self._stopped:
+        if self.stopped:
             anew = "" if self._link is not None else ". Train with fresh=True to start over"
             say(f"the script ended this training at step {self._completed}: no step is left to take{anew}")
 
     def _warm_up(self, total: int) -> None:
         newest = None
-        with contextlib.suppress(VolumeTrouble):  # the Follower tells of it, or _open_term does
+        with contextlib.suppress(VolumeTrouble):  # the Follower reports it, or the Restorer does
             newest = self._store.peek()
         index = min(newest.step if newest else 0, max(total - 1, 0))
-        before, extra, drawn = self._state.tensors(), as_json(self._state.extra()), global_random.read()
-        with name_failure(f"step_fn({index})"):
-            self._step_fn(index)
-        global_random.write(drawn)
-        self._counters.bump()
-        self._state.load(before)
-        if as_json(self._state.extra()) != extra:
-            self._state.load_extra(extra)
-        require_equal(before, self._state.tensors(), "after the warm-up step")
-
-    def _load(self, checkpoint: Checkpoint) -> None:
-        self._state.load(checkpoint.tensors)
-        if not self._checked:
-            require_equal(checkpoint.tensors, self._state.tensors(), f"after loading step {checkpoint.ref.step}")
-            self._checked = True
-            self._compare_facts(checkpoint.extra.get("facts", {}))
-        self._stopped = bool(checkpoint.extra.get("stopped", False))
-        self._state.load_extra(checkpoint.extra.get("state", {}))
-        global_random.write(checkpoint.extra.get("random", {}))
-        self._prepare(checkpoint.ref.step)
-        self._counters.bump()
-
-    def _compare_facts(self, recorded: Mapping[str, Any]) -> None:
-        if differs := differences(recorded, self._recorded_facts):
-            self.notice(
-                EventReason.NOT_EXACT,
-                f"exactness is off, the training itself is not: {'; '.join(differs)}. Results are bit for bit "
-                "repeatable only with one image, one number of threads and one type of CPU",
-            )
-
-    def _envelope(self) -> dict[str, Any]:
-        return {
-            "version": ENVELOPE,
-            "stopped": self._stopped,
-            "state": as_json(self._state.extra()),  # a copy: it is written while training goes on
-            "facts": self._recorded_facts,
-            "random": global_random.read(),
-        }
+        self._content.warm_up(index)
 
     def _finish(self, *, leaving: bool = False) -> None:
         assert self._saves is not None
-        model = None
+        self.stage = Stage.FINISHING
         with self.busy():
             ref = self._saves.commit(self._completed)
-            self._ended()
+            self._program.ended()
             model = self._publish()
         self._tell(Completed(ref.step, model))
         finish(self.context)
@@ -413,7 +349,7 @@ class Session:
     def _script_ended(self, waits_for: str) -> None:
         if self._orders.finished:
             self._tell(Returned(waits_for))
-        elif self._open and self._stopped and (iterator := self._iterator()) is not None:
+        elif self._open and self.stopped and (iterator := self._iterator()) is not None:
             iterator.close()
             self._tell(Returned(waits_for))
         elif self._open and not hasattr(sys, "last_value"):  # which an exception that nobody caught has set
@@ -441,11 +377,12 @@ class Session:
         in the same way. Trouble of the volume is raised all the same, since it passes.
         """
         assert self._saves is not None
-        for export in self._exports:
+        exports = self._program.exports()
+        for export in exports:
             try:
                 return str(self._saves.publish(export.name, export.write).relative_to(self.context.root))
             except Exception as error:
-                if len(self._exports) == 1 or isinstance(error, (UnderstudyError, OSError)):
+                if len(exports) == 1 or isinstance(error, (UnderstudyError, OSError)):
                     raise
                 why, _, _ = sentence(error).partition(". ")  # Keras goes on with an example
                 self.notice(
@@ -483,4 +420,10 @@ class Session:
             self._link.send(message)
 
 
-__all__ = ["Export", "Session", "State"]
+def _await_role(link: AgentLink) -> Standby | Promote:
+    while not isinstance(order := receive(link), Standby | Promote):
+        pass  # nothing to follow before the role is known
+    return order
+
+
+__all__ = ["Session", "Stage"]
