@@ -15,10 +15,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import keras
-import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
+from understudy.attributes import Attributes, pack, unpack
 from understudy.callback_files import measure, take_back
 from understudy.plain import Arrays, NotPlainError, apply, encode
 
@@ -32,12 +31,6 @@ _PASSING: Final = ("_start_time",)
 """Attributes with these endings are moments on the clock of one machine."""
 _OFFERS: Final = (("get_state", "set_state"), ("state", "load_state"))
 
-_JSON_MAX_BYTES: Final = 1 << 16
-_PACKED: Final = "!packed"
-"""Key of a dict that names the array in which a JSON value lies."""
-
-_Encoded = tuple[Any, Arrays]
-
 
 class CallbackState:
     """The state of one callback."""
@@ -46,34 +39,24 @@ class CallbackState:
         """Take the callback as the script's constructor has made it."""
         self._callback = callback
         self._offer = next((names for names in _OFFERS if _offers(callback, names)), None)
-        self._made = self._attributes() if self._offer is None else {}
-        self._changed: set[str] = set()
-        """Attributes that have had another value since."""
-        self.lost: list[str] = []
-        """Attributes that could not be saved, as they were met."""
+        self._attributes = Attributes(callback, self._is_left_out) if self._offer is None else None
 
-    def read(self, *, files: bool = True) -> tuple[dict[str, Any], Arrays]:
-        """Give JSON values, and the arrays that they refer to by number; `files` measures the callback's files, too."""
+    def read(self) -> tuple[dict[str, Any], Arrays]:
+        """Give JSON values, and the arrays that they refer to by number; measure the callback's files, too."""
         values: dict[str, Any] = {}
         arrays: Arrays = []
         if self._offer is not None:
             offered = getattr(self._callback, self._offer[0])()
             place = f"{type(self._callback).__name__}.{self._offer[0]}()"
             try:
-                values["state"] = _packed(encode(offered, arrays, place), arrays)
+                values["state"] = pack(encode(offered, arrays, place), arrays)
             except NotPlainError as error:
                 raise TypeError(
                     f"no checkpoint can hold {error}, which is a callback's state: give plain data"
                 ) from None
-        else:
-            values["attributes"] = {}
-            for name, (value, own) in self._attributes(self.lost).items():
-                if name in self._changed or not _equal((value, own), self._made.get(name)):
-                    self._changed.add(name)
-                    packed = _packed(value, own)
-                    values["attributes"][name] = {"value": packed, "arrays": [len(arrays), len(own)]}
-                    arrays.extend(own)
-        if files and (measured := measure(self._callback)):
+        elif self._attributes is not None:
+            values["attributes"], arrays = self._attributes.read()
+        if measured := measure(self._callback):
             values["files"] = measured
         return values, arrays
 
@@ -85,73 +68,28 @@ class CallbackState:
         """Take over what `read` gave, after the callback has begun; name what could not be restored."""
         if self._offer is not None:
             if "state" in values:
-                offered = apply(None, _unpacked(values["state"], arrays), arrays)
+                offered = apply(None, unpack(values["state"], arrays), arrays)
                 getattr(self._callback, self._offer[1])(offered)
             return []
-        lost = []
-        for name, saved in values.get("attributes", {}).items():
-            first, count = saved["arrays"]
-            own, old = arrays[first : first + count], getattr(self._callback, name, None)
-            try:
-                setattr(self._callback, name, apply(old, _unpacked(saved["value"], own), own, f".{name}"))
-            except NotPlainError as error:
-                lost.append(f"{type(self._callback).__name__}{error}")
-        return lost
+        return self._attributes.write(values.get("attributes", {}), arrays) if self._attributes is not None else []
 
     def note_changes(self) -> None:
         """Remember which attributes on_train_begin has changed: they are saved from now on, whatever they come to."""
-        if self._offer is None:
-            self.read(files=False)
-
-    def unsaved(self) -> list[str]:
-        """Name the attributes that no checkpoint can hold: `Meter.file (TextIOWrapper)`."""
-        if self._offer is not None:
-            return []
-        self._attributes(self.lost)
-        return self.lost
+        if self._attributes is not None:
+            self._attributes.read()
 
     @property
-    def _is_keras_own(self) -> bool:
-        return type(self._callback).__module__.partition(".")[0] == "keras"
+    def lost(self) -> list[str]:
+        """Name the attributes that no checkpoint can hold, as they were met: `Meter.file (TextIOWrapper)`."""
+        if self._attributes is None or type(self._callback).__module__.partition(".")[0] == "keras":
+            return []
+        return list(self._attributes.lost)
 
-    def _attributes(self, lost: list[str] | None = None) -> dict[str, _Encoded]:
-        encoded: dict[str, _Encoded] = {}
-        for name, value in list(vars(self._callback).items()):
-            if name in _NOT_OURS or name in _OF_KERAS or name.endswith(_PASSING):
-                continue
-            if name == "min_delta" and hasattr(self._callback, "monitor_op"):
-                continue  # Keras changes its sign when it chooses monitor_op, which it does anew in each process
-            arrays: Arrays = []
-            try:
-                encoded[name] = encode(value, arrays, f".{name}"), arrays
-            except NotPlainError as error:
-                sentence = f"{type(self._callback).__name__}{error}"
-                if lost is not None and sentence not in lost and not self._is_keras_own:
-                    lost.append(sentence)
-        return encoded
+    def _is_left_out(self, name: str, value: Any) -> bool:
+        if name == "min_delta" and hasattr(self._callback, "monitor_op"):
+            return True  # Keras changes its sign when it chooses monitor_op, which it does anew in each process
+        return name in _NOT_OURS or name in _OF_KERAS or name.endswith(_PASSING)
 
 
 def _offers(callback: keras.callbacks.Callback, names: tuple[str, str]) -> bool:
     return all(inspect.ismethod(getattr(callback, name, None)) for name in names)
-
-
-def _equal(one: _Encoded, other: _Encoded | None) -> bool:
-    if other is None or one[0] != other[0] or len(one[1]) != len(other[1]):
-        return False
-    pairs = zip(one[1], other[1], strict=True)
-    return all(a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind in "fc") for a, b in pairs)
-
-
-def _packed(value: Any, arrays: Arrays) -> Any:
-    """Put a long JSON value into an array: the manifest, which every reader parses, stays small."""
-    text = msgspec.json.encode(value)
-    if len(text) <= _JSON_MAX_BYTES:
-        return value
-    arrays.append(np.frombuffer(text, np.uint8))
-    return {_PACKED: len(arrays) - 1}
-
-
-def _unpacked(value: Any, arrays: Sequence[NDArray[Any]]) -> Any:
-    if isinstance(value, dict) and value.keys() == {_PACKED}:
-        return msgspec.json.decode(arrays[value[_PACKED]].tobytes())
-    return value

@@ -148,6 +148,7 @@ class Epochs:
         if self._state.epoch is not None:
             self._callbacks.on_epoch_begin(self._state.epoch)
         self._state.load(restored)
+        self._state.restore_attributes()
         self._state.restore_callbacks()
 
     def _begin_epoch(self, epoch: int) -> None:

@@ -218,8 +218,22 @@ def test_a_variable_that_cannot_be_saved_is_named_once(features: dict[str, Any])
 
 def test_a_step_that_only_runs_eagerly_is_trained_and_told(features: dict[str, Any]) -> None:
     (told,), same = features["a_step_that_only_runs_eagerly_is_trained"]
-    assert "only variables are saved, and its training step runs eagerly" in told
+    assert "only variables and plain attributes are saved, and its training step runs eagerly" in told
     assert same
+
+
+def test_attributes_that_an_eager_step_changes_are_kept(features: dict[str, Any]) -> None:
+    """Of the model and of its layers, in Keras' own containers, too."""
+    counts, equal, same, beta, told = features["attributes_that_an_eager_step_changes_are_kept"]
+    assert counts == [20, 20, [20.0, 20.0], 20, 20]
+    assert (equal, same, beta) == (True, True, 0.7)
+    assert "no checkpoint can hold Phased.known (TextIOWrapper) of the model 'phased'" in told[1] and len(told) == 2
+
+
+def test_attributes_of_a_model_that_a_callback_changes_are_kept_or_named(features: dict[str, Any]) -> None:
+    *kept, (told,) = features["attributes_of_a_model_that_a_callback_changes_are_kept"]
+    assert kept == [1, 4, "epoch 3", 20]
+    assert "no checkpoint can hold Dense.file (TextIOWrapper)" in told
 
 
 def test_a_model_that_cannot_be_saved_whole_is_saved_as_weights(features: dict[str, Any]) -> None:
