@@ -109,8 +109,8 @@ class Machine:
                 self._on_answer(event)
             case model.TrainerExited(code, shortage):
                 self._on_exit(code, shortage)
-            case model.TrainerLost(below):
-                self._on_lost(below)
+            case model.TrainerLost(below, shortage):
+                self._on_lost(below, shortage)
             case model.SecondTrainer():
                 self._log(SECOND)
                 self._trainer.refuse_second()
@@ -271,8 +271,9 @@ class Machine:
             return False
         return True
 
-    def _on_lost(self, below: bool) -> None:
+    def _on_lost(self, below: bool, shortage: str) -> None:
         trainer = self._trainer
+        trainer.shortage = shortage or trainer.shortage
         self._busy_before = self._counts.busy  # a trainer that was killed amid a long piece of work has left its mark
         ended_well = trainer.completed is not None and trainer.failed is None
         if not trainer.hello or self._ending.has_begun or ended_well:
@@ -285,10 +286,11 @@ class Machine:
 
     def _on_exit(self, code: int, shortage: str) -> None:
         self._ending.trainer_ended = True
+        self._trainer.shortage = shortage or self._trainer.shortage
         if self._ending.has_begun:
             self._log(f"the trainer ended with {describe_exit(code)}")
             return
-        words, end = judge_exit(code, self._config.script, self._trainer, shortage), describe_exit(code)
+        words, end = judge_exit(code, self._config.script, self._trainer), describe_exit(code)
         self._log(f"the trainer ended with {end}" + (f": {words.message}" if words.message != end else ""))
         self._finish(words, grace_s=0.0)
 
