@@ -59,7 +59,8 @@ class KerasState(State):
         self.absent: tuple[str, ...] = ()
         """Paths of variables that the checkpoint lacks which was loaded last: an earlier release did not know them."""
         self._callback_arrays: dict[str, NDArray[Any]] = {}
-        self._callback_states = [CallbackState(callback) for callback in callbacks]
+        known = {id(callback) for callback in callbacks}
+        self._callback_states = [CallbackState(callback, known) for callback in callbacks]
         self._callback_values: list[dict[str, Any]] = []
         self._attributes = ModelState(model)
         self._attribute_arrays: dict[str, NDArray[Any]] = {}

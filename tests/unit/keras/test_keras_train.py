@@ -321,6 +321,16 @@ def test_a_callback_of_ones_own_keeps_its_attributes_and_its_random_numbers(feat
     assert (drawn, same) == (180, True)
 
 
+def test_callbacks_within_a_callback_are_kept(features: dict[str, Any]) -> None:
+    """In an attribute, a list, an object, and in what on_train_begin makes; with their files, and nothing is told."""
+    assert features["callbacks_within_a_callback_are_kept"] == [20, 4, 5, True, False]
+
+
+def test_a_file_of_a_callback_that_is_made_as_training_begins_is_told(features: dict[str, Any]) -> None:
+    (told,) = features["a_file_of_a_callback_that_is_made_late_is_told"]
+    assert "the files of CSVLogger: make it before training begins" in told
+
+
 def test_what_the_script_sets_anew_is_the_scripts(features: dict[str, Any]) -> None:
     assert features["what_the_script_sets_anew_is_the_scripts"] == [7, 20]
 
