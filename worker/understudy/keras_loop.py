@@ -95,7 +95,7 @@ class KerasLoop:
         self._rank, self._ranks = session.rank, session.ranks
         model = self._model
         data = self._get(0)
-        self._epochs.attach(session, self._random)
+        self._epochs.attach(session, self._random, self._not_exact)
         with name_failure(f"building the model {model.name!r} from a batch of {_describe(self._shapes_of(data))}"):
             model.make_train_function(force=True)  # one that was traced before draws from its kernels
             touched = self._trace(data)

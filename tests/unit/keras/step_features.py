@@ -102,6 +102,25 @@ def validation_takes_what_fit_takes(folder: Path) -> object:
     return [len(seen[0]), all(losses == seen[0] for losses in seen)]
 
 
+def a_validation_that_cannot_be_repeated_is_told(folder: Path) -> object:
+    """Once, before the first step, or when a function has given the data."""
+    data = tf.data.Dataset.from_tensor_slices(VALIDATION)
+    noisy = data.map(lambda x, y: (x + tf.random.uniform([]), y))
+    unordered = tf.data.Options()
+    unordered.deterministic = False
+    given: dict[str, Any] = {
+        "plain": data.batch(8).cache().prefetch(1),
+        "shuffled once": data.shuffle(16, seed=1, reshuffle_each_iteration=False).batch(8),
+        "augmented by a seed": data.map(lambda x, y: (x + tf.random.stateless_uniform([], (1, 2)), y)).batch(8),
+        "shuffled": data.shuffle(16, seed=1).batch(8).prefetch(1),
+        "shuffled by a function": lambda: data.shuffle(16).batch(8),
+        "within": tf.data.Dataset.range(1).flat_map(lambda _: data.shuffle(16)).batch(8),
+        "drawn": tf.data.Dataset.zip(noisy, noisy).map(lambda one, _: one).batch(8),
+        "unordered": data.batch(8).with_options(unordered),
+    }
+    return {name: said_by(folder / name, steps=10, validation=validation) for name, validation in given.items()}
+
+
 def wrong_validations_are_refused_before_the_first_step(folder: Path) -> object:
     dataset = tf.data.Dataset.from_tensor_slices(VALIDATION).batch(8)
     wrong = [dataset.repeat(), iter(dataset), (part for part in [VALIDATION]), 3, (*VALIDATION, None, None)]
@@ -398,6 +417,7 @@ STEPS = (
     a_batch_of_one_array_reaches_the_step_as_it_is,
     validation_takes_what_fit_takes,
     wrong_validations_are_refused_before_the_first_step,
+    a_validation_that_cannot_be_repeated_is_told,
     a_batch_that_is_no_pure_function_is_told,
     what_cannot_be_repeated_is_told_before_the_first_step,
     a_step_that_only_runs_eagerly_is_trained,

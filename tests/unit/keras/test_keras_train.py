@@ -188,6 +188,18 @@ def test_validation_takes_what_fit_takes(features: dict[str, Any]) -> None:
     assert features["validation_takes_what_fit_takes"] == [4, True]
 
 
+def test_a_validation_that_cannot_be_repeated_is_told_once(features: dict[str, Any]) -> None:
+    told = features["a_validation_that_cannot_be_repeated_is_told"]
+    assert {name: len(sentences) for name, sentences in told.items()} == {
+        **dict.fromkeys(("plain", "shuffled once", "augmented by a seed"), 0),
+        **dict.fromkeys(("shuffled", "shuffled by a function", "within", "drawn", "unordered"), 1),
+    }
+    for name in ("shuffled", "shuffled by a function", "within"):
+        assert "the validation dataset shuffles its elements anew each time it is read" in told[name][0]
+    assert "draws random numbers from a state inside TensorFlow (RandomUniform)" in told["drawn"][0]
+    assert "in no certain order" in told["unordered"][0]
+
+
 def test_wrong_validations_are_refused_before_the_first_step(features: dict[str, Any]) -> None:
     (endless, iterator, generator, number, parts), begun = features[
         "wrong_validations_are_refused_before_the_first_step"
