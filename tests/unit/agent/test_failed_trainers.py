@@ -322,3 +322,45 @@ def test_an_exception_stays_the_reason_where_a_child_ran_out_of_memory() -> None
     it = drive().primary().feed(protocol.Failed("RuntimeError: a worker died")).feed(model.TrainerLost())
     it.feed(model.TrainerExited(0, "out of memory: raise the limit"))
     assert release(it).reason == "ProcessExited" and "raise the limit" in release(it).message
+
+
+KILLED = model.TrainerLost(shortage="out of memory: raise the limit")
+MEMORY = "the process that trains ended without a word: out of memory: raise the limit"
+
+
+def test_a_trainer_that_ran_out_of_memory_below_a_launcher_that_starts_no_other_is_told_so() -> None:
+    it = later(drive().primary().feed(KILLED), RESTARTS_WITHIN_S)
+    assert (release(it).reason, release(it).exit_code) == ("OOMKilled", 1)
+    assert release(it).message.startswith(MEMORY) and "ran on, and started no other trainer" in release(it).message
+
+
+def test_so_is_a_redundant_one_and_one_whose_pod_is_deleted_then() -> None:
+    assert release(later(drive().redundant().feed(KILLED), RESTARTS_WITHIN_S)).reason == "OOMKilled"
+    deleted = release(drive().primary().feed(KILLED).feed(model.Terminated()))
+    assert (deleted.reason, deleted.message) == ("OOMKilled", MEMORY)
+
+
+@pytest.mark.parametrize("code", [0, 1, 137])
+def test_a_shell_that_ends_after_it_does_not_hide_it(code: int) -> None:
+    it = drive().primary().feed(KILLED).feed(model.TrainerExited(code))
+    assert release(it).reason == "OOMKilled" and release(it).message.count("raise the limit") == 1
+
+
+def test_one_that_was_started_again_after_it_says_so_and_its_own_failure_is_another() -> None:
+    it = later(drive().primary().feed(KILLED), 2).feed(protocol.Hello("1")).accept().begin(1)
+    assert it.renewals[-1].beat.last_failure == MEMORY
+    it.feed(model.TrainerLost())
+    assert release(later(it, RESTARTS_WITHIN_S)).reason == "ProcessExited"
+
+
+def test_one_that_runs_out_of_memory_once_too_often_is_told_so() -> None:
+    it = drive(max_failures=2).primary()
+    for _ in range(2):
+        later(it.feed(KILLED).feed(protocol.Hello("1")), 1)
+    assert release(it).reason == "OOMKilled" and "after 2 failures without progress" in release(it).message
+
+
+def test_an_exception_that_follows_from_a_child_without_memory_stays_the_reason_when_its_process_lives_on() -> None:
+    it = drive().primary().feed(protocol.Failed("RuntimeError: a worker died")).feed(KILLED)
+    assert release(later(it, RESTARTS_WITHIN_S)).reason == "ProcessExited"
+    assert "RuntimeError: a worker died; before that the kernel killed" in release(it).message

@@ -49,9 +49,10 @@ def test_tells_a_kill_since_the_start_and_the_limit(
 ) -> None:
     write(tmp_path / folder, **{events: text.format(2), limit: f"{192 << 20}\n"})
     watch = MemoryWatch(group(tmp_path, own))
-    assert watch.shortage() == "", "killed before the start: a container that was restored, not this trainer"
+    assert watch.new_shortage() == "", "killed before the start: a container that was restored, not this trainer"
     write(tmp_path / folder, **{events: text.format(3)})
-    assert "the memory limit of container `trainer` is 192Mi; raise resources.limits.memory" in watch.shortage()
+    assert "the memory limit of container `trainer` is 192Mi; raise resources.limits.memory" in watch.new_shortage()
+    assert watch.new_shortage() == "", "told once: a trainer that is started later has nothing to do with it"
 
 
 @pytest.mark.parametrize("limit", ["max", str((1 << 63) - 4096)])
@@ -59,12 +60,12 @@ def test_without_a_limit_it_was_the_nodes_memory(tmp_path: Path, limit: str) -> 
     write(tmp_path, memory__events=V2.format(0), memory__max=limit)
     watch = MemoryWatch(group(tmp_path, "0::/\n"))
     write(tmp_path, memory__events=V2.format(1))
-    assert re.search(r"the node had none left.*resources\.requests\.memory", watch.shortage())
+    assert re.search(r"the node had none left.*resources\.requests\.memory", watch.new_shortage())
 
 
 @pytest.mark.parametrize("own", ["", "0::/\n", "4:memory:/\n", "nonsense\n"])
 def test_tells_nothing_where_there_is_nothing_to_read(tmp_path: Path, own: str) -> None:
-    assert MemoryWatch(group(tmp_path, own)).shortage() == ""
+    assert MemoryWatch(group(tmp_path, own)).new_shortage() == ""
 
 
 def test_a_trainer_that_was_killed_is_released_as_out_of_memory() -> None:

@@ -197,6 +197,76 @@ def what_the_script_sets_anew_is_the_scripts(folder: Path) -> object:
     return [second.window, len(second.losses)]
 
 
+class Forwards(keras.callbacks.Callback):
+    """Holds other callbacks, in every way, and forwards to them."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.keeps = Keeps()
+        self.listed = [keras.callbacks.CSVLogger(path / "inner.csv"), Stateful()]
+        self.holder = Meter()
+        self.holder.inner = {"stop": keras.callbacks.EarlyStopping("loss", patience=9)}
+        self.late: Any = None
+
+    def parts(self) -> list[keras.callbacks.Callback]:
+        late = [] if self.late is None else [self.late]
+        return [self.keeps, *self.listed, self.holder.inner["stop"], *late]
+
+    def set_model(self, model: Any) -> None:
+        super().set_model(model)
+        for part in self.parts():
+            part.set_model(model)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.late = keras.callbacks.CallbackList([keras.callbacks.ReduceLROnPlateau("loss")], model=self.model)
+        for part in self.parts():
+            part.on_train_begin(logs)
+
+    def on_train_batch_end(self, index: int, logs: Any = None) -> None:
+        for part in self.parts():
+            part.on_train_batch_end(index, logs)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        for part in self.parts():
+            part.on_epoch_end(epoch, logs)
+
+
+def callbacks_within_a_callback_are_kept(folder: Path) -> object:
+    def see(it: Any, path: Path) -> list[Any]:
+        stop, plateau = it.holder.inner["stop"], it.late.callbacks[0]
+        kept = [it.listed[1]._count, stop.best, stop.wait, plateau.best, plateau.wait]
+        return [len(it.keeps.losses), it.keeps.drawn, kept, (path / "inner.csv").read_text()]
+
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        seen, same = same_twice(folder, Forwards, see)
+    return [seen[0], seen[2][0], len(seen[3].splitlines()), same, "not exact" in printed.getvalue()]
+
+
+class LateLogger(keras.callbacks.Callback):
+    """Makes a callback with a file only as training begins."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.logger: Any = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.logger = keras.callbacks.CSVLogger(self.path)
+        self.logger.set_model(self.model)
+        self.logger.on_train_begin(logs)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.logger.on_epoch_end(epoch, logs)
+
+
+def a_file_of_a_callback_that_is_made_late_is_told(folder: Path) -> object:
+    folder.mkdir(parents=True)
+    with contextlib.suppress(CrashError):
+        train(folder / "checkpoints", callbacks=[LateLogger(folder / "late.csv"), Crash(13)])
+    return said_by(folder / "checkpoints", callbacks=[LateLogger(folder / "late.csv")])
+
+
 class Stateful(keras.callbacks.Callback):
     """Offers its state."""
 
@@ -476,6 +546,8 @@ CALLBACKS = (
     backup_and_restore_is_left_out,
     tensorboard_goes_on_in_one_curve,
     a_callback_of_ones_own_keeps_its_attributes,
+    callbacks_within_a_callback_are_kept,
+    a_file_of_a_callback_that_is_made_late_is_told,
     what_the_script_sets_anew_is_the_scripts,
     what_a_callback_cannot_keep_is_told,
     a_lost_file_of_a_callback_is_told,

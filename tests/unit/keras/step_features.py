@@ -17,6 +17,8 @@ import understudy.keras
 from models import MODELS, SEED, OwnOptimizer, batch, dropout, kernels_noise
 from runs import (
     VALIDATION,
+    Crash,
+    CrashError,
     InterruptAt,
     Losses,
     failure_of,
@@ -100,6 +102,25 @@ def validation_takes_what_fit_takes(folder: Path) -> object:
     return [len(seen[0]), all(losses == seen[0] for losses in seen)]
 
 
+def a_validation_that_cannot_be_repeated_is_told(folder: Path) -> object:
+    """Once, before the first step, or when a function has given the data."""
+    data = tf.data.Dataset.from_tensor_slices(VALIDATION)
+    noisy = data.map(lambda x, y: (x + tf.random.uniform([]), y))
+    unordered = tf.data.Options()
+    unordered.deterministic = False
+    given: dict[str, Any] = {
+        "plain": data.batch(8).cache().prefetch(1),
+        "shuffled once": data.shuffle(16, seed=1, reshuffle_each_iteration=False).batch(8),
+        "augmented by a seed": data.map(lambda x, y: (x + tf.random.stateless_uniform([], (1, 2)), y)).batch(8),
+        "shuffled": data.shuffle(16, seed=1).batch(8).prefetch(1),
+        "shuffled by a function": lambda: data.shuffle(16).batch(8),
+        "within": tf.data.Dataset.range(1).flat_map(lambda _: data.shuffle(16)).batch(8),
+        "drawn": tf.data.Dataset.zip(noisy, noisy).map(lambda one, _: one).batch(8),
+        "unordered": data.batch(8).with_options(unordered),
+    }
+    return {name: said_by(folder / name, steps=10, validation=validation) for name, validation in given.items()}
+
+
 def wrong_validations_are_refused_before_the_first_step(folder: Path) -> object:
     dataset = tf.data.Dataset.from_tensor_slices(VALIDATION).batch(8)
     wrong = [dataset.repeat(), iter(dataset), (part for part in [VALIDATION]), 3, (*VALIDATION, None, None)]
@@ -176,6 +197,107 @@ def a_step_that_only_runs_eagerly_is_trained(folder: Path) -> object:
         train(folder / "twice", make=eager, callbacks=InterruptAt(13))
     train(folder / "twice", make=eager)
     return [told, state(folder / "alone") == state(folder / "twice")]
+
+
+class Counting(keras.layers.Layer):
+    """Counts its calls in attributes; a layer of Keras' own can do this only if a callback changes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+        self.seen: dict[str, Any] = {"sizes": [], "by parity": {0: 0, 1: 0}}
+        self.file: Any = None
+
+    def call(self, x: Any) -> Any:
+        self.calls += 1
+        self.seen["sizes"].append(int(x.shape[0]))
+        self.seen["by parity"][self.calls % 2] += 1
+        return x * (1.0 + 0.01 * (self.calls % 3))
+
+
+class Phased(OwnOptimizer):
+    """Its step depends on attributes: plain ones, one that only the first step makes, and one of a layer."""
+
+    def __init__(self, beta: float = 0.5) -> None:
+        super().__init__()
+        self.counting = Counting()
+        self.phase = 0
+        self.beta = beta
+        self.average = np.zeros(2, np.float32)
+        self.recent: list[float] = []
+        self.known = open(os.devnull)  # noqa: SIM115, PTH123
+
+    def call(self, x: Any) -> Any:
+        return self.net(self.counting(x))
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        self.phase += 1
+        self.late = getattr(self, "late", 0) + 1
+        x, y = data
+        logs = super().train_step((x * (1.0 + 0.1 * (self.phase % 2) + 0.01 * (self.late % 5)), y))
+        self.average += 1
+        self.last = logs["loss"]
+        self.recent.append(float(self.last) if self.run_eagerly and hasattr(self.last, "numpy") else 0.0)
+        self.counting(x)
+        return logs
+
+
+def _attributes(model: Any) -> list[Any]:
+    counts = model.counting
+    return [
+        [model.phase, model.late, model.average.tolist(), len(model.recent), counts.calls],
+        [model.recent, float(model.last), repr(dict(counts.seen)), type(counts.seen).__name__],
+    ]
+
+
+def attributes_that_an_eager_step_changes_are_kept(folder: Path) -> object:
+    """A redundant pod's warm-up step leaves no trace in them; what the script sets anew is the script's."""
+
+    def phased(beta: float = 0.5) -> keras.Model:
+        model = Phased(beta)
+        model.compile(run_eagerly=True)
+        model.own.build(model.net.trainable_variables)
+        return model
+
+    told = said_by(folder / "alone", make=phased)
+    alone = train(folder / "again", make=phased)
+    with contextlib.suppress(CrashError):
+        train(folder / "twice", make=phased, callbacks=Crash(13))
+    twice = train(folder / "twice", make=lambda: phased(0.7))
+    same = state(folder / "alone") == state(folder / "twice") == state(folder / "again")
+    return [_attributes(twice)[0], _attributes(alone) == _attributes(twice), same, twice.beta, told]
+
+
+class ChangePhase(keras.callbacks.Callback):
+    """Changes attributes of a model and of its layers beside the step."""
+
+    def __init__(self, file_in: int | None = None) -> None:
+        super().__init__()
+        self._file_in = file_in
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.model.begun = getattr(self.model, "begun", 0) + 1
+        self.model.log = open(os.devnull)  # noqa: SIM115, PTH123
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.model.phase = getattr(self.model, "phase", 0) + 1
+        self.model.layers[0].note = f"epoch {epoch}"
+
+    def on_train_batch_end(self, index: int, logs: Any = None) -> None:
+        self.model.steps = getattr(self.model, "steps", 0) + 1
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if epoch == self._file_in:
+            self.model.layers[0].file = open(os.devnull)  # noqa: SIM115, PTH123
+
+
+def attributes_of_a_model_that_a_callback_changes_are_kept(folder: Path) -> object:
+    """Those of Keras' own models, too; what no checkpoint can hold is named when it is set."""
+    with contextlib.suppress(CrashError):
+        train(folder / "twice", callbacks=[ChangePhase(), Crash(13)])
+    model = train(folder / "twice", callbacks=ChangePhase())
+    told = said_by(folder / "told", callbacks=ChangePhase(file_in=1))
+    return [model.begun, model.phase, model.layers[0].note, model.steps, told]
 
 
 class Called(keras.Model):
@@ -295,9 +417,12 @@ STEPS = (
     a_batch_of_one_array_reaches_the_step_as_it_is,
     validation_takes_what_fit_takes,
     wrong_validations_are_refused_before_the_first_step,
+    a_validation_that_cannot_be_repeated_is_told,
     a_batch_that_is_no_pure_function_is_told,
     what_cannot_be_repeated_is_told_before_the_first_step,
     a_step_that_only_runs_eagerly_is_trained,
+    attributes_that_an_eager_step_changes_are_kept,
+    attributes_of_a_model_that_a_callback_changes_are_kept,
     a_model_that_cannot_be_saved_whole_is_saved_as_weights,
     a_model_that_cannot_be_saved_at_all_completes_its_training,
     a_further_training_of_a_script_is_another,

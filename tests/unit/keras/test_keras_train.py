@@ -188,6 +188,18 @@ def test_validation_takes_what_fit_takes(features: dict[str, Any]) -> None:
     assert features["validation_takes_what_fit_takes"] == [4, True]
 
 
+def test_a_validation_that_cannot_be_repeated_is_told_once(features: dict[str, Any]) -> None:
+    told = features["a_validation_that_cannot_be_repeated_is_told"]
+    assert {name: len(sentences) for name, sentences in told.items()} == {
+        **dict.fromkeys(("plain", "shuffled once", "augmented by a seed"), 0),
+        **dict.fromkeys(("shuffled", "shuffled by a function", "within", "drawn", "unordered"), 1),
+    }
+    for name in ("shuffled", "shuffled by a function", "within"):
+        assert "the validation dataset shuffles its elements anew each time it is read" in told[name][0]
+    assert "draws random numbers from a state inside TensorFlow (RandomUniform)" in told["drawn"][0]
+    assert "in no certain order" in told["unordered"][0]
+
+
 def test_wrong_validations_are_refused_before_the_first_step(features: dict[str, Any]) -> None:
     (endless, iterator, generator, number, parts), begun = features[
         "wrong_validations_are_refused_before_the_first_step"
@@ -218,8 +230,22 @@ def test_a_variable_that_cannot_be_saved_is_named_once(features: dict[str, Any])
 
 def test_a_step_that_only_runs_eagerly_is_trained_and_told(features: dict[str, Any]) -> None:
     (told,), same = features["a_step_that_only_runs_eagerly_is_trained"]
-    assert "only variables are saved, and its training step runs eagerly" in told
+    assert "only variables and plain attributes are saved, and its training step runs eagerly" in told
     assert same
+
+
+def test_attributes_that_an_eager_step_changes_are_kept(features: dict[str, Any]) -> None:
+    """Of the model and of its layers, in Keras' own containers, too."""
+    counts, equal, same, beta, told = features["attributes_that_an_eager_step_changes_are_kept"]
+    assert counts == [20, 20, [20.0, 20.0], 20, 20]
+    assert (equal, same, beta) == (True, True, 0.7)
+    assert "no checkpoint can hold Phased.known (TextIOWrapper) of the model 'phased'" in told[1] and len(told) == 2
+
+
+def test_attributes_of_a_model_that_a_callback_changes_are_kept_or_named(features: dict[str, Any]) -> None:
+    *kept, (told,) = features["attributes_of_a_model_that_a_callback_changes_are_kept"]
+    assert kept == [1, 4, "epoch 3", 20]
+    assert "no checkpoint can hold Dense.file (TextIOWrapper)" in told
 
 
 def test_a_model_that_cannot_be_saved_whole_is_saved_as_weights(features: dict[str, Any]) -> None:
@@ -305,6 +331,16 @@ def test_a_callback_of_ones_own_keeps_its_attributes_and_its_random_numbers(feat
     """Those of generators that it holds, of tf.random, and of the generators that the process shares."""
     _, drawn, same = features["a_callback_of_ones_own_keeps_its_attributes"]
     assert (drawn, same) == (180, True)
+
+
+def test_callbacks_within_a_callback_are_kept(features: dict[str, Any]) -> None:
+    """In an attribute, a list, an object, and in what on_train_begin makes; with their files, and nothing is told."""
+    assert features["callbacks_within_a_callback_are_kept"] == [20, 4, 5, True, False]
+
+
+def test_a_file_of_a_callback_that_is_made_as_training_begins_is_told(features: dict[str, Any]) -> None:
+    (told,) = features["a_file_of_a_callback_that_is_made_late_is_told"]
+    assert "the files of CSVLogger: make it before training begins" in told
 
 
 def test_what_the_script_sets_anew_is_the_scripts(features: dict[str, Any]) -> None:

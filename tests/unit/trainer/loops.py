@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import multiprocessing
 import os
 import signal
 import sys
@@ -9,12 +10,16 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 from numpy_trainer import Regression
 from understudy import Session
 
 STOP = 25
 """Step after which the loop is left."""
+
+KEPT: list[Any] = []
+"""Outlives every function: what a variable of the script's own module holds."""
 
 WILLING: dict[str, Callable[[Session], object]] = {}
 """Loops that are left by the script's own will."""
@@ -35,6 +40,35 @@ def progress(iterable: Iterator[int]) -> Iterator[int]:
             int("0")
             yield item
     finally:
+        int("0")
+
+
+class Bar:
+    """Holds an iterator, and iterates in a generator of its own, as tqdm does: close() does not close the iterator."""
+
+    def __init__(self, iterable: Iterator[int]) -> None:
+        self.iterable = iterable
+        self.n = 0
+
+    def __iter__(self) -> Iterator[int]:
+        iterable = self.iterable
+        try:
+            for item in iterable:
+                yield item
+                self.n += 1
+        finally:
+            self.close()
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
         int("0")
 
 
@@ -153,11 +187,34 @@ def kept_in_a_function(session: Session) -> None:
 
 @willing
 def stop_and_break_with_a_kept_iterator(session: Session) -> None:
-    session.kept = iterator = steps(session)  # type: ignore[attr-defined]
-    for step in iterator:
+    KEPT.append(steps(session))
+    for step in KEPT[0]:
         if step == STOP:
             session.stop()
             break
+
+
+@willing
+def stop_in_a_thread_with_a_kept_iterator(session: Session) -> None:
+    thread = threading.Thread(target=stop_and_break_with_a_kept_iterator, args=(session,))
+    thread.start()
+    thread.join()
+
+
+@willing
+def a_thread_that_trains_on_after_the_main_thread(session: Session) -> None:
+    in_a_step, ended = threading.Event(), threading.main_thread()
+
+    def train() -> None:
+        for step in steps(session):
+            if step == STOP - 5:
+                in_a_step.set()
+                ended.join()
+            if step == STOP:
+                break
+
+    threading.Thread(target=train).start()
+    in_a_step.wait()
 
 
 @willing
@@ -315,10 +372,127 @@ def hard_exit(session: Session) -> None:
 
 
 @failing
-def next_by_hand_and_never_closed(session: Session) -> None:
-    session.kept = iterator = steps(session)  # type: ignore[attr-defined]
-    while next(iterator) < STOP:
+def exit_0_from_a_kept_iterator(session: Session) -> None:
+    KEPT.append(steps(session))
+    for step in KEPT[0]:
+        if step == STOP:
+            sys.exit(0)
+
+
+@failing
+def exit_3_after_a_kept_iterator(session: Session) -> None:
+    KEPT.append(steps(session))
+    for step in KEPT[0]:
+        if step == STOP:
+            break
+    sys.exit(3)
+
+
+@failing
+def raise_from_a_kept_iterator(session: Session) -> None:
+    KEPT.append(steps(session))
+    for step in KEPT[0]:
+        if step == STOP:
+            raise ValueError("this body is broken")
+
+
+@failing
+def raise_after_a_kept_iterator(session: Session) -> None:
+    KEPT.append(steps(session))
+    next(KEPT[0])
+    raise ValueError("the code after the loop is broken")
+
+
+@failing
+def stop_and_raise_from_a_kept_iterator(session: Session) -> None:
+    KEPT.append(steps(session))
+    for step in KEPT[0]:
+        if step == STOP:
+            session.stop()
+            raise ValueError("this body is broken")
+
+
+@failing
+def raise_in_a_thread_from_a_kept_iterator(session: Session) -> None:
+    thread = threading.Thread(target=raise_from_a_kept_iterator, args=(session,))
+    thread.start()
+    thread.join()
+
+
+@willing
+def a_child_that_ends_amid_the_loop(session: Session) -> None:
+    """Its end is not the script's."""
+    for step in steps(session):
+        if step == STOP:
+            child = multiprocessing.get_context("fork").Process(target=int)
+            child.start()
+            child.join()
+            break
+
+
+@willing
+def break_from_a_kept_iterator(session: Session) -> None:
+    KEPT.append(steps(session))
+    for step in KEPT[0]:
+        if step == STOP:
+            break
+
+
+@willing
+def break_from_a_kept_progress_bar(session: Session) -> None:
+    KEPT.append(Bar(steps(session)))
+    for step in KEPT[0]:
+        if step == STOP:
+            break
+
+
+@willing
+def break_from_a_progress_bar(session: Session) -> None:
+    for step in Bar(steps(session)):
+        if step == STOP:
+            break
+
+
+@willing
+def a_progress_bar_as_context_manager(session: Session) -> None:
+    with Bar(steps(session)) as bar:
+        KEPT.append(bar)
+        for step in bar:
+            if step == STOP:
+                break
+
+
+@willing
+def break_from_a_kept_enumerate(session: Session) -> None:
+    KEPT.append(enumerate(steps(session)))
+    for _, step in KEPT[0]:
+        if step == STOP:
+            break
+
+
+@willing
+def a_kept_islice(session: Session) -> None:
+    KEPT.append(itertools.islice(steps(session), STOP))
+    for _ in KEPT[0]:
         pass
+
+
+@willing
+def next_by_hand_and_never_closed(session: Session) -> None:
+    KEPT.append(steps(session))
+    while next(KEPT[0]) < STOP:
+        pass
+
+
+@willing
+def break_from_a_kept_iterator_while_something_is_handled(session: Session) -> None:
+    KEPT.append(steps(session))
+    try:
+        raise ImportError("an optional module")
+    except ImportError:
+        for step in KEPT[0]:
+            if step == STOP:
+                break
 
 
 @ends

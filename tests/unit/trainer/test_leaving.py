@@ -1,5 +1,6 @@
 """How a script leaves its loop: by its own will, which ends the training, or by an exception, which never does."""
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,7 @@ def test_a_loop_left_by_the_scripts_own_will_saves_and_completes(
     code, output = trainer.end()
     assert (code, trainer.said(Completed)) == (0, [Completed(STOP)]), output
     assert "behind the loop" in output
+    assert "stands open" not in output
     assert f"finished at step {STOP} of term 1" in output
     newest = store_of(volume).newest()
     assert newest is not None and newest.ref.step == STOP and newest.extra["stopped"]
@@ -44,10 +46,17 @@ def test_a_loop_that_an_exception_leaves_is_not_complete(start: Callable[..., An
     assert newest is not None and not newest.extra["stopped"]
 
 
-def test_a_loop_that_stands_open_at_the_end_of_its_script_is_said(start: Callable[..., Any]) -> None:
-    trainer = start("next_by_hand_and_never_closed", pod="a", script=LOOPS)
+def test_a_loop_that_stands_open_after_sys_exit_is_said(start: Callable[..., Any]) -> None:
+    trainer = start("exit_3_after_a_kept_iterator", pod="a", script=LOOPS)
     trainer.send(Promote(1))
     assert f"its loop stands open after step {STOP}" in trainer.end()[1]
+
+
+def test_a_kept_iterator_is_left_at_the_end_of_a_script_on_a_laptop_too(tmp_path: Path) -> None:
+    command = [sys.executable, str(Path(__file__).with_name(LOOPS)), "break_from_a_kept_iterator"]
+    for said in (f"the loop was left after step {STOP} of 1000000", "no step is left to take"):
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert said in ran.stdout
 
 
 def test_what_a_decision_to_stop_means_is_said(start: Callable[..., Any]) -> None:

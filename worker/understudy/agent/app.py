@@ -84,7 +84,7 @@ class Agent:
                 self._listener,
                 self.feed,
                 log,
-                on_lost=lambda pid: self.feed(model.TrainerLost(below=pid != self._pid)),
+                on_lost=lambda pid: self.feed(model.TrainerLost(pid != self._pid, self._memory.new_shortage())),
                 on_second=lambda: self.feed(model.SecondTrainer()),
             )
             self._feed_start()
@@ -183,7 +183,7 @@ class Agent:
             if pid == self._pid:
                 self._link.drain()
                 code = os.waitstatus_to_exitcode(status)
-                self.feed(model.TrainerExited(code if code >= 0 else 128 - code, self._memory.shortage()))
+                self.feed(model.TrainerExited(code if code >= 0 else 128 - code, self._memory.new_shortage()))
 
     async def _serve_probes(self, host: str | None, port: int) -> asyncio.Server | None:
         try:

@@ -101,8 +101,8 @@ class Machine:
                 self._on_answer(event)
             case model.TrainerExited(code, shortage):
                 self._supervisor.on_exit(code, shortage)
-            case model.TrainerLost(below):
-                self._supervisor.on_lost(below)
+            case model.TrainerLost(below, shortage):
+                self._supervisor.on_lost(below, shortage)
             case model.SecondTrainer():
                 self._supervisor.refuse_second()
             case model.Terminated():

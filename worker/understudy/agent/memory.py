@@ -2,8 +2,9 @@
 
 Guarantees that a kill is seen which the kernel made before the trainer was reaped: the kernel counts a victim before it
 signals it, so that a count read after the reap holds it. The agent and the trainer share a cgroup, of version 1 or 2,
-and the count may be above zero when the agent starts: only what was added since then is told. Where the cgroup cannot
-be read (no mount, another system), nothing is told, and the operator learns of the kill from the pod's status.
+and the count may be above zero when the agent starts: only what was added since then is told. A kill is told once, to
+the trainer that ended after it: of one that a launcher starts later, nothing is known of it. Where the cgroup cannot be
+read (no mount, another system), nothing is told, and the operator learns of the kill from the pod's status.
 
 Does not tell which process was killed: a child of the trainer counts as well. Does not see a kill of the whole
 container (`memory.oom.group`): the agent dies with it, and the kubelet says so. Reads no clock.
@@ -65,16 +66,17 @@ class MemoryGroup:
 
 
 class MemoryWatch:
-    """Compares the count of kills with the one at the start."""
+    """Compares the count of kills with the one at the start, and then with the one that was told last."""
 
     def __init__(self, group: MemoryGroup | None) -> None:
         self._group = group
         self._before = group.kills if group is not None else 0
 
-    def shortage(self) -> str:
-        """Say that a process was killed for want of memory since the start, and what to raise; empty: none was."""
-        if self._group is None or self._group.kills <= self._before:
+    def new_shortage(self) -> str:
+        """Say that a process was killed for want of memory since the last call, and what to raise; empty: none was."""
+        if self._group is None or (kills := self._group.kills) <= self._before:
             return ""
+        self._before = kills
         limit = self._group.limit_bytes
         if limit is None:
             return (

@@ -97,7 +97,8 @@ class TrainerExited:
 
     code: int
     shortage: str = ""
-    """What memory.py says of a process that the kernel killed for want of memory; empty: it killed none."""
+    """What memory.py says of a process that the kernel killed for want of memory since it was last asked; empty: it
+    killed none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,8 @@ class TrainerLost:
 
     below: bool = True
     """It was not the container's program itself, but started by that: by a shell, or a launcher."""
+    shortage: str = ""
+    """As in TrainerExited."""
 
 
 @dataclass(frozen=True, slots=True)

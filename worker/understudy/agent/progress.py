@@ -5,7 +5,7 @@ from typing import Final, assert_never
 
 import msgspec
 from understudy_contract.names import Term
-from understudy_contract.reports import CheckpointRef, FirstStep, Heartbeat, Notice, Phase
+from understudy_contract.reports import LAST_WORDS_MAX_CHARS, CheckpointRef, FirstStep, Heartbeat, Notice, Phase
 
 from understudy import protocol
 from understudy.agent.survived import Survived, brief
@@ -13,6 +13,8 @@ from understudy.agent.survived import Survived, brief
 _NOTICES_MAX: Final = 16
 """Notices that wait for a renewal each; more than that is noise."""
 _NO_WORD: Final = "the process that trains ended, or closed its connection to the agent, without a word"
+_SILENT: Final = "the process that trains ended without a word"
+_KILLED_BEFORE: Final = "; before that the kernel killed a process of the container: "
 _ENDED_AFTER: Final = "the process ended after its training was complete, and the code after it did not succeed"
 SECOND: Final = (
     "a second process called understudy while the first one was connected, and was refused: let one process of a pod "
@@ -45,6 +47,8 @@ class Progress:
     """The process that said Hello has ended, or its connection has; no other has said Hello since."""
     below: bool = False
     """It had been started by the container's program, and was not that itself."""
+    shortage: str = ""
+    """What memory.py says of a process that was killed for want of memory while it ran."""
     notices: list[Notice] = field(default_factory=list)
     survived: Survived = field(default_factory=Survived)
 
@@ -52,6 +56,17 @@ class Progress:
     def failure(self) -> str:
         """Say why the present trainer failed, whatever is known of it."""
         return self.failed or (_NO_WORD if self.completed is None else _ENDED_AFTER)
+
+    @property
+    def cause(self) -> str:
+        """Say why the present trainer failed, and that the kernel killed a process for want of memory, if it did.
+
+        A trainer without a last word was the victim, as far as anybody knows. Other failures may follow from the death
+        of a child.
+        """
+        if not self.shortage:
+            return self.failure
+        return told_with(self.failed, self.shortage) if self.failed is not None else f"{_SILENT}: {self.shortage}"
 
     def note(self, message: protocol.FromTrainer) -> str | None:  # noqa: C901 - one branch a message
         """Take a message in; give a line for the log where people would want one."""
@@ -104,6 +119,10 @@ class Progress:
         """Note that the process that said Hello has ended, or has closed its connection."""
         self.lost, self.below = True, below
 
+    def note_shortage(self, shortage: str) -> None:
+        """Note what memory.py says of a process that was killed while this trainer ran; empty: it says nothing."""
+        self.shortage = shortage or self.shortage
+
     def learn_volume(self, volume: str | None) -> None:
         """Note the volume's id, as the rank's Lease reports it."""
         if volume is not None:
@@ -132,10 +151,11 @@ class Progress:
 
     def _start_again(self) -> str:
         """Forget the trainer before; keep what is true of the pod: volume, newest checkpoint, notices."""
-        sentence = self.survived.start_again(self.failure, self.checkpoint, volume=self.volume_failed)
+        sentence = self.survived.start_again(self.cause, self.checkpoint, volume=self.volume_failed)
         self._notice(self.survived.notice(sentence))
         self.loaded = self.started = self.first = self.completed = self.returned = self.failed = None
         self.volume_failed = self.superseded = self.lost = False
+        self.shortage = ""
         self.term_taken = 0
         return sentence
 
@@ -165,7 +185,7 @@ class Progress:
             beat,
             failures=survived.failures,
             restarts=survived.restarts,
-            last_failure=brief(self.failure) if self.lost else survived.last,
+            last_failure=brief(self.cause) if self.lost else survived.last,
         )
 
     def _beat(self, pod: str, term: Term, step: int, *, primary: bool) -> Heartbeat:
@@ -195,3 +215,8 @@ class Progress:
             volume=self.volume,
             model=self.completed.model if self.completed is not None else None,
         )
+
+
+def told_with(message: str, shortage: str) -> str:
+    """Add a shortage of memory to a message. A release is cut at its end: the shortage stays readable behind it."""
+    return f"{message[: LAST_WORDS_MAX_CHARS - len(_KILLED_BEFORE) - len(shortage)]}{_KILLED_BEFORE}{shortage}"

@@ -145,12 +145,12 @@ class Supervisor:
             return False
         return True
 
-    def on_lost(self, below: bool) -> None:
+    def on_lost(self, below: bool, shortage: str) -> None:
         """The trainer's process has ended, or has closed its connection; the container's program may live on."""
         trainer, life = self._progress, self.life
-        self._busy_before = (
-            self._turn.counts.busy
-        )  # a trainer that was killed amid a long piece of work has left its mark
+        trainer.note_shortage(shortage)
+        # A trainer that was killed amid a long piece of work has left its mark in the counters.
+        self._busy_before = self._turn.counts.busy
         ended_well = trainer.completed is not None and trainer.failed is None
         if not trainer.hello or isinstance(life, Ending) or ended_well:
             return
@@ -162,11 +162,12 @@ class Supervisor:
 
     def on_exit(self, code: int, shortage: str) -> None:
         """The container's program has ended."""
+        self._progress.note_shortage(shortage)
         if isinstance(self.life, Ending):
             self.life.trainer_ended = True
             self._turn.log(f"the trainer ended with {describe_exit(code)}")
             return
-        words, end = judge_exit(code, self._config.script, self._progress, shortage), describe_exit(code)
+        words, end = judge_exit(code, self._config.script, self._progress), describe_exit(code)
         self._turn.log(f"the trainer ended with {end}" + (f": {words.message}" if words.message != end else ""))
         self._finish(words, grace_s=0.0, trainer_ended=True)
 

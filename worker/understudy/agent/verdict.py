@@ -6,9 +6,9 @@ from typing import Final
 
 from understudy_contract.events import EventReason
 from understudy_contract.exits import ExitCode, ReleaseReason, describe_exit
-from understudy_contract.reports import LAST_WORDS_MAX_CHARS, Notice
+from understudy_contract.reports import Notice
 
-from understudy.agent.progress import Progress
+from understudy.agent.progress import Progress, told_with
 from understudy.agent.watchdog import Patience
 
 FAILED_ENDS_WITHIN_S: Final = 5.0
@@ -21,7 +21,6 @@ LAUNCHER_ENDS_WITHIN_S: Final = 1.0
 """From the end of a trainer to that of its container's program, where no other trainer may begin."""
 HELLO_WITHIN_S: Final = 60.0
 """Import of TensorFlow takes 5 s here, 30 s on a slow disk; a script silent for longer is worth a sentence."""
-_KILLED_BEFORE: Final = "; before that the kernel killed a process of the container: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +38,25 @@ def handed_over(message: str) -> LastWords:
     return LastWords(ReleaseReason.HANDED_OVER, ExitCode.HANDED_OVER, message)
 
 
-def judge_exit(code: int, script: str, trainer: Progress, shortage: str = "") -> LastWords:
+def judge_exit(code: int, script: str, trainer: Progress) -> LastWords:
     """Judge a trainer that ended without having been told to.
 
     A container that exits 0 looks complete, so exit 0 before completion becomes another code: NOT_INTEGRATED if the SDK
     was never called, 1 if it was. A signal is a ProcessExited even before the first call: the script had no say in it.
     An exception that the SDK has told counts whatever the code is: of `python train.py | tee log` it is that of tee.
 
-    `shortage` says that the kernel has killed a process of the container for want of memory. A trainer that died of
-    SIGKILL was the victim, itself or below a shell; any other failure may follow from the death of a child, so the
-    shortage is added to its words and the reason stays.
+    `trainer.shortage` says that the kernel has killed a process of the container for want of memory. A trainer that
+    died of SIGKILL was the victim, itself or below a shell; any other failure may follow from the death of a child, so
+    the shortage is added to its words and the reason stays.
     """
-    words = _judge_exit(code, script, trainer)
+    words, shortage = _judge_exit(code, script, trainer), trainer.shortage
     if not shortage or words.reason is ReleaseReason.COMPLETED:
         return words
     # Below a shell, which may end with any code.
     silent = trainer.lost and trainer.failed is None and trainer.completed is None
     if (code == 128 + signal.SIGKILL or silent) and words.reason is ReleaseReason.PROCESS_EXITED:
         return LastWords(ReleaseReason.OOM_KILLED, words.code, f"{words.message}: {shortage}")
-    # A release is cut at its end: the shortage stays readable behind a long exception.
-    said = words.message[: LAST_WORDS_MAX_CHARS - len(_KILLED_BEFORE) - len(shortage)]
-    return LastWords(words.reason, words.code, f"{said}{_KILLED_BEFORE}{shortage}")
+    return LastWords(words.reason, words.code, told_with(words.message, shortage))
 
 
 def _judge_exit(code: int, script: str, trainer: Progress) -> LastWords:
@@ -96,7 +93,7 @@ def _judge_exit(code: int, script: str, trainer: Progress) -> LastWords:
 def lived_on(trainer: Progress, script: str) -> LastWords:
     """Judge a trainer that has failed and was given time to end: what is left of it is killed."""
     if trainer.superseded:
-        return _failure(trainer, trainer.failure)
+        return _failure(trainer, trainer.cause)
     if not trainer.lost:
         rest = (
             f"its process did not end within {FAILED_ENDS_WITHIN_S:g} s after that (is there a thread that is no "
@@ -104,14 +101,14 @@ def lived_on(trainer: Progress, script: str) -> LastWords:
         )
     else:
         rest = f"{script} ran on, and started no other trainer within {RESTARTS_WITHIN_S:g} s: killed by the agent"
-    return _failure(trainer, f"{trainer.failure}; {rest}")
+    return _failure(trainer, f"{trainer.cause}; {rest}")
 
 
 def too_often(trainer: Progress) -> LastWords:
     """Judge a trainer that has failed once more than its job may, and was started again all the same."""
     times = trainer.survived.before + trainer.survived.failures + 1
     rest = f"its launcher started it again, after {times} failures without progress: killed by the agent"
-    return _failure(trainer, f"{trainer.failure}; {rest}")
+    return _failure(trainer, f"{trainer.cause}; {rest}")
 
 
 def ending_failed(trainer: Progress) -> LastWords:
@@ -119,14 +116,15 @@ def ending_failed(trainer: Progress) -> LastWords:
     last = trainer.survived.last
     if last is not None and trainer.failed is None and not trainer.lost:
         return _failure(trainer, f"{last}; the trainer that was started again had not begun yet")
-    return _failure(trainer, trainer.failure)
+    return _failure(trainer, trainer.cause)
 
 
 def _failure(trainer: Progress, message: str) -> LastWords:
     code = ExitCode.SUPERSEDED if trainer.superseded else 1
     if trainer.completed is not None:
         message = f"{message}; training was complete, the code after it failed"
-    return LastWords(_reason(trainer), code, message)
+    killed = trainer.shortage and trainer.failed is None
+    return LastWords(ReleaseReason.OOM_KILLED if killed else _reason(trainer), code, message)
 
 
 def _reason(trainer: Progress) -> ReleaseReason:

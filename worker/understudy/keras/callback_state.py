@@ -5,22 +5,25 @@ data (plain.py). Of any other callback, Keras' own among them, those attributes 
 constructor made them: counters, records, best values, best weights. What the constructor set and nothing changed stays
 the script's: a new patience counts from the next start on.
 
+A callback may hold others and forward to them what it is told: each of these has a state of its own, too, if it is
+there by the end of on_train_begin. One that offers its state answers for those that it holds.
+
 A successor's callbacks begin as in `fit` (on_train_begin resets most of them), then get the saved values. Files that
 Keras' callbacks append to are cut to the checkpoint (callback_files.py). Attributes that cannot be saved are named,
 once, before the first step; of Keras' own callbacks none needs to be. Reads no clock.
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import keras
-import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
+from understudy.keras.attributes import Attributes, pack, unpack
 from understudy.keras.callback_files import measure, take_back
-from understudy.keras.plain import Arrays, NotPlainError, apply, encode
+from understudy.keras.plain import Arrays, NotPlainError, apply, encode, is_ordinary
 
 _NOT_OURS: Final = frozenset({"model", "_model", "params", "validation_data"})
 """Set by whoever runs the callbacks."""
@@ -32,126 +35,119 @@ _PASSING: Final = ("_start_time",)
 """Attributes with these endings are moments on the clock of one machine."""
 _OFFERS: Final = (("get_state", "set_state"), ("state", "load_state"))
 
-_JSON_MAX_BYTES: Final = 1 << 16
-_PACKED: Final = "!packed"
-"""Key of a dict that names the array in which a JSON value lies."""
-
-_Encoded = tuple[Any, Arrays]
-
 
 class CallbackState:
-    """The state of one callback."""
+    """The state of one callback, and of those that it holds."""
 
-    def __init__(self, callback: keras.callbacks.Callback) -> None:
-        """Take the callback as the script's constructor has made it."""
+    def __init__(self, callback: keras.callbacks.Callback, known: set[int]) -> None:
+        """Take the callback as the script's constructor has made it.
+
+        `known` has the identities of all that have a state already: each callback has one, whoever holds it.
+        """
+        known.add(id(callback))
+        self._known = known
         self._callback = callback
         self._offer = next((names for names in _OFFERS if _offers(callback, names)), None)
-        self._made = self._attributes() if self._offer is None else {}
-        self._changed: set[str] = set()
-        """Attributes that have had another value since."""
-        self.lost: list[str] = []
-        """Attributes that could not be saved, as they were met."""
+        self._attributes = Attributes(callback, self._is_left_out) if self._offer is None else None
+        self._prepared = False
+        """Its files have been taken back, where that was needed."""
+        self._inner: list[CallbackState] = []
+        self._find_inner()
 
-    def read(self, *, files: bool = True) -> tuple[dict[str, Any], Arrays]:
-        """Give JSON values, and the arrays that they refer to by number; `files` measures the callback's files, too."""
+    def read(self) -> tuple[dict[str, Any], Arrays]:
+        """Give JSON values, and the arrays that they refer to by number; measure the callback's files, too."""
         values: dict[str, Any] = {}
         arrays: Arrays = []
         if self._offer is not None:
             offered = getattr(self._callback, self._offer[0])()
             place = f"{type(self._callback).__name__}.{self._offer[0]}()"
             try:
-                values["state"] = _packed(encode(offered, arrays, place), arrays)
+                values["state"] = pack(encode(offered, arrays, place), arrays)
             except NotPlainError as error:
                 raise TypeError(
                     f"no checkpoint can hold {error}, which is a callback's state: give plain data"
                 ) from None
-        else:
-            values["attributes"] = {}
-            for name, (value, own) in self._attributes(self.lost).items():
-                if name in self._changed or not _equal((value, own), self._made.get(name)):
-                    self._changed.add(name)
-                    packed = _packed(value, own)
-                    values["attributes"][name] = {"value": packed, "arrays": [len(arrays), len(own)]}
-                    arrays.extend(own)
-        if files and (measured := measure(self._callback)):
+        elif self._attributes is not None:
+            values["attributes"], arrays = self._attributes.read()
+        if measured := measure(self._callback):
             values["files"] = measured
+        for state in self._inner:
+            inner, own = state.read()
+            values.setdefault("inner", []).append({"values": inner, "arrays": [len(arrays), len(own)]})
+            arrays.extend(own)
         return values, arrays
 
     def prepare(self, values: Mapping[str, Any]) -> list[str]:
         """Take back the callback's files before it begins anew; give a sentence for each loss."""
-        return take_back(self._callback, values.get("files", {}))
+        self._prepared = True
+        lost = take_back(self._callback, values.get("files", {}))
+        for state, saved in zip(self._inner, values.get("inner", ()), strict=False):
+            lost.extend(state.prepare(saved["values"]))
+        return lost
 
     def write(self, values: Mapping[str, Any], arrays: Sequence[NDArray[Any]]) -> list[str]:
         """Take over what `read` gave, after the callback has begun; name what could not be restored."""
-        if self._offer is not None:
-            if "state" in values:
-                offered = apply(None, _unpacked(values["state"], arrays), arrays)
-                getattr(self._callback, self._offer[1])(offered)
-            return []
-        lost = []
-        for name, saved in values.get("attributes", {}).items():
+        lost: list[str] = []
+        if self._attributes is not None:
+            lost = self._attributes.write(values.get("attributes", {}), arrays)
+        elif self._offer is not None and "state" in values:
+            offered = apply(None, unpack(values["state"], arrays), arrays)
+            getattr(self._callback, self._offer[1])(offered)
+        if "files" in values and not self._prepared:
+            lost.append(f"the files of {type(self._callback).__name__}: make it before training begins")
+        for state, saved in zip(self._inner, values.get("inner", ()), strict=False):
             first, count = saved["arrays"]
-            own, old = arrays[first : first + count], getattr(self._callback, name, None)
-            try:
-                setattr(self._callback, name, apply(old, _unpacked(saved["value"], own), own, f".{name}"))
-            except NotPlainError as error:
-                lost.append(f"{type(self._callback).__name__}{error}")
+            lost.extend(state.write(saved["values"], arrays[first : first + count]))
         return lost
 
     def note_changes(self) -> None:
-        """Remember which attributes on_train_begin has changed: they are saved from now on, whatever they come to."""
-        if self._offer is None:
-            self.read(files=False)
-
-    def unsaved(self) -> list[str]:
-        """Name the attributes that no checkpoint can hold: `Meter.file (TextIOWrapper)`."""
-        if self._offer is not None:
-            return []
-        self._attributes(self.lost)
-        return self.lost
+        """Take in what on_train_begin has made, and remember what it has changed: that is saved from now on."""
+        self._find_inner()
+        if self._attributes is not None:
+            self._attributes.read()
+        for state in self._inner:
+            state.note_changes()
 
     @property
-    def _is_keras_own(self) -> bool:
-        return type(self._callback).__module__.partition(".")[0] == "keras"
+    def lost(self) -> list[str]:
+        """Name the attributes that no checkpoint can hold, as they were met: `Meter.file (TextIOWrapper)`."""
+        inner = [place for state in self._inner for place in state.lost]
+        if self._attributes is None or type(self._callback).__module__.partition(".")[0] == "keras":
+            return inner
+        return [*self._attributes.lost, *inner]
 
-    def _attributes(self, lost: list[str] | None = None) -> dict[str, _Encoded]:
-        encoded: dict[str, _Encoded] = {}
-        for name, value in list(vars(self._callback).items()):
-            if name in _NOT_OURS or name in _OF_KERAS or name.endswith(_PASSING):
-                continue
-            if name == "min_delta" and hasattr(self._callback, "monitor_op"):
-                continue  # Keras changes its sign when it chooses monitor_op, which it does anew in each process
-            arrays: Arrays = []
-            try:
-                encoded[name] = encode(value, arrays, f".{name}"), arrays
-            except NotPlainError as error:
-                sentence = f"{type(self._callback).__name__}{error}"
-                if lost is not None and sentence not in lost and not self._is_keras_own:
-                    lost.append(sentence)
-        return encoded
+    def _find_inner(self) -> None:
+        for callback in _held(self._callback, set()):
+            if id(callback) not in self._known:
+                self._inner.append(CallbackState(callback, self._known))
+
+    def _is_left_out(self, name: str, value: Any) -> bool:
+        if name == "min_delta" and hasattr(self._callback, "monitor_op"):
+            return True  # Keras changes its sign when it chooses monitor_op, which it does anew in each process
+        return name in _NOT_OURS or name in _OF_KERAS or name.endswith(_PASSING)
+
+
+def _held(holder: object, seen: set[int]) -> Iterator[keras.callbacks.Callback]:
+    """List the callbacks within an object, itself included, in the same order in every process."""
+    if id(holder) in seen:
+        return
+    seen.add(id(holder))
+    if isinstance(holder, keras.callbacks.Callback):
+        yield holder
+        if any(_offers(holder, names) for names in _OFFERS):
+            return
+        inside: Iterable[object] = [value for name, value in vars(holder).items() if name not in _NOT_OURS]
+    elif isinstance(holder, dict):
+        inside = holder.values()
+    elif isinstance(holder, (list, tuple, deque)):
+        inside = holder
+    elif is_ordinary(holder):
+        inside = vars(holder).values()
+    else:
+        return
+    for part in list(inside):
+        yield from _held(part, seen)
 
 
 def _offers(callback: keras.callbacks.Callback, names: tuple[str, str]) -> bool:
     return all(inspect.ismethod(getattr(callback, name, None)) for name in names)
-
-
-def _equal(one: _Encoded, other: _Encoded | None) -> bool:
-    if other is None or one[0] != other[0] or len(one[1]) != len(other[1]):
-        return False
-    pairs = zip(one[1], other[1], strict=True)
-    return all(a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind in "fc") for a, b in pairs)
-
-
-def _packed(value: Any, arrays: Arrays) -> Any:
-    """Put a long JSON value into an array: the manifest, which every reader parses, stays small."""
-    text = msgspec.json.encode(value)
-    if len(text) <= _JSON_MAX_BYTES:
-        return value
-    arrays.append(np.frombuffer(text, np.uint8))
-    return {_PACKED: len(arrays) - 1}
-
-
-def _unpacked(value: Any, arrays: Sequence[NDArray[Any]]) -> Any:
-    if isinstance(value, dict) and value.keys() == {_PACKED}:
-        return msgspec.json.decode(arrays[value[_PACKED]].tobytes())
-    return value

@@ -5,7 +5,7 @@ and that an epoch whose validation was interrupted by a hand-over is validated b
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -47,14 +47,16 @@ class Epochs:
         self._validation = None if validation is None else ValidationData(validation, validation_batch_size)
         self._session: Session | None = None
         self._random: StepRandom | None = None
+        self._not_exact: Callable[[str], None] = lambda sentence: None
         self._callbacks: keras.callbacks.CallbackList | None = None
         self._has_callbacks = bool(callbacks)
         self._given = callbacks
 
-    def attach(self, session: Session, random: StepRandom) -> None:
-        """Take the session that runs the steps, and the sources of the random numbers of a validation."""
+    def attach(self, session: Session, random: StepRandom, not_exact: Callable[[str], None]) -> None:
+        """Take the session that runs the steps, the sources of a validation's random numbers, and `NotExact`."""
         self._session = session
         self._random = random
+        self._not_exact = not_exact
 
     def trace_validation(self, batch: Any) -> Trace | None:
         """Trace what a validation touches: on its own first batch, or on `batch` where a function will give its data.
@@ -69,6 +71,7 @@ class Epochs:
                 return None
         else:
             batch = self._validation.shape_of_batches(batch)
+            self._tell_of_data()
         assert self._random is not None
         self._model.make_test_function(force=True)
         with name_failure("the validation"), self._random.serving():
@@ -148,6 +151,7 @@ class Epochs:
         if self._state.epoch is not None:
             self._callbacks.on_epoch_begin(self._state.epoch)
         self._state.load(restored)
+        self._state.restore_attributes()
         self._state.restore_callbacks()
 
     def _begin_epoch(self, epoch: int) -> None:
@@ -177,12 +181,22 @@ class Epochs:
         if step < self._steps and not self._session.stopped:
             self._begin_epoch(step // self._length)  # the next; or this one, if its stop does not hold for a later job
 
+    def _tell_of_data(self) -> None:
+        """Say once what of the validation's data a resumed run cannot repeat."""
+        assert self._validation is not None
+        if clauses := self._validation.cannot_repeat():
+            self._not_exact(
+                f"the validation dataset {'; it '.join(clauses)}. After a failover the metrics of a validation may "
+                "differ, and so may what callbacks do by them"
+            )
+
     def _validate(self) -> dict[str, float]:
         assert self._session is not None and self._validation is not None and self._random is not None
         model = self._model
         model.make_test_function()
         model.stop_evaluating = False
         before, extra = self._state.tensors(), as_json(self._state.extra())
+        deferred = self._validation.is_deferred
         told = self._callbacks or keras.callbacks.CallbackList([], model=model)
         logs: Mapping[str, Any] = {}
         with name_failure("the validation"):
@@ -202,6 +216,8 @@ class Epochs:
                     break
             values = scalars(logs)
             told.on_test_end(values)
+        if deferred:  # a function has given the data only now
+            self._tell_of_data()
         model.reset_metrics()
         return values
 

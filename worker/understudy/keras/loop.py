@@ -6,7 +6,6 @@ the metrics and waiting for the result at each step. Reads no clock.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from typing import Any, Final
 
 import keras
@@ -16,6 +15,7 @@ from understudy_contract.events import EventReason
 
 from understudy.errors import NotStarted
 from understudy.keras.epochs import Epochs, scalars
+from understudy.keras.model_state import ModelState
 from understudy.keras.state import KerasState
 from understudy.keras.step_random import StepRandom
 from understudy.keras.step_trace import Trace, trace
@@ -30,8 +30,6 @@ from understudy.trainer.state import unequal
 
 Shapes = tuple[tuple[int, ...], ...]
 
-_PYTHON: Final = (bool, int, float, str, type(None), list, dict, set)
-"""Types of attributes that an eager step may change."""
 _BATCH_PARTS: Final = 3
 """x, y, sample_weight."""
 
@@ -102,7 +100,7 @@ class KerasLoop(Program):
         self._rank, self._ranks = session.rank, session.ranks
         model = self._model
         data = self._get(0)
-        self._epochs.attach(session, self._random)
+        self._epochs.attach(session, self._random, self._not_exact)
         with name_failure(f"building the model {model.name!r} from a batch of {_describe(self._shapes_of(data))}"):
             model.make_train_function(force=True)  # one that was traced before draws from its kernels
             touched = self._trace(data)
@@ -123,16 +121,15 @@ class KerasLoop(Program):
         if not model.run_eagerly:
             with self._random.serving():
                 return trace(model.train_function, data)
-        self._untraced = "its training step runs eagerly, so that its Python code may keep a state of its own"
-        before = {name: copy(value) for name, value in vars(model).items() if type(value) in _PYTHON}
+        self._untraced = "its training step runs eagerly, so that its Python code may keep a state elsewhere"
+        before = ModelState(model)
         try:
             with self._random.serving():
                 return trace(model.train_function, data)
         except Exception as error:  # noqa: BLE001 - whatever the user's step raises when it is traced
             self._untraced += f", and cannot be traced ({type(error).__name__})"
         finally:
-            for name, value in before.items():
-                setattr(model, name, value)
+            before.write({}, {})
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         model(x)
         if model.optimizer is not None and not model.optimizer.built:
@@ -144,7 +141,10 @@ class KerasLoop(Program):
         if clauses:
             self._not_exact(f"the step of the model {self._model.name!r} " + "; it ".join(clauses))
         if self._untraced:
-            self._not_exact(f"of the model {self._model.name!r} only variables are saved, and {self._untraced}")
+            kept = f"of the model {self._model.name!r} only variables and plain attributes are saved"
+            self._not_exact(f"{kept}, and {self._untraced}")
+            if unsaved := self.state.unsaved_of_model(known=True):
+                self._say_unsaved_of_model(unsaved)
         if self.state.unsaved:
             names = ", ".join(f"{held.path} ({held.variable.dtype.name})" for held in self.state.unsaved)
             self._not_exact(f"no checkpoint can hold variables of this type: {names}")
@@ -154,6 +154,13 @@ class KerasLoop(Program):
                 "its arguments: it may be called several times for a step, and not at all for others. Address the data "
                 "by step, for example with numpy.random.default_rng((seed, rank, step))"
             )
+
+    def _say_unsaved_of_model(self, places: Sequence[str]) -> None:
+        self._unsaved.update(places)
+        self._not_exact(
+            f"no checkpoint can hold {', '.join(places)} of the model {self._model.name!r}; if they change in the "
+            "training, keep plain data in them, or variables"
+        )
 
     def _say_unsaved(self, places: Sequence[str]) -> None:
         self._unsaved.update(places)
@@ -195,8 +202,10 @@ class KerasLoop(Program):
         if self._random.count > self._generators:
             self._generators = self._random.count
             self._not_exact("the step drew random numbers for batches of another shape by operations of its own")
-        if unsaved := self.state.unsaved_since(self._unsaved):
+        if unsaved := [place for place in self.state.unsaved_of_callbacks() if place not in self._unsaved]:
             self._say_unsaved(unsaved)
+        if unsaved := [place for place in self.state.unsaved_of_model() if place not in self._unsaved]:
+            self._say_unsaved_of_model(unsaved)
 
     def metrics(self) -> dict[str, float]:
         """Compute the values of a log line."""
@@ -221,8 +230,9 @@ class KerasLoop(Program):
             )
         with self._random.serving():
             self._epochs.started(step)
+        self.state.note_unsaved_of_model()
         if lost := self.state.lost:
-            self._not_exact(f"not all that the callbacks kept could be restored: {'; '.join(lost)}")
+            self._not_exact(f"not all that attributes held could be restored: {'; '.join(lost)}")
         if unsaved := self.state.unsaved_of_callbacks():
             self._say_unsaved(unsaved)
 

@@ -2,9 +2,10 @@
 
 Knows None, bool, int, float, str, bytes, tuple, list, dict with any plain keys (OrderedDict, defaultdict and Counter,
 too), set, frozenset, deque, numpy's scalars and arrays, tensors of TensorFlow, numpy's and Python's random generators,
-and objects of ordinary classes whose attributes are plain. Such an object is not made anew: what was saved is set on
-the object that stands in the same place, which the script has made. So nothing that lies on a volume is ever executed,
-as it would be with pickle. Functions, types, modules, loggers, locks and moments keep no state of a training, and
+and objects of ordinary classes whose attributes are plain. Keras' own kinds of list, dict and set, by which it tracks
+attributes, count as the plain ones. An object is not made anew: what was saved is set on the object that stands in the
+same place, which the script has made. So nothing that lies on a volume is ever executed, as it would be with pickle.
+Functions, types, modules, loggers, locks and moments keep no state of a training, and
 objects of Keras have theirs in variables, which are saved elsewhere: all of these stay as the script has made them. One
 that the script's constructors do not make is an error when it is applied.
 
@@ -63,6 +64,7 @@ def encode(value: Any, arrays: Arrays, place: str = "", depth: int = 0) -> Any:
     """Give the JSON value, and append the arrays that it refers to; raises NotPlainError."""
     if depth > _DEPTH_MAX:
         raise NotPlainError(place, value)
+    value = _untracked(value)
     if value is None or type(value) in (bool, str):
         return value
     if isinstance(value, PurePath):
@@ -78,6 +80,13 @@ def encode(value: Any, arrays: Arrays, place: str = "", depth: int = 0) -> Any:
     if isinstance(value, dict):
         return _encode_dict(value, arrays, place, depth)
     return _encode_object(value, arrays, place, depth)
+
+
+def holds_same(value: Any) -> bool:
+    """Say whether something in a value that was encoded stands for what the script itself makes."""
+    if isinstance(value, list):
+        return any(map(holds_same, value))
+    return isinstance(value, dict) and (value.get(_TAG) == _SAME or any(map(holds_same, value.values())))
 
 
 def apply(old: Any, saved: Any, arrays: Sequence[NDArray[Any]], place: str = "") -> Any:
@@ -125,7 +134,7 @@ def _apply_tagged(old: Any, kind: str, saved: Mapping[str, Any], arrays: Sequenc
 
 def _fill(old: Any, new: Any) -> Any:
     """Put what was saved into the object that stands there, if it is of the same type: others may hold it as well."""
-    if old is new or type(old) is not type(new):
+    if old is new or _kind(old) is not _kind(new):
         return new
     if isinstance(old, list):
         old[:] = new
@@ -140,6 +149,18 @@ def _fill(old: Any, new: Any) -> Any:
     else:
         return new
     return old
+
+
+def _kind(value: Any) -> type[Any]:
+    """Give the type of a value: of a container in which Keras tracks an attribute, the type that it stands for."""
+    if type(value).__module__.partition(".")[0] != "keras":
+        return type(value)
+    return next((kind for kind in (list, dict, set) if isinstance(value, kind)), type(value))
+
+
+def _untracked(value: Any) -> Any:
+    kind = _kind(value)
+    return value if kind is type(value) else kind(value)
 
 
 def _encode_sequence(value: Any, arrays: Arrays, place: str, depth: int) -> Any:

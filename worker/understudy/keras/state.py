@@ -9,11 +9,14 @@ or a closure holds. `held.py` finds those that only callbacks or methods of the 
 Arrays are named by group and by the order in which the variables were first seen, since Keras' own names depend on what
 else the process has made before: the same script gives the same order in every pod. A variable that appears only with
 the first step is appended; one of a metric starts at its reset value, any other is refused, since nobody could know its
-value. A variable of a type that a checkpoint cannot hold (a string) is left out, and named in `unsaved`. Reads no
-clock.
+value. A variable of a type that a checkpoint cannot hold (a string) is left out, and named in `unsaved`. Beside the
+variables, the state has what callbacks (callback_state.py) and the model (model_state.py) keep in Python attributes.
+
+The attributes are read once for each checkpoint: `extra` gives the values that belong to the arrays which the call of
+`tensors` before it gave. `load` takes the arrays of attributes, `load_extra` then applies them. Reads no clock.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Final
 
@@ -26,13 +29,15 @@ from understudy.checkpoint.format import is_storable
 from understudy.errors import NotStarted
 from understudy.keras.callback_state import CallbackState
 from understudy.keras.held import Held, held_variables
+from understudy.keras.model_state import ModelState
 from understudy.keras.step_trace import Trace
 from understudy.trainer.state import State, Tensors
 
 _CALLBACKS: Final = "callback"
+_ATTRIBUTES: Final = "attribute"
 _TOUCHED: Final = "touched"
 _HELD: Final = "held"
-"""Groups of variables: those that the callbacks' saved arrays make, that the traces found, that attributes hold."""
+"""Groups of arrays: of callbacks, of Python attributes; of variables that traces found, and that attributes hold."""
 
 
 class KerasState(State):
@@ -54,8 +59,16 @@ class KerasState(State):
         self.absent: tuple[str, ...] = ()
         """Paths of variables that the checkpoint lacks which was loaded last: an earlier release did not know them."""
         self._callback_arrays: dict[str, NDArray[Any]] = {}
-        self._callback_states = [CallbackState(callback) for callback in callbacks]
+        known = {id(callback) for callback in callbacks}
+        self._callback_states = [CallbackState(callback, known) for callback in callbacks]
         self._callback_values: list[dict[str, Any]] = []
+        self._attributes = ModelState(model)
+        self._attribute_arrays: dict[str, NDArray[Any]] = {}
+        self._attribute_values: dict[str, Any] = {}
+        self._applied = True
+        """The attributes that were loaded have been applied."""
+        self._read: tuple[list[dict[str, Any]], dict[str, Any]] | None = None
+        """The values that belong to the arrays which `tensors` gave last."""
         self._pending: dict[str, NDArray[Any]] = {}
         """Arrays of variables that are still to be made."""
         self.lost: list[str] = []
@@ -70,13 +83,22 @@ class KerasState(State):
         """Snapshot all variables. TensorFlow shares the memory until a step writes: then IT copies, not this call."""
         arrays = {name: np.asarray(held.variable.read_value()) for name, held in self.variables().items()}
         arrays |= {name: array for name, array in self._pending.items() if name not in arrays}
-        return arrays | (self._callbacks_now(files=False)[1] if self._active else self._callback_arrays)
+        callbacks, attributes = self._callback_values, self._attribute_values
+        of_callbacks, of_attributes = self._callback_arrays, self._attribute_arrays
+        if self._active:
+            callbacks, of_callbacks = self._callbacks_now()
+        if self._applied:
+            attributes, of_attributes = self._attributes_now()
+        self._read = callbacks, attributes
+        return arrays | of_callbacks | of_attributes
 
     def load(self, tensors: Tensors) -> None:
         """Assign all variables; variables of metrics that the snapshot lacks are reset."""
         mine = self.variables()
-        own = {name: array for name, array in tensors.items() if not name.startswith(_CALLBACKS)}
-        self._callback_arrays = {name: array for name, array in tensors.items() if name.startswith(_CALLBACKS)}
+        self._callback_arrays = _group(tensors, _CALLBACKS)
+        self._attribute_arrays = _group(tensors, _ATTRIBUTES)
+        own = {n: array for n, array in tensors.items() if n not in {*self._callback_arrays, *self._attribute_arrays}}
+        self._applied, self._read = False, None
         self._require_same_model(mine, own)
         if mine.keys() - own.keys():
             self._model.reset_metrics()
@@ -87,13 +109,24 @@ class KerasState(State):
 
     def extra(self) -> dict[str, Any]:
         """Give the callbacks' values, the epoch, and what is left to do of it."""
-        values = self._callbacks_now()[0] if self._active else self._callback_values
+        if self._read is None:
+            self.tensors()
+            assert self._read is not None
+        (callbacks, attributes), self._read = self._read, None
         rate = {} if self._first_rate is None else {"learningRate": self._first_rate}
-        return {"callbacks": values, "epoch": self.epoch, "epochLogs": self.epoch_logs, **rate}
+        return {
+            "callbacks": callbacks,
+            "attributes": attributes,
+            "epoch": self.epoch,
+            "epochLogs": self.epoch_logs,
+            **rate,
+        }
 
     def load_extra(self, extra: Mapping[str, Any]) -> None:
         """Keep the callbacks' values until `restore_callbacks`."""
         self._callback_values = list(extra.get("callbacks", ()))
+        self._attribute_values = extra.get("attributes", {})
+        self.restore_attributes()
         self.epoch = extra.get("epoch")
         self.epoch_logs = extra.get("epochLogs")
         self._first_rate = extra.get("learningRate", self._first_rate)
@@ -105,6 +138,14 @@ class KerasState(State):
             return None
         return self._first_rate, self._rate
 
+    def restore_attributes(self) -> None:
+        """Give the model's attributes the values back that were loaded last."""
+        prefix = len(_ATTRIBUTES) + 1
+        arrays = {name[prefix:]: array for name, array in self._attribute_arrays.items()}
+        lost = self._attributes.write(deepcopy(self._attribute_values), arrays)
+        self.lost.extend(place for place in lost if place not in self.lost)
+        self._applied, self._read = True, None
+
     def prepare_callbacks(self) -> None:
         """Take the files of the callbacks back to the checkpoint: before on_train_begin, which opens them."""
         for state, values in zip(self._callback_states, self._callback_values, strict=False):
@@ -112,7 +153,7 @@ class KerasState(State):
 
     def restore_callbacks(self) -> None:
         """Give the callbacks their state back: after on_train_begin, which resets it. From now on theirs is saved."""
-        self._active = True
+        self._active, self._read = True, None
         mine = self.variables()
         for name in self._pending.keys() & mine.keys():
             mine[name].variable.assign(self._pending.pop(name))
@@ -126,27 +167,36 @@ class KerasState(State):
         self.lost.extend(place for place in lost if place not in self.lost)
 
     def unsaved_of_callbacks(self) -> list[str]:
-        """Name the attributes of callbacks that no checkpoint can hold."""
-        return [place for state in self._callback_states for place in state.unsaved()]
+        """Name the attributes of callbacks that no checkpoint can hold, as saves have met them."""
+        return [place for state in self._callback_states for place in state.lost]
 
-    def unsaved_since(self, told: Collection[str]) -> list[str]:
-        """Name those that a save has met since, and that are not among `told`."""
-        return [place for state in self._callback_states for place in state.lost if place not in told]
+    def unsaved_of_model(self, *, known: bool = False) -> list[str]:
+        """Name those of the model that were set since it was built; `known` names as well those that it had then."""
+        return self._attributes.unsaved(known=known)
 
-    def _callbacks_now(self, *, files: bool = True) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
+    def note_unsaved_of_model(self) -> None:
+        """Count what callbacks have set as training began as had then."""
+        self._attributes.note_unsaved()
+
+    def _callbacks_now(self) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
         values: list[dict[str, Any]] = []
         arrays: dict[str, NDArray[Any]] = {}
         for number, state in enumerate(self._callback_states):
-            value, own = state.read(files=files)
+            value, own = state.read()
             values.append(value)
             arrays |= {f"{_CALLBACKS}/{number}/{i:05d}": array for i, array in enumerate(own)}
         return values, arrays
+
+    def _attributes_now(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        values, arrays = self._attributes.read()
+        return values, {f"{_ATTRIBUTES}/{name}": array for name, array in arrays.items()}
 
     def touch(self, traces: Iterable[Trace], *more: tf.Variable) -> None:
         """Take in what the traced steps touch, what the model and the callbacks hold, and `more`: once, when built."""
         for traced in traces:
             self._touched.extend(traced.variables)
         self._held = held_variables([self._model, *self._callbacks, *more])
+        self._attributes = ModelState(self._model)  # building has made layers, and has set what each process sets
         self._first_rate = self._rate = _learning_rate(self._model.optimizer)
         self.variables()
 
@@ -200,6 +250,10 @@ class KerasState(State):
                     f"the checkpoint's {name} {array.shape} does not fit this model, which has {here} there: the model "
                     "was changed. Train it as a new job (standalone: fresh=True)"
                 )
+
+
+def _group(tensors: Tensors, group: str) -> dict[str, NDArray[Any]]:
+    return {name: array for name, array in tensors.items() if name.startswith(f"{group}/")}
 
 
 def _learning_rate(optimizer: keras.Optimizer | None) -> float | None:

@@ -73,10 +73,11 @@ def trace(function: Callable[[Any], Any], data: Any) -> Trace:
     graph = tf.function(one_step, autograph=False).get_concrete_function(data).graph
     by_handle = {id(variable.handle): variable for variable in graph.variables}
     captured = (by_handle.get(id(outer)) for outer, _ in graph.captures)
-    return Trace(tuple(variable for variable in captured if variable is not None), tuple(_cannot_repeat(graph)))
+    return Trace(tuple(variable for variable in captured if variable is not None), tuple(cannot_repeat(graph)))
 
 
-def _cannot_repeat(graph: tf.Graph) -> Iterator[str]:
+def cannot_repeat(graph: tf.Graph) -> Iterator[str]:
+    """Give one clause for each kind of operation in a graph that a resumed run cannot repeat."""
     definition = graph.as_graph_def()
     found = {node.op for node in definition.node}
     found.update(node.op for function in definition.library.function for node in function.node_def)

@@ -2,7 +2,13 @@
 
 Guarantees that each validation reads all of the data from its beginning, in batches of the structure that `fit` would
 hand to `test_step`, and that data which cannot be read twice, or never ends, is refused before the first step. A
-function is called once, at the first validation; what it returns is checked then. Reads no clock.
+function is called once, at the first validation; what it returns is checked then.
+
+Does not guarantee that a tf.data.Dataset gives the same elements in the same order each time. One that shuffles itself
+anew, or draws random numbers, has its state inside TensorFlow, where nobody can read or set it: a resumed run begins it
+anew. The metrics of a validation, and what callbacks decide by them, may then differ. `cannot_repeat` names this. It
+looks at how the dataset is made and reads no element, since that would change the order of the next. It does not see
+what a file or a Python object changes. Reads no clock.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -13,9 +19,13 @@ import numpy as np
 import tensorflow as tf
 
 from understudy.errors import NotStarted
+from understudy.keras.step_trace import cannot_repeat
 
 _PARTS: Final = 3
 """x, y, sample_weight."""
+_SHUFFLES: Final = (
+    "shuffles its elements anew each time it is read (say shuffle(…, reshuffle_each_iteration=False), or none)"
+)
 
 
 class ValidationData:
@@ -38,6 +48,12 @@ class ValidationData:
         if isinstance(self._given, tf.data.Dataset):
             return self._given.element_spec
         return next(self.batches(), otherwise)
+
+    def cannot_repeat(self) -> list[str]:
+        """Say what of a Dataset a resumed run cannot repeat, one clause each; nothing of other data."""
+        if not isinstance(self._given, tf.data.Dataset):
+            return []
+        return list(dict.fromkeys(_cannot_repeat(self._given)))
 
     def batches(self) -> Iterator[Any]:
         """Read the data once, from its beginning."""
@@ -78,6 +94,27 @@ class ValidationData:
                 f"validation is a {type(data).__name__}: give (x, y) of arrays, a tf.data.Dataset, a PyDataset, or a "
                 "function that returns one of them"
             )
+
+
+def _cannot_repeat(data: tf.data.Dataset) -> Iterator[str]:
+    """Look at a dataset, at those that it is made of, and at the functions that it calls."""
+    if data.options().deterministic is False:
+        yield "gives its elements in no certain order (options().deterministic)"
+    # TensorFlow offers no public way; tensorflow/python/data/ops: dataset_ops.py and shuffle_op.py, 2.21. Without these
+    # attributes nothing is found.
+    if getattr(data, "_reshuffle_each_iteration", False):
+        yield _SHUFFLES
+    elif hasattr(data, "_reshuffle_each_iteration") and not np.any([data._seed, data._seed2]):
+        yield "is shuffled without a seed"
+    for function in getattr(data, "_functions", list)():
+        graph = function.function.graph
+        yield from cannot_repeat(graph)
+        definition = graph.as_graph_def()
+        nodes = [*definition.node, *(node for inner in definition.library.function for node in inner.node_def)]
+        if any(node.op.startswith("Shuffle") and node.attr["reshuffle_each_iteration"].b for node in nodes):
+            yield _SHUFFLES
+    for part in getattr(data, "_inputs", list)():
+        yield from _cannot_repeat(part)
 
 
 def _as_floatx(array: Any) -> Any:

@@ -10,6 +10,7 @@ Neither do its child processes or a launcher above it: they end with the script,
 """
 
 import concurrent.futures.thread  # noqa: F401 - see at_end_of_script
+import os
 import signal
 import sys
 import threading
@@ -44,16 +45,19 @@ def terminate_script() -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def at_end_of_script(tell: Callable[[str], None]) -> None:
+def at_end_of_script(tell: Callable[[], Callable[[str], None] | None]) -> None:
     """Tell when the main thread has come to its end, and what the interpreter waits for then, if it waits for anything.
 
-    threading calls such functions before it waits for threads that are no daemons, atexit only after that. No public
-    function does. concurrent.futures uses the same one to wait for its threads: it is imported here, since what was
-    registered last is called first.
+    `tell` is a weak reference to the function that is called. threading calls such functions before it waits for
+    threads that are no daemons, atexit only after that. No public function does. concurrent.futures uses the same one
+    to wait for its threads: it is imported here, since what was registered last is called first. A child process that
+    multiprocessing forks calls them as well at its end, which is not the script's.
     """
+    process = os.getpid()
 
     def ended() -> None:
-        tell(_waited_for())
+        if os.getpid() == process and (told := tell()) is not None:
+            told(_waited_for())
 
     try:
         threading._register_atexit(ended)  # type: ignore[attr-defined]

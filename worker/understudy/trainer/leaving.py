@@ -14,16 +14,24 @@ marks in the frame that runs the loop, and `left_willingly` reads them while the
 An iterator that wraps this one, such as a progress bar, is closed first by the same mechanism: GeneratorExit passes
 through its frame, or is handled there, and the question is passed on to the frame that ran it.
 
+A generator that outlives its loop, in a variable of a module or an attribute, is closed by nobody. `break` leaves no
+trace of its own then, so the end of the script decides: if the main thread's program has returned, which it does after
+its last line, and not after sys.exit or an exception, the loop was left by the script's own will. `has_returned` reads
+that from the program's frame, which stands at the instruction that it ended with.
+
 Guarantees that an exception which leaves the loop is never taken for a decision, as long as the generator goes with the
-loop: whatever is not one of the cases above counts as no decision. So a generator that outlives its loop in a variable,
-and is closed by nobody, decides nothing, and neither does one that is dropped when an exception was dealt with
-elsewhere. Does not look at exceptions that the body of the loop has caught itself. Relies on CPython's frames, 3.11 to
-3.13; a test holds each shape of a loop against them. Reads no clock.
+loop: whatever is not one of the cases above counts as no decision. So a generator that is dropped when an exception was
+dealt with elsewhere decides nothing. Does not guarantee this for a generator that outlives its loop: if an exception
+leaves the loop, the script catches it and then ends as usual, that counts as leaving by its own will. Does not look at
+exceptions that the body of the loop has caught itself. Relies on CPython's frames, 3.11 to 3.13; a test holds each
+shape of a loop against them. Reads no clock.
 """
 
 import gc
 import inspect
 import opcode
+import sys
+import threading
 from types import FrameType, TracebackType
 from typing import Final
 
@@ -33,6 +41,8 @@ _LEAVES: Final = frozenset({"POP_TOP", "POP_ITER", "FOR_ITER", "END_FOR"})
 """Where a frame stands when it leaves a loop."""
 _YIELDS: Final = frozenset({"YIELD_VALUE", "RESUME"})
 """Where a generator's frame stands when an exception is thrown into it."""
+_RETURNS: Final = frozenset({"RETURN_VALUE", "RETURN_CONST"})
+"""Where a frame stands that has come to its end without an exception."""
 
 
 def left_willingly(closing: GeneratorExit, frame: FrameType | None, handled: BaseException | None) -> bool:
@@ -51,6 +61,22 @@ def left_willingly(closing: GeneratorExit, frame: FrameType | None, handled: Bas
             return False
         frame = frame.f_back
     return frame is not None and _opcode(frame) in _CALLS | _LEAVES
+
+
+def program() -> FrameType | None:
+    """Give the frame of the main thread that everything else in it runs above: the script, or what runs it as a module.
+
+    Holding it keeps nothing alive but the script's own names, which live until the interpreter ends.
+    """
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame is not None and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
+
+
+def has_returned(program: FrameType | None) -> bool:
+    """Say whether the program has ended without an exception; False while it runs."""
+    return program is not None and _opcode(program) in _RETURNS
 
 
 def _passing(frame: FrameType) -> type[BaseException] | None:

@@ -22,7 +22,8 @@ the program raises.
 
 Guarantees: `step_fn(index)` is called for each index from the restored checkpoint's step to total - 1, in order, and
 every checkpoint holds the state after the loop's body of its step. A loop that is left by `break` or `return` ends the
-training there, a loop that an exception leaves does not (leaving.py). Does not guarantee that a step is taken once:
+training there, a loop that an exception leaves does not (leaving.py). Where the iterator outlives its loop, in a
+variable, the training ends with the script instead. Does not guarantee that a step is taken once:
 what was not committed is taken again, by another pod. `step_fn` runs once more on a redundant pod, to warm up; the
 state is restored after it, and its arrays are compared. Durations are measured on the monotonic clock; the wall clock
 is for display.
@@ -33,6 +34,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -64,7 +66,7 @@ from understudy.trainer.context import Context, finish, read_context
 from understudy.trainer.exits import HandedOverExit, SupersededExit, at_end_of_script, terminate_script
 from understudy.trainer.failures import explain_end, explain_failures, failed, name_failure, sentence
 from understudy.trainer.interrupt import interruptible
-from understudy.trainer.leaving import left_willingly
+from understudy.trainer.leaving import has_returned, left_willingly, program
 from understudy.trainer.link import AgentLink, Orders, receive
 from understudy.trainer.loading import Loader
 from understudy.trainer.log import say, step_line, wall_clock
@@ -128,6 +130,9 @@ class Session:
         self._open = False
         """The loop's body runs, or has been left without closing the iterator."""
         self._iterator: Callable[[], Generator[int] | None] = lambda: None
+        self._script = program()
+        self._script_left = False
+        """The script has ended well, and its loop stands open: it has left the loop."""
 
     @property
     def rank(self) -> int:
@@ -142,8 +147,9 @@ class Session:
     def steps(self, total: int, *, save_every: int = 100, log_every: int = 100) -> Generator[int]:
         """Run `step_fn` for each step that is left, and yield the number of completed steps after each.
 
-        Leaving the loop by `break` or `return`, or closing this iterator, ends the training there, as `stop` does. An
-        exception that leaves the loop does not: it is a failure, also SystemExit and one that the script catches.
+        Leaving the loop by `break` or `return`, or closing this iterator, ends the training there, as `stop` does. If a
+        variable still holds the iterator after the loop (`bar = tqdm(session.steps(…))`), the state is saved at the end
+        of the script. An exception that leaves the loop is a failure, also SystemExit and one that the script catches.
         Raises SystemExit with a reserved code when another pod takes over, and whatever `step_fn` raises.
         """
         if total < 0 or save_every < 1 or log_every < 1:
@@ -151,8 +157,7 @@ class Session:
         if self.stage is not Stage.BUILDING:
             raise NotStarted("steps() was called twice on one Session: a script is one training")
         self.stage = Stage.WAITING
-        if self._link is not None:
-            at_end_of_script(self._script_ended)
+        at_end_of_script(weakref.WeakMethod(self._script_ended))
         iterator = self._steps(total, save_every, log_every)
         self._iterator = weakref.ref(iterator)
         return iterator
@@ -170,7 +175,7 @@ class Session:
                     yield from self._train(total, save_every, log_every)
                     self._finish()
                 except GeneratorExit as closing:
-                    if not left_willingly(closing, sys._getframe().f_back, self._handled):
+                    if not (self._script_left or left_willingly(closing, sys._getframe().f_back, self._handled)):
                         left = f"the loop was left after step {self._completed} of {total}"
                         say(f"{left} by an exception, or as if by one: the training is not complete")
                         raise
@@ -347,15 +352,30 @@ class Session:
             terminate_script()
 
     def _script_ended(self, waits_for: str) -> None:
+        """Take in that the main thread has run all its code. A loop that stands open then was left."""
+        if self._open and self._last_word is None:
+            self._leave_open_loop()
         if self._orders.finished:
             self._tell(Returned(waits_for))
-        elif self._open and self.stopped and (iterator := self._iterator()) is not None:
-            iterator.close()
-            self._tell(Returned(waits_for))
-        elif self._open and not hasattr(sys, "last_value"):  # which an exception that nobody caught has set
+
+    def _leave_open_loop(self) -> None:
+        in_main_thread = self._thread is threading.main_thread()
+        trains_on = not in_main_thread and self._thread is not None and self._thread.is_alive()
+        if trains_on or hasattr(sys, "last_value"):  # which an exception that nobody has caught has set
+            return
+        willing = self.stopped or (in_main_thread and has_returned(self._script))
+        if willing and (iterator := self._iterator()) is not None:
+            self._script_left = True
+            try:
+                iterator.close()
+            except (Exception, SupersededExit):  # noqa: BLE001 - the agent knows; others wait for the script's end, too
+                traceback.print_exc()
+        else:
             say(
-                f"the script ends, and its loop stands open after step {self._completed}: `break` does not close an "
-                "iterator that is kept in a variable. To end the training there, call session.stop(), or close it"
+                f"the script ends, and its loop stands open after step {self._completed}: the training is not complete;"
+                " a variable holds the loop's iterator, and the script ends by sys.exit or trains in a thread, so that "
+                "understudy cannot tell whether it left the loop on purpose. If it did, call session.stop(), or close "
+                "the iterator"
             )
 
     def _finish_early(self, total: int) -> None:
