@@ -64,7 +64,7 @@ chaos: say-embedded venv ## break four trainings for 30 minutes on three nodes, 
 	$(RUN) -m chaos --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: cases
-cases: venv ## stage public complaints on the local cluster, and write what is seen into docs/cases.md
+cases: venv ## stage public complaints on the local cluster, and write what is seen into docs/reference/cases.md
 	$(RUN) tests/stages.py cases
 
 .PHONY: test
