@@ -90,3 +90,7 @@ format: venv ## format the code
 .PHONY: manifests
 manifests: cluster ## render manifests/ from the chart
 	$(RUN) charts/render.py
+
+.PHONY: docs
+docs: venv ## generate docs/reference/api.md and chart-values.md from the resource definition and the chart
+	$(RUN) docs/generate.py
