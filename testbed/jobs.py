@@ -16,7 +16,7 @@ WORKER_IMAGE: Final = "understudy-worker:dev"
 COUNTING: Final = """
 import sys, time
 import numpy as np
-from understudy.session import Session, State
+from understudy import Session, State
 
 class Counter(State):
     def __init__(self):

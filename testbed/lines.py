@@ -1,7 +1,7 @@
 """What the lines of a worker's log say: the trainer's on standard output, the agent's on standard error.
 
-The formats are those that `worker/understudy/log.py` documents, and the agent's `understudy: TIME text`. Lines that
-open with no time, such as a script's own, keep the time at which they were read.
+The formats are those that `worker/understudy/trainer/log.py` documents, and the agent's `understudy: TIME text`.
+A line that begins with no time, such as a script's own, keeps the time at which it was read.
 """
 
 import re

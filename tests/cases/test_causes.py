@@ -25,7 +25,7 @@ PAUSE_S = 4.0
 def test_oom(bed: Testbed, seen: Note) -> None:
     script = """
     import numpy as np
-    from understudy.session import Session
+    from understudy import Session
     from work import Sum
 
     state, leak = Sum(), []
@@ -58,7 +58,7 @@ def test_oom(bed: Testbed, seen: Note) -> None:
 def test_evicted(bed: Testbed, seen: Note) -> None:
     script = """
     import os
-    from understudy.session import Session
+    from understudy import Session
     from work import Sum
 
     state = Sum()

@@ -16,7 +16,7 @@ DEVICE_LOST = "device lost"
 
 LOADER = """
     import queue, threading
-    from understudy.session import Session
+    from understudy import Session
     from work import Sum, told
 
     batches = queue.Queue(maxsize=4)
@@ -90,7 +90,7 @@ def test_late_exit_start(bed: Testbed, seen: Note) -> None:
 )
 def test_relaunch(bed: Testbed, seen: Note) -> None:
     script = f"""
-    from understudy.session import Session
+    from understudy import Session
     from work import Sum, told
 
     state = Sum()
@@ -138,7 +138,7 @@ def test_relaunch(bed: Testbed, seen: Note) -> None:
 )
 def test_relaunch_loop(bed: Testbed, seen: Note) -> None:
     script = f"""
-    from understudy.session import Session
+    from understudy import Session
     from work import Sum
 
     state = Sum()

@@ -21,7 +21,7 @@ WORKER = 10001
 """User and group of the worker's processes."""
 
 STEPS = """
-    from understudy.session import Session
+    from understudy import Session
     from work import Sum, told
 
     state = Sum()

@@ -22,7 +22,7 @@ PARTS = 6
 def test_never_ends(bed: Testbed, seen: Note) -> None:
     script = """
     import threading
-    from understudy.session import Session
+    from understudy import Session
     from work import Sum
 
     threading.Thread(target=threading.Event().wait, name="uploader").start()
@@ -55,7 +55,7 @@ def test_cleanup(bed: Testbed, seen: Note) -> None:
     script = f"""
     import signal, sys, time
     from pathlib import Path
-    from understudy.session import Session
+    from understudy import Session
     from work import ROOT, Sum
 
     def handle(number, frame):
@@ -99,7 +99,7 @@ def test_cleanup(bed: Testbed, seen: Note) -> None:
 )
 def test_early_break(bed: Testbed, seen: Note) -> None:
     script = """
-    from understudy.session import Session
+    from understudy import Session
     from work import Sum
 
     state = Sum()
@@ -130,7 +130,7 @@ def test_early_break(bed: Testbed, seen: Note) -> None:
 )
 def test_sidecar_log(bed: Testbed, seen: Note) -> None:
     script = """
-    from understudy.session import Session
+    from understudy import Session
     from work import Sum
 
     state = Sum()

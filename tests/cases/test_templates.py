@@ -12,7 +12,7 @@ from tests.e2e import jobs, see
 pytestmark = pytest.mark.cluster
 
 STEPS = """
-    from understudy.session import Session
+    from understudy import Session
     from work import Sum
 
     state = Sum()

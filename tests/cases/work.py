@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from understudy.state import State
+from understudy import State
 
 ROOT = Path(os.environ["UNDERSTUDY_CHECKPOINT_DIR"])
 """The volume, on which a test leaves files to tell a script something."""

@@ -22,8 +22,8 @@ from understudy.checkpoint import lineage
 from understudy.checkpoint.folder import RankFolder
 from understudy.checkpoint.store import RankStore
 from understudy.checkpoint.writer import TermWriter
-from understudy.restore import Restorer
-from understudy.session import Session
+from understudy.trainer.restore import Restorer
+from understudy.trainer.session import Session
 from understudy_contract import lease as lease_contract
 from understudy_contract.lease import LeaseRecord
 from understudy_operator.core import decide, detection, provisioning, succession

@@ -17,17 +17,17 @@ import understudy.checkpoint.marks
 import understudy.checkpoint.saver
 import understudy.checkpoint.store
 import understudy.checkpoint.writer
-import understudy.restore
-import understudy.saves
-import understudy.session
-import understudy.standby
+import understudy.trainer.restore
+import understudy.trainer.saves
+import understudy.trainer.session
+import understudy.trainer.standby
 import understudy_kube.informer
 import understudy_operator.hearing
 import understudy_operator.ranks
 from understudy.checkpoint import RankStore
-from understudy.context import Context
 from understudy.counters import Counters
-from understudy.link import Orders
+from understudy.trainer.context import Context
+from understudy.trainer.link import Orders
 
 from tests.simulation.lockstep import Clock, Threading, current
 from tests.simulation.timeline import Process
@@ -111,25 +111,25 @@ def installed(random: Random, hear: Callable[[logging.LogRecord], None]) -> Iter
         (understudy.checkpoint.marks, "Disk", lambda _root: _container().fs),
         (understudy.checkpoint.saver, "threading", Threading),
         (understudy.checkpoint.writer, "threading", Threading),
-        (understudy.saves, "time", Clock),
-        (understudy.session, "time", Clock),
-        (understudy.session, "Link", _link),
-        (understudy.session, "at_end_of_script", nothing),
-        (understudy.session, "read_context", _context),
-        (understudy.session, "Counters", _counters),
-        (understudy.session, "RankStore", _store),
-        (understudy.restore, "RankStore", _store),
-        (understudy.session, "global_random", _NoRandom),
-        (understudy.session, "collect", lambda _facts: {}),
-        (understudy.session, "explain_failures", nothing),
-        (understudy.session, "explain_end", nothing),
-        (understudy.session, "wall_clock", lambda: "now"),
-        (understudy.session, "say", nothing),
-        (understudy.saves, "say", nothing),
-        (understudy.standby, "time", Clock),
-        (understudy.standby, "say", nothing),
+        (understudy.trainer.saves, "time", Clock),
+        (understudy.trainer.session, "time", Clock),
+        (understudy.trainer.session, "Link", _link),
+        (understudy.trainer.session, "at_end_of_script", nothing),
+        (understudy.trainer.session, "read_context", _context),
+        (understudy.trainer.session, "Counters", _counters),
+        (understudy.trainer.session, "RankStore", _store),
+        (understudy.trainer.restore, "RankStore", _store),
+        (understudy.trainer.session, "global_random", _NoRandom),
+        (understudy.trainer.session, "collect", lambda _facts: {}),
+        (understudy.trainer.session, "explain_failures", nothing),
+        (understudy.trainer.session, "explain_end", nothing),
+        (understudy.trainer.session, "wall_clock", lambda: "now"),
+        (understudy.trainer.session, "say", nothing),
+        (understudy.trainer.saves, "say", nothing),
+        (understudy.trainer.standby, "time", Clock),
+        (understudy.trainer.standby, "say", nothing),
         # Looks that find nothing cost the simulation most of its time; each is seldom enough to stay in proportion.
-        (understudy.standby, "PEEK_INTERVAL_S", 4.0),
+        (understudy.trainer.standby, "PEEK_INTERVAL_S", 4.0),
         (understudy.agent.watchdog, "_LOOKS", 6),
         (understudy.agent.watchdog, "_LOOK_MAX_S", 2.5),
         (understudy.agent.watchdog, "_OVERSLEPT_S", 6.0),

@@ -14,11 +14,11 @@ from understudy.agent import model
 from understudy.agent.leases import Leases
 from understudy.agent.machine import Machine
 from understudy.agent.settings import read_settings
-from understudy.context import read_context
 from understudy.counters import Counters
-from understudy.failures import sentence
-from understudy.link import Orders
-from understudy.session import Session
+from understudy.trainer.context import read_context
+from understudy.trainer.failures import sentence
+from understudy.trainer.link import Orders
+from understudy.trainer.session import Session
 from understudy_contract.names import Env
 
 from tests.memory_volume import InterruptedFileSystem
@@ -57,7 +57,7 @@ class Machinery:
 
 
 class TrainerLink:
-    """The trainer's end of the socket, as understudy.link.Link."""
+    """The trainer's end of the socket, as understudy.trainer.link.Link."""
 
     def __init__(self, container: "Container", orders: Orders) -> None:
         self.inbox = Inbox()

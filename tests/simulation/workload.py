@@ -26,7 +26,7 @@ def undisturbed(rank: int, steps: int) -> int:
 
 
 class Chain:
-    """The state of one rank, as understudy.session wants it."""
+    """The state of one rank, as understudy.Session wants it."""
 
     def __init__(self, rank: int, pause: Callable[[], None]) -> None:
         self._rank = rank

@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 from storage import spoil_fsync  # type: ignore[import-not-found]  # beside it in the ConfigMap
-from understudy.session import Session
-from understudy.state import State
+from understudy import Session, State
 
 SIZE = 6_000
 

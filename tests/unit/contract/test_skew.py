@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from understudy.agent.settings import read_settings
-from understudy.context import read_context
 from understudy.protocol import Failed, Promote, decode_from_agent, decode_from_trainer
+from understudy.trainer.context import read_context
 from understudy_contract.lease import decode_lease, renewal_patch
 from understudy_contract.names import Annotation
 from understudy_contract.reports import CheckpointRef, Heartbeat, Notice, Phase

@@ -32,7 +32,7 @@ from runs import (
     twice,
     weights,
 )
-from understudy import plain
+from understudy.keras import plain
 
 
 def csv_logger_keeps_each_row_once(folder: Path) -> object:

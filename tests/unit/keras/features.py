@@ -30,7 +30,7 @@ from runs import (
     train,
 )
 from step_features import STEPS
-from understudy.keras_state import KerasState
+from understudy.keras.state import KerasState
 
 
 class CountEpochs(keras.callbacks.Callback):

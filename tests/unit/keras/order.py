@@ -8,9 +8,9 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import keras
 import tensorflow as tf
 from models import MODELS, SEED, batch
-from understudy.keras_state import KerasState
-from understudy.step_random import StepRandom
-from understudy.step_trace import trace
+from understudy.keras.state import KerasState
+from understudy.keras.step_random import StepRandom
+from understudy.keras.step_trace import trace
 
 
 def order(name: str) -> list[str]:

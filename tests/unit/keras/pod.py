@@ -21,8 +21,9 @@ os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1
 import keras
 import understudy.keras
 from models import MODELS, SEED, batch, dropout
-from understudy import protocol, session
+from understudy import protocol
 from understudy.checkpoint import RankStore
+from understudy.trainer import session
 from understudy_contract.names import Env
 
 STEPS, SAVE_EVERY = 30, 10

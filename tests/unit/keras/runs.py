@@ -16,8 +16,8 @@ import keras
 import understudy.keras
 from models import SEED, batch, dropout
 from understudy.checkpoint import RankStore
-from understudy.context import forget_finished
-from understudy.failures import sentence
+from understudy.trainer.context import forget_finished
+from understudy.trainer.failures import sentence
 
 VALIDATION = batch(10_000, 0, 1)
 

@@ -27,7 +27,7 @@ from runs import (
     weights,
 )
 from understudy.checkpoint import RankStore
-from understudy.keras_state import KerasState
+from understudy.keras.state import KerasState
 
 
 def train_gives_what_fit_gives(folder: Path) -> object:

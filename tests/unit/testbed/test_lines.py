@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from understudy.log import say, step_line
+from understudy.trainer.log import say, step_line
 
 from benchmarks.stats import median_interval, percentile
 from testbed import lines

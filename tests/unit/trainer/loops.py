@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from numpy_trainer import Regression
-from understudy.session import Session
+from understudy import Session
 
 STOP = 25
 """Step after which the loop is left."""

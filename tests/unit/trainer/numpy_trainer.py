@@ -9,9 +9,8 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from understudy import restore, standby
-from understudy.session import Session
-from understudy.state import State
+from understudy import Session, State
+from understudy.trainer import restore, standby
 
 
 class Regression(State):

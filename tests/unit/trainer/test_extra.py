@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from understudy import Session, State
 from understudy.checkpoint.disk import Disk
-from understudy.session import Session
-from understudy.state import State
 
 PATIENCE_S = 60.0
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from understudy import Session
 from understudy.protocol import Failed, Promote
-from understudy.session import Session
 
 from tests.unit.trainer.numpy_trainer import Regression
 

@@ -11,11 +11,11 @@ import pytest
 from understudy import protocol
 from understudy.counters import SIZE_BYTES, Counters, Counts
 from understudy.errors import NotStarted
-from understudy.facts import differences
-from understudy.failures import name_failure, sentence
-from understudy.link import Link, Orders
-from understudy.log import step_line
-from understudy.prefetch import Prefetcher
+from understudy.trainer.facts import differences
+from understudy.trainer.failures import name_failure, sentence
+from understudy.trainer.link import Link, Orders
+from understudy.trainer.log import step_line
+from understudy.trainer.prefetch import Prefetcher
 from understudy_contract.reports import CheckpointRef
 
 REF = CheckpointRef(3, 200, "ab" * 32)

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from understudy import saves as module
 from understudy.checkpoint import RankStore
 from understudy.checkpoint.disk import Disk
 from understudy.checkpoint.filesystem import Space
 from understudy.errors import Superseded, VolumeFull, VolumeTooSmall
-from understudy.failures import VOLUME
-from understudy.link import Orders
 from understudy.protocol import Committed, FromTrainer, Notice
-from understudy.saves import Saves
-from understudy.state import State
+from understudy.trainer import saves as module
+from understudy.trainer.failures import VOLUME
+from understudy.trainer.link import Orders
+from understudy.trainer.saves import Saves
+from understudy.trainer.state import State
 
 
 class Counting(State):

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from understudy import restore
 from understudy.checkpoint import RankStore
-from understudy.context import Context
 from understudy.errors import Superseded
-from understudy.exits import SupersededExit
-from understudy.link import Link
 from understudy.protocol import Committed, FromAgent, Notice, Promote, Started, Supersede, TermTaken
-from understudy.restore import Restorer
+from understudy.trainer import restore
+from understudy.trainer.context import Context
+from understudy.trainer.exits import SupersededExit
+from understudy.trainer.link import Link
+from understudy.trainer.restore import Restorer
 from understudy_contract.names import Env
 from understudy_contract.reports import CheckpointRef
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from understudy.context import read_context
 from understudy.errors import NotStarted
+from understudy.trainer.context import read_context
 from understudy_contract.names import Env
 
 SCRIPT = Path(__file__).parent / "numpy_trainer.py"

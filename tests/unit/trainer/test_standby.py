@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from understudy import standby
 from understudy.checkpoint import Checkpoint, RankStore
 from understudy.checkpoint.disk import Disk
 from understudy.counters import Counters
-from understudy.link import Link
 from understudy.protocol import Follow, Promote, Ready, Standby
-from understudy.standby import Follower
+from understudy.trainer import standby
+from understudy.trainer.link import Link
+from understudy.trainer.standby import Follower
 from understudy_contract.events import EventReason
 
 

@@ -15,7 +15,6 @@ from typing import ClassVar, Final
 import msgspec
 
 from understudy.errors import NotStarted
-from understudy.exits import terminate_script
 from understudy.protocol import (
     LINE_MAX_BYTES,
     FromAgent,
@@ -25,6 +24,7 @@ from understudy.protocol import (
     decode_from_agent,
     encode,
 )
+from understudy.trainer.exits import terminate_script
 
 
 class Orders:

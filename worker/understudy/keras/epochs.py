@@ -11,13 +11,13 @@ from typing import Any
 import keras
 
 from understudy.checkpoint import as_json
-from understudy.failures import name_failure
-from understudy.keras_state import KerasState
-from understudy.log import say
-from understudy.session import Session
-from understudy.step_random import StepRandom
-from understudy.step_trace import Trace, trace
-from understudy.validation import Validation, ValidationData
+from understudy.keras.state import KerasState
+from understudy.keras.step_random import StepRandom
+from understudy.keras.step_trace import Trace, trace
+from understudy.keras.validation import Validation, ValidationData
+from understudy.trainer.failures import name_failure
+from understudy.trainer.log import say
+from understudy.trainer.session import Session
 
 
 class Epochs:

@@ -22,9 +22,9 @@ from typing import Any
 
 import keras
 
-from understudy.keras_loop import KerasLoop
-from understudy.session import Session
-from understudy.validation import Validation
+from understudy.keras.loop import KerasLoop
+from understudy.keras.validation import Validation
+from understudy.trainer.session import Session
 
 Batch = Callable[[int, int, int], Any]
 

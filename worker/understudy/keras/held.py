@@ -16,7 +16,7 @@ from typing import Final
 import keras
 import tensorflow as tf
 
-from understudy.plain import is_ordinary
+from understudy.keras.plain import is_ordinary
 
 _OWNERS: Final = (
     keras.Layer,

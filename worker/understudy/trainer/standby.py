@@ -20,10 +20,10 @@ from understudy.checkpoint import Checkpoint, RankStore
 from understudy.checkpoint.store import FLOOR_WAIT_S
 from understudy.counters import Counters
 from understudy.errors import CheckpointDamaged, CheckpointMissing, Retryable, VolumeMismatch, VolumeReadOnly
-from understudy.exits import HandedOverExit, SupersededExit
-from understudy.link import Closed, Link
-from understudy.log import say
 from understudy.protocol import Follow, FromAgent, HandOver, Notice, Promote, Ready, Standby, Supersede
+from understudy.trainer.exits import HandedOverExit, SupersededExit
+from understudy.trainer.link import Closed, Link
+from understudy.trainer.log import say
 
 PEEK_INTERVAL_S: Final = 1.0
 """How often the volume is read without being told: a fallback, one directory listing."""

@@ -22,12 +22,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from understudy.callback_state import CallbackState
 from understudy.checkpoint.format import is_storable
 from understudy.errors import NotStarted
-from understudy.held import Held, held_variables
-from understudy.state import State, Tensors
-from understudy.step_trace import Trace
+from understudy.keras.callback_state import CallbackState
+from understudy.keras.held import Held, held_variables
+from understudy.keras.step_trace import Trace
+from understudy.trainer.state import State, Tensors
 
 _CALLBACKS: Final = "callback"
 _TOUCHED: Final = "touched"

@@ -19,8 +19,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from understudy.callback_files import measure, take_back
-from understudy.plain import Arrays, NotPlainError, apply, encode
+from understudy.keras.callback_files import measure, take_back
+from understudy.keras.plain import Arrays, NotPlainError, apply, encode
 
 _NOT_OURS: Final = frozenset({"model", "_model", "params", "validation_data"})
 """Set by whoever runs the callbacks."""

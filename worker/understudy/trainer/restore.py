@@ -19,11 +19,11 @@ from understudy_contract.reports import CheckpointRef
 from understudy.checkpoint import Checkpoint, RankStore, TermWriter
 from understudy.checkpoint.marks import Mark, earlier_jobs, leave_mark
 from understudy.checkpoint.store import FLOOR_WAIT_S
-from understudy.context import Context
 from understudy.errors import CheckpointsExist, Superseded, VolumeMismatch, VolumeTrouble
-from understudy.exits import HandedOverExit, SupersededExit
-from understudy.link import Closed, Link
 from understudy.protocol import Follow, HandOver, Promote, Standby, Supersede
+from understudy.trainer.context import Context
+from understudy.trainer.exits import HandedOverExit, SupersededExit
+from understudy.trainer.link import Closed, Link
 
 WAIT_S: Final = 1.0
 """How often a trainer that waits for its order shows that it lives."""

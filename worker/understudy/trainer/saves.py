@@ -17,10 +17,10 @@ from understudy_contract.reports import CheckpointRef
 
 from understudy.checkpoint import AsyncSaver, TermWriter
 from understudy.errors import Retryable, Superseded, UnderstudyError
-from understudy.link import Orders
-from understudy.log import say
 from understudy.protocol import Committed, FromTrainer, Notice
-from understudy.state import State
+from understudy.trainer.link import Orders
+from understudy.trainer.log import say
+from understudy.trainer.state import State
 
 FINAL_TRIES: Final = 6
 """Tries of a save that must succeed; with the pauses between them about half a minute."""

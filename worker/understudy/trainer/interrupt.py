@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from understudy.link import Orders
-from understudy.log import say
+from understudy.trainer.link import Orders
+from understudy.trainer.log import say
 
 
 @contextmanager

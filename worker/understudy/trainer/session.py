@@ -29,18 +29,10 @@ from typing import Any, Final
 
 from understudy_contract.events import EventReason
 
-from understudy import __version__, global_random
+from understudy import __version__
 from understudy.checkpoint import Checkpoint, RankStore, TermWriter, as_json
-from understudy.context import Context, finish, read_context
 from understudy.counters import Counters
 from understudy.errors import NotStarted, Superseded, UnderstudyError, VolumeTrouble
-from understudy.exits import HandedOverExit, SupersededExit, at_end_of_script, terminate_script
-from understudy.facts import collect, differences
-from understudy.failures import explain_end, explain_failures, failed, name_failure, sentence
-from understudy.interrupt import interruptible
-from understudy.leaving import left_willingly
-from understudy.link import Link, Orders
-from understudy.log import say, step_line, wall_clock
 from understudy.protocol import (
     Completed,
     Failed,
@@ -56,10 +48,19 @@ from understudy.protocol import (
     TermTaken,
 )
 from understudy.protocol import Superseded as SupersededMessage
-from understudy.restore import Restorer, first_order
-from understudy.saves import Saves
-from understudy.standby import Follower
-from understudy.state import State, require_equal
+from understudy.trainer import global_random
+from understudy.trainer.context import Context, finish, read_context
+from understudy.trainer.exits import HandedOverExit, SupersededExit, at_end_of_script, terminate_script
+from understudy.trainer.facts import collect, differences
+from understudy.trainer.failures import explain_end, explain_failures, failed, name_failure, sentence
+from understudy.trainer.interrupt import interruptible
+from understudy.trainer.leaving import left_willingly
+from understudy.trainer.link import Link, Orders
+from understudy.trainer.log import say, step_line, wall_clock
+from understudy.trainer.restore import Restorer, first_order
+from understudy.trainer.saves import Saves
+from understudy.trainer.standby import Follower
+from understudy.trainer.state import State, require_equal
 
 ENVELOPE: Final = 1
 """Version of the layout of a manifest's extra."""

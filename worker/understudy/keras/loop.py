@@ -14,18 +14,18 @@ import numpy as np
 import tensorflow as tf
 from understudy_contract.events import EventReason
 
-from understudy.epochs import Epochs, scalars
 from understudy.errors import NotStarted
-from understudy.facts import visible_cores
-from understudy.failures import name_failure
-from understudy.keras_state import KerasState
-from understudy.log import say
-from understudy.prefetch import Prefetcher
-from understudy.session import Export, Session
-from understudy.state import unequal
-from understudy.step_random import StepRandom
-from understudy.step_trace import Trace, trace
-from understudy.validation import Validation
+from understudy.keras.epochs import Epochs, scalars
+from understudy.keras.state import KerasState
+from understudy.keras.step_random import StepRandom
+from understudy.keras.step_trace import Trace, trace
+from understudy.keras.validation import Validation
+from understudy.trainer.facts import visible_cores
+from understudy.trainer.failures import name_failure
+from understudy.trainer.log import say
+from understudy.trainer.prefetch import Prefetcher
+from understudy.trainer.session import Export, Session
+from understudy.trainer.state import unequal
 
 Shapes = tuple[tuple[int, ...], ...]
 
