@@ -84,7 +84,9 @@ def test_a_redundant_pod_that_dies_while_it_is_promoted_is_followed_by_the_next(
     second = see.wait_failover(bed, JOB, 3)
     first = next(entry for entry in bed.status(JOB)["failovers"] if entry["term"] == 2)
     assert (first["cause"], second["cause"]) == ("ProcessExited", "ContainerExited")
-    assert (second["from"], second["to"], second["cold"]) == (first["to"], next(iter(agents)), False)
+    # The successor is the pod that stood still or the one started for the empty slot: whichever is warm first.
+    assert (second["from"], second["cold"]) == (first["to"], False)
+    assert second["to"] not in {first["from"], first["to"]}
     bed.wait_settled(JOB)
     assert finishes(bed)["failoverCount"] == 2
 

@@ -123,16 +123,26 @@ def slot_pause_s(record: LeaseRecord, losses: int, failure: Failure | None) -> f
 
 
 def repeated(failovers: Sequence[Mapping[str, Any]], rank: Rank, now: Now) -> int:
-    """Count the rank's last primaries that were ended for such a cause, each soon after the one before."""
-    count, since = 0, now.wall.timestamp()
+    """Count the rank's last primaries that were ended for such a cause, each soon after the one before.
+
+    The kubelet gives its reason a second or two after the pod has handed over. A pod that was told to end for no
+    known reason is therefore counted with those before it, until its reason is known: else the next pod would be made
+    without a pause each time, before the count is right.
+    """
+    count, unknown, since = 0, 0, now.wall.timestamp()
     for entry in reversed([entry for entry in failovers if entry.get("rank") == rank]):
         try:
             at = datetime.fromisoformat(str(entry.get("promotedAt"))).timestamp()
         except ValueError:
             break
-        if entry.get("cause") not in _REPEATING or since - at >= LONG_LIFE_S:
+        cause = entry.get("cause")
+        if (cause not in _REPEATING and cause != Cause.TERMINATED) or since - at >= LONG_LIFE_S:
             break
-        count, since = count + 1, at
+        if cause == Cause.TERMINATED:
+            unknown += 1
+        else:
+            count, unknown = count + unknown + 1, 0
+        since = at
     return count
 
 

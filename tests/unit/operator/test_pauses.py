@@ -119,9 +119,10 @@ class TestPrimaries:
         [
             evicted("Evicted", "Evicted", "PodDeleted"),
             evicted("ProcessExited", "ProcessExited"),
+            evicted("Terminated", "Terminated"),
             evicted("Evicted", "Evicted", every_s=int(LONG_LIFE_S)),
         ],
-        ids=["another end since", "crashes, which have a count of their own", "long ago"],
+        ids=["another end since", "crashes, which have a count of their own", "reasons that nobody gave", "long ago"],
     )
     def test_none_follow_from(self, scene: Scene) -> None:
         assert len(scene.lease(RANK, silent_s=0).decide().promotions) == 1
@@ -131,6 +132,14 @@ class TestPrimaries:
         scene = Scene().status({"failovers": entries}).promoted().lease(SLOT, silent_s=1.9)
         assert assigned(scene) is None
         assert assigned(scene.lease(SLOT, silent_s=2)) is not None
+
+    @pytest.mark.parametrize(("last", "pause_s"), [("Terminated", 4), ("PodDeleted", 0)])
+    def test_one_whose_reason_is_not_known_yet_counts_with_those_before(self, last: str, pause_s: int) -> None:
+        entries = [failover(cause, ago_s, 2) for cause, ago_s in (("Evicted", 40), ("Evicted", 20), (last, 0))]
+        scene = Scene().status({"failovers": entries}).promoted()
+        assert assigned(scene.lease(SLOT, silent_s=pause_s)) is not None
+        if pause_s:
+            assert assigned(scene.lease(SLOT, silent_s=pause_s - 0.1)) is None
 
     def test_an_entry_without_a_time_ends_the_count(self) -> None:
         entry = {"rank": 0, "term": 2, "cause": "Evicted", "promotedAt": ""}
