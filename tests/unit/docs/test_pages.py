@@ -8,11 +8,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 LISTING = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"]
-PAGES = [
-    name
-    for name in subprocess.run(LISTING, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
-    if (ROOT / name).exists()
-]
+LISTED = subprocess.run(LISTING, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+PAGES = sorted(name for name in set(LISTED) if (ROOT / name).exists())
 LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 CODE = re.compile(r"`[^`\n]*`")
 LINE_MAX = 120
