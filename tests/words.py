@@ -26,6 +26,8 @@ class Word:
 
     pattern: re.Pattern[str]
     use: str
+    name: bool
+    """A private name of the code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Rules:
 
     words: tuple[Word, ...]
     checked: tuple[str, ...]
+    names_checked: tuple[str, ...]
+    """Where only the private names are forbidden."""
     exempt: frozenset[str]
 
 
@@ -56,8 +60,9 @@ def read_rules(text: str) -> Rules:
     words = []
     for entry in found["forbidden"]:
         flags = 0 if entry.get("case") else re.IGNORECASE
-        words.append(Word(re.compile(rf"(?<![A-Za-z])(?:{entry['word']})(?![A-Za-z])", flags), entry["use"]))
-    return Rules(tuple(words), tuple(found["checked"]), frozenset(found["except"]))
+        pattern = re.compile(rf"(?<![A-Za-z])(?:{entry['word']})(?![A-Za-z])", flags)
+        words.append(Word(pattern, entry["use"], entry.get("name", False)))
+    return Rules(tuple(words), tuple(found["checked"]), tuple(found["names_checked"]), frozenset(found["except"]))
 
 
 def find(path: str, text: str, words: tuple[Word, ...]) -> Iterator[Found]:
@@ -75,11 +80,18 @@ def files(paths: tuple[str, ...]) -> list[str]:
     return sorted({name for name in names if Path(name).suffix not in BINARY and (ROOT / name).is_file()})
 
 
+def search(paths: tuple[str, ...], words: tuple[Word, ...], rules: Rules) -> list[Found]:
+    """Find words in the text files below paths."""
+    names = [name for name in files(paths) if name not in rules.exempt]
+    return [place for name in names for place in find(name, (ROOT / name).read_text(), words)]
+
+
 def main(paths: list[str]) -> int:
     """Print every place; 1 if there is one."""
     rules = read_rules(LIST.read_text())
-    names = [name for name in files(tuple(paths) or rules.checked) if name not in rules.exempt]
-    found = [place for name in names for place in find(name, (ROOT / name).read_text(), rules.words)]
+    found = search(tuple(paths) or rules.checked, rules.words, rules)
+    if not paths:
+        found += search(rules.names_checked, tuple(word for word in rules.words if word.name), rules)
     for place in sorted(found, key=lambda place: (place.path, place.line)):
         print(place)
     return 1 if found else 0

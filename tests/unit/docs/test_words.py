@@ -10,9 +10,11 @@ WORDS = runpy.run_path(str(ROOT / "tests" / "words.py"))
 RULES = WORDS["read_rules"]((ROOT / "docs" / "words.toml").read_text())
 LIST = """
 checked = []
+names_checked = []
 except = []
 [[forbidden]]
 word = "hushed"
+name = true
 use = "silent"
 [[forbidden]]
 word = "trying on"
@@ -50,7 +52,12 @@ def test_the_message_names_the_place_the_word_and_the_one_to_use() -> None:
 
 
 def test_whatever_is_checked_exists() -> None:
-    assert all((ROOT / name).exists() for name in (*RULES.checked, *RULES.exempt))
+    assert all((ROOT / name).exists() for name in (*RULES.checked, *RULES.names_checked, *RULES.exempt))
+
+
+def test_private_names_are_marked_among_other_words() -> None:
+    assert [word.name for word in WORDS["read_rules"](LIST).words] == [True, False, False]
+    assert sum(word.name for word in RULES.words) >= 10
 
 
 def test_no_word_that_is_forbidden_is_recommended() -> None:
