@@ -68,7 +68,7 @@ chaos: say-embedded venv ## break four trainings for 30 minutes on three nodes, 
 	$(RUN) -m chaos --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: cases
-cases: venv ## stage public complaints on the local cluster, and write what is seen into docs/cases.md
+cases: venv ## stage public complaints on the local cluster, and write what is seen into docs/reference/cases.md
 	$(RUN) tests/stages.py cases
 
 .PHONY: test
@@ -94,3 +94,7 @@ format: venv ## format the code
 .PHONY: manifests
 manifests: cluster ## render manifests/ from the chart
 	$(RUN) charts/render.py
+
+.PHONY: docs
+docs: venv ## generate docs/reference/api.md and chart-values.md from the resource definition and the chart
+	$(RUN) docs/generate.py

@@ -46,7 +46,7 @@ BUSY_STEP_S: Final = 0.1
 BUSY_LEASE_S: Final = 10
 EVERY: Final = (*faults.ALL, *faults.MORE)
 FAILED_RUNS_MAX: Final = 3
-"""A run that could not be measured is told and left out; more of them, and something is broken."""
+"""A run that could not be measured is reported and left out. With more such runs than this, something is broken."""
 
 Results = dict[str, list[Failover]]
 
@@ -104,7 +104,7 @@ def main() -> int:
 def one(testbed: Testbed, job: str, rank: int, fault: Fault) -> Failover:
     """Measure one failover, and leave nodes as they were."""
     testbed.wait_settled(job)
-    if fault.node or fault is faults.DRAIN:  # while all pods are on one node a drain waits, and training goes on
+    if fault.node or fault is faults.DRAIN:  # while all pods are on one node a drain waits, and training continues
         placement.expose(testbed, job, rank)
     _wait_for_steps(testbed, job, rank)
     node = testbed.primary(job, rank).node

@@ -21,7 +21,7 @@ SAMPLES_MIN: Final = 9
 GROWTH_MAX_MB: Final = 8.0
 """Between the thirds: CPython's arenas and caches of connections move by less than half of it."""
 PEAK_MAX_MB: Final = 120.0
-"""The operator's goal with ten jobs (docs/measurements.md)."""
+"""The operator's goal with ten jobs (docs/reference/measurements.md)."""
 
 
 @dataclass(slots=True)

@@ -1,1 +1,1 @@
-"""`python -m demo`: a training loses its primary three ways, live, and goes on."""
+"""`python -m demo`: a training loses its primary three ways, live, and continues."""

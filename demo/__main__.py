@@ -1,4 +1,4 @@
-"""The demo: a real training on real data loses its primary three ways, and goes on.
+"""The demo: a real training on real data loses its primary three ways, and continues.
 
     python -m demo [--output demo-output]
 
@@ -42,7 +42,7 @@ def main() -> int:
         screen.fail(str(error))
         return 1
     except KeyboardInterrupt:
-        screen.fail("interrupted; the job goes on: kubectl delete tj digits")
+        screen.fail("interrupted; the job still runs; to delete it: kubectl delete tj digits")
         return 130
     return 0
 

@@ -29,7 +29,7 @@ class Screen:
         self._console = console()
         self._began = time.monotonic()
         self._testbed: Testbed | None = None
-        self._told: dict[str, str] = {}
+        self._shown: dict[str, str] = {}
 
     @contextmanager
     def watching(self, testbed: Testbed) -> Iterator[None]:
@@ -102,9 +102,9 @@ class Screen:
                     if pod.job == JOB and pod.rank == rank.rank and not pod.deleting:
                         found[pod.name] = _condition(rank, pod.name, warm=pod.name in warm, on=pod.node)
             for name, condition in found.items():
-                if condition and self._told.get(name) != condition:
+                if condition and self._shown.get(name) != condition:
                     self.say(f"{name} {condition}", "cyan")
-                    self._told[name] = condition
+                    self._shown[name] = condition
 
     def _now(self) -> Group:
         assert self._testbed is not None

@@ -232,7 +232,7 @@ MORE: Final = (FREEZE_TRAINER, SWITCHOVER, DRAIN, KILL_LEADER)
 
 @contextmanager
 def cut_off(testbed: Testbed, pods: Iterable[Pod]) -> Iterator[None]:
-    """Let pods reach everything but the API server for the length of a block; no connection of theirs is told of it."""
+    """Let pods reach everything but the API server for the length of a block; their connections are not closed."""
     server = urlsplit(testbed.kube.host).hostname
     rules = []
     for pod in pods:

@@ -42,7 +42,7 @@ def parse_time(text: str) -> float:
 
 
 class Stream:
-    """The lines of a response that goes on; close() from another thread ends it."""
+    """The lines of a response without an end. close() from another thread ends it."""
 
     def __init__(self, response: Any) -> None:
         self._response = response

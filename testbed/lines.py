@@ -63,7 +63,7 @@ def resumed(line: Line) -> tuple[int, int] | None:
     return None
 
 
-def told(line: Line) -> int | None:
-    """Say of which term the agent has learnt that it is primary, if this line tells."""
+def promoted_term(line: Line) -> int | None:
+    """Return the term for which the agent logs that its pod is primary now; None for any other line."""
     found = _PROMOTED.match(line.text) if line.agent else None
     return int(found[2]) if found else None

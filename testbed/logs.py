@@ -1,7 +1,7 @@
 """Follows the log of every pod of a namespace's jobs from its first line on, one thread a pod.
 
-Guarantees that each step is kept once and in order, also when the connection breaks and is made anew. A pod whose node
-is cut off falls silent: what had not been sent by then is read from the node's disk, by `add_from_disk`.
+Guarantees that each step is kept once and in order, also when the connection breaks and is opened again. A pod whose
+node is cut off sends nothing more; `add_from_disk` then reads from the node's disk what had not been sent.
 """
 
 import threading
@@ -52,9 +52,9 @@ class PodLog:
                 return line.at, found[0]
         return None
 
-    def told_at(self, term: int) -> float | None:
+    def notified_at(self, term: int) -> float | None:
         """Say when this pod's agent learnt that it is primary of a term."""
-        return next((line.at for line in tuple(self.others) if lines.told(line) == term), None)
+        return next((line.at for line in tuple(self.others) if lines.promoted_term(line) == term), None)
 
     def find(self, text: str, *, since: float = 0.0, agent: bool | None = None) -> Line | None:
         """Find the first line that contains `text`."""
@@ -117,7 +117,7 @@ class Logs:
         return tuple(self._logs.values())
 
     def reconnect(self) -> None:
-        """Make all connections anew: the API server goes on holding one to a node that has lost its power."""
+        """Open all connections again: the API server keeps one open to a node that has lost its power."""
         for stream in tuple(self._streams.values()):
             stream.close()
 

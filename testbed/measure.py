@@ -26,7 +26,7 @@ FIRST_STEP_WITHIN_S: Final = 120
 STATUS_WITHIN_S: Final = 60
 LOG_ENDS_WITHIN_S: Final = 60
 
-LEGS: Final = ("signal", "release", "decision", "told", "resumed", "first step")
+LEGS: Final = ("signal", "release", "decision", "notified", "resumed", "first step")
 """Moments in their order; a leg is the time since the moment before that is known, the first one since the fault."""
 
 
@@ -177,7 +177,7 @@ def _moments(
         "signal": _signal(testbed, fault, old, at),
         "release": _release(testbed, rank_lease_name(job, rank), step.term - 1, at),
         "decision": parse_time(record.promoted_at),
-        "told": new.told_at(step.term),
+        "notified": new.notified_at(step.term),
         "resumed": resumed[0] if resumed else None,
         "first step": step.at,
     }

@@ -1,4 +1,4 @@
-"""A collection of the API server, kept up to date by one thread: list, watch, and list anew when the watch is lost."""
+"""A collection of the API server, kept up to date by one thread: list, watch, and list again when the watch is lost."""
 
 import json
 import threading
@@ -18,7 +18,7 @@ RETRY_S: Final = 0.2
 
 
 class WatchExpiredError(Exception):
-    """The watch is too old to go on: list anew."""
+    """The watch is too old to continue: list again."""
 
 
 class Mirror:

@@ -26,7 +26,7 @@ class Relay:
     """What came through."""
 
     callers: frozenset[str] = frozenset()
-    """Addresses of the watched pods that came through; told in the end."""
+    """Addresses of the watched pods that came through; reported at the end."""
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
 
@@ -34,7 +34,8 @@ class Relay:
 def slow_api(testbed: Testbed, delay_s: float, *, watched: Iterable[str] = ()) -> Iterator[Relay]:
     """Let every call of a pod to the API server take this much longer for the length of a block.
 
-    `watched`: addresses of pods of which it is told whether they came through. The relay itself sees those of nodes.
+    `watched`: addresses of pods. The block reports which of them came through. The relay itself sees the addresses of
+    nodes.
     """
     target = urlsplit(testbed.kube.host)
     server = (str(target.hostname), target.port or 443)

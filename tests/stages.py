@@ -24,6 +24,8 @@ STAGES: dict[str, list[list[str]]] = {
         [str(BIN / "ruff"), "format", "--check", "."],
         [str(BIN / "mypy")],
         [str(BIN / "lint-imports")],
+        [str(BIN / "codespell")],
+        [PYTHON, "tests/words.py"],
     ],
     # Before the unit tests: it brings helm, without which those of the chart are skipped.
     "cluster": [[PYTHON, "-m", "localcluster", "up"]],

@@ -1,8 +1,8 @@
 """Reasons of the Events about a TrainingJob, of the operator's own and of workers' notices.
 
-docs/events.md says of each what has happened and what to do; a unit test compares the two. The reason of every Event
-that is posted is one of these: a worker can write any word into its notice, and alerts go by reasons. A notice with
-another reason than those of NOTICES, such as one that only a later worker knows, is told as WorkerNotice.
+docs/reference/events.md explains what happened for each reason, and what to do; a unit test compares the two. Every
+Event that is posted has one of these reasons, because alerts match reasons, and a worker can write any word into its
+notice. A notice whose reason is not in NOTICES, such as one that only a later worker knows, becomes a WorkerNotice.
 """
 
 from enum import StrEnum

@@ -44,7 +44,7 @@ def split(images: Arrays) -> tuple[Arrays, Arrays, Arrays]:
 
 
 class Batches:
-    """Batches of a training set, shuffled anew in each pass over it."""
+    """Batches of a training set, shuffled again for each pass over it."""
 
     def __init__(self, data: Arrays, batch_size: int, seed: int) -> None:
         self._x, self._y = data

@@ -1,4 +1,4 @@
-"""Run the cases, several side by side, and write what was seen into the table of docs/cases.md.
+"""Run the cases, several side by side, and write what was seen into the table of docs/reference/cases.md.
 
     python -m tests.cases [--side-by-side N] [--write] [CASE ...]      all of them without a name
 
@@ -24,7 +24,7 @@ from testbed import operator
 from tests.cases import table
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-PAGE: Final = ROOT / "docs" / "cases.md"
+PAGE: Final = ROOT / "docs" / "reference" / "cases.md"
 PYTEST: Final = [sys.executable, "-m", "pytest", "-q"]
 SIDE_BY_SIDE: Final = 4
 """For two cores: a case waits most of its time."""
@@ -85,7 +85,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cases")
     parser.add_argument("cases", nargs="*", metavar="CASE")
     parser.add_argument("--side-by-side", type=int, default=SIDE_BY_SIDE)
-    parser.add_argument("--write", action="store_true", help="replace the rows of these cases in docs/cases.md")
+    parser.add_argument(
+        "--write", action="store_true", help="replace the rows of these cases in docs/reference/cases.md"
+    )
     arguments = parser.parse_args()
     there = find()
     if unknown := set(arguments.cases) - set(there):

@@ -1,4 +1,4 @@
-"""A namespace for each case, and what is noted of it for the table in docs/cases.md.
+"""A namespace for each case, and what is noted of it for the table in docs/reference/cases.md.
 
 A case that fails is shown as an end-to-end test is. UNDERSTUDY_IMAGES=keep takes the images that the nodes have, and
 UNDERSTUDY_CHART=keep the release that is installed: the runner (`python -m tests.cases`) sets both.

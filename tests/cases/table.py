@@ -1,4 +1,4 @@
-"""The table of docs/cases.md: a row for each case, with what was seen when it ran last."""
+"""The table of docs/reference/cases.md: a row for each case, with what was seen when it ran last."""
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""docs/cases.md against the cases that there are, and how its table is written."""
+"""docs/reference/cases.md against the cases that there are, and how its table is written."""
 
 import ast
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from tests.cases.table import HEAD, Row, cases, read, replace
 
 ROOT = Path(__file__).resolve().parents[3]
-PAGE = (ROOT / "docs" / "cases.md").read_text()
+PAGE = (ROOT / "docs" / "reference" / "cases.md").read_text()
 OLD = f"# Cases\n\n{HEAD}| one | s | e | old | then |\n| gone | s | e | old | then |\n\nAfter it.\n"
 
 

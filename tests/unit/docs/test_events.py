@@ -1,4 +1,4 @@
-"""docs/events.md against the reasons that there are."""
+"""docs/reference/events.md against the reasons that there are."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from understudy_contract.events import NOTICES, EventReason, EventType, event_type, notice_reason
 
 ROOT = Path(__file__).resolve().parents[3]
-PAGE = (ROOT / "docs" / "events.md").read_text()
+PAGE = (ROOT / "docs" / "reference" / "events.md").read_text()
 ROW = re.compile(r"^\| `(?P<reason>\w+)` \| (?P<type>\w+) \| (?P<happened>.+) \| (?P<to_do>.+) \|$", re.MULTILINE)
 
 

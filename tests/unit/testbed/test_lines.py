@@ -27,8 +27,8 @@ def test_a_step_without_metrics_is_a_step() -> None:
 def test_the_agents_lines_are_known_from_the_trainers() -> None:
     told = lines.parse(f"understudy: {AT} primary of rank 1 in term 3", 0.0)
     assert told == Line(SECONDS, "primary of rank 1 in term 3", agent=True, stamped=True)
-    assert lines.told(told) == 3
-    assert lines.told(lines.parse(f"{AT} primary of rank 1 in term 3", 0.0)) is None
+    assert lines.promoted_term(told) == 3
+    assert lines.promoted_term(lines.parse(f"{AT} primary of rank 1 in term 3", 0.0)) is None
 
 
 def test_a_line_without_a_time_has_that_of_its_reader() -> None:

@@ -99,8 +99,8 @@ def _remedy(process: Process, place: Place) -> str:
         )
     return (
         "The pod's fsGroup had no effect on it, as on hostPath volumes and with CSI drivers whose fsGroupPolicy is None"
-        f": `chown {ids} {place.path}` as root, in an init container of the template (docs/volumes.md has one) or on "
-        f"the storage itself{user}"
+        f": `chown {ids} {place.path}` as root, in an init container of the template "
+        f"(docs/how-to/volume-permissions.md has one) or on the storage itself{user}"
     )
 
 
