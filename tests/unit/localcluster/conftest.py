@@ -1,9 +1,11 @@
 """Stand-ins for a container engine and its friends, and a kind cluster that consists of them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from localcluster import paths
 from tests.unit.localcluster.standin import Standins
 
 STARTED = "2026-01-02T03:04:05.123456789Z"
@@ -11,6 +13,19 @@ BEFORE, AFTER = "2026-01-02T03:04:04.000000Z", "2026-01-02T03:04:09.000000Z"
 NODES = ("understudy-control-plane", "understudy-worker", "understudy-worker2")
 SHARED = {"data": {"config.json": '{"sharedFileSystemPath": "/var/lib/understudy/shared"}'}}
 SINGLE = {"data": {"config.json": '{"nodePathMap": []}'}}
+
+
+@pytest.fixture(autouse=True)
+def untouched_checkout() -> Iterator[None]:
+    """See that a test changes nothing in this checkout, whose kubeconfig and programs other tests use."""
+    found = links_of_checkout()
+    yield
+    assert links_of_checkout() == found
+
+
+def links_of_checkout() -> dict[Path, str]:
+    folder = paths.links(paths.CHECKOUT)
+    return {path: str(path.resolve()) for path in folder.rglob("*")}
 
 
 @pytest.fixture

@@ -8,18 +8,20 @@ from pathlib import Path
 import pytest
 
 from demo.story import hindrance, manifest
-from localcluster import Cluster, ClusterError, base, load, paths, teardown
+from localcluster import ClusterError, base, choice, load, paths, teardown
 from localcluster.__main__ import main
 from localcluster.embedded import EmbeddedCluster
 from localcluster.engine import Engine
+from localcluster.kind import KindCluster
 from tests import stages
 from tests.unit.localcluster.standin import Standins
 
 
 def command(monkeypatch: pytest.MonkeyPatch, checkout: Path, *words: str) -> None:
     monkeypatch.setattr("sys.argv", ["localcluster", *words])
-    for function in ("up", "connect", "down"):  # the default is this checkout, whose kubeconfig others use
-        monkeypatch.setitem(getattr(Cluster, function).__kwdefaults__, "checkout", checkout)
+    # The default is this checkout, whose kubeconfig and programs others use.
+    for function in (choice.up, choice.connect, KindCluster.up, KindCluster.connect, KindCluster.down):
+        monkeypatch.setitem(function.__kwdefaults__, "checkout", checkout)
     main()
 
 
