@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from kubernetes import client, watch
 from understudy_contract.names import Rank, Term
+from understudy_contract.status import JobStatus
 from understudy_operator import children
 from understudy_operator.core.actions import CreatePod, Placement
 from understudy_operator.core.model import Job
@@ -62,6 +63,6 @@ def test_a_pod_of_a_template_with_the_field_is_admitted(
     body: dict[str, Any] = json.loads(
         json.dumps(with_field(field, TAKEN[field])).replace("RUNTIME_CLASS", runtime_class)
     )
-    job = Job(namespace, "digits", "uid", 1, "2026-01-01T00:00:00Z", read_policy("digits", body["spec"]), {})
+    job = Job(namespace, "digits", "uid", 1, "2026-01-01T00:00:00Z", read_policy("digits", body["spec"]), JobStatus())
     pod = children.pod(job, CreatePod("digits-0-0", Rank(0), None, Term(1), Placement(False, ())))
     client.CoreV1Api(api).create_namespaced_pod(namespace, pod, dry_run="All", field_validation="Strict")

@@ -9,6 +9,7 @@ import pytest
 from understudy_contract.lease import LeaseRecord
 from understudy_contract.names import Rank, Role, Term
 from understudy_contract.reports import Cause, CheckpointRef, Phase, Promotion
+from understudy_contract.status import JobStatus
 from understudy_kube.client import Api, Conflict, Invalid
 from understudy_operator.act import Actor
 from understudy_operator.core import actions
@@ -34,7 +35,7 @@ class Replica:
         self.world = World(api, self._woken)
         self.actor = Actor(api, self.world)
         policy = read_policy("job", {"template": {"spec": {"containers": [TRAINER]}}})
-        self.job = Job(stage.namespace, "job", "1-2-3", 1, "", policy, {}, resource_version="1")
+        self.job = Job(stage.namespace, "job", "1-2-3", 1, "", policy, JobStatus(), resource_version="1")
         self.world.jobs.changed(self.job)  # Leases of others are not kept
         self.pending_when_woken.clear()
 
