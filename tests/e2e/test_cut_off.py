@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from understudy_contract.names import Label
 
 from testbed import Testbed
 from testbed.faults import cut_off
@@ -29,6 +30,9 @@ def pair(request: pytest.FixtureRequest, bed: Testbed) -> Iterator[list[str]]:
     """Two jobs at work, with a lease as short as it may be; bound to one node each, or not."""
     checkpoint = request.param
     names = ["one", "two"]
+    # A worker of any namespace that is heard speaks against silent ones: none of an earlier test may be left.
+    others = "no worker of an earlier test is left"
+    see.until(bed, "/api/v1/pods", lambda found: not found, others, labelSelector=str(Label.JOB_UID))
     for name in names:
         arguments = {"save_every": 50, "pace": 0.02}
         bed.apply(jobs.job(name, lease_s=LEASE_S, checkpoint=checkpoint, arguments=arguments))
