@@ -279,7 +279,8 @@ class Informer(Generic[R]):
                 if event.type == "DELETED":
                     self._drop(seen.key, uid=seen.uid)
                 else:
-                    self._deleted.discard(seen.uid)  # a label was taken off and put back: it never was deleted
+                    # An object whose label is removed and added again looks deleted in between. It never was.
+                    self._deleted.discard(seen.uid)
                     self._store(seen)
             case "BOOKMARK":
                 self._position = shallow.decode(event.object, _BOOKMARK).metadata.resource_version

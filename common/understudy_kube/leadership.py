@@ -155,7 +155,7 @@ class Leadership:
             await self._dismiss(task)
 
     async def _dismiss(self, task: asyncio.Task[None]) -> None:
-        """End the work: at once, but for what is under way, which has until another may take over."""
+        """Begin nothing new, and give actions that are under way until another process may take over."""
         task.cancel()
         await asyncio.wait({task}, timeout=self._durations.lease_s - self._durations.deadline_s)
         task.cancel()

@@ -287,7 +287,7 @@ class Actor:
             await self.still_there(job)
             known = self._world.jobs.known((job.namespace, job.name))
             if known is not None and known.resource_version == job.resource_version:
-                raise  # it is unchanged: a new decision would be the same, so that it has to wait
+                raise  # the job has not changed: a new decision would be the same, so wait before it is tried again
             return
         memo.status_written_at = now.at
         memo.allowance.status_written(now.at)

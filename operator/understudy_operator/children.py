@@ -261,7 +261,8 @@ def _equip(job: Job, order: CreatePod, container: Json, *, shares_network: bool)
     named = {entry.get("name") for entry in given}
     ours = _environment(job, order, container, shares_network=shares_network)
     comfort = [{"name": name, "value": value} for name, value in COMFORT.items() if name not in named]
-    # Ours come first, so that the template's may refer to them; none of ours is its, not even one that is absent here.
+    # Our variables come first, so that those of the template may refer to them. The template cannot set any of them,
+    # not even one that this pod does not get.
     container["env"] = [*ours, *comfort, *(entry for entry in given if entry.get("name") not in set(Env))]
 
 

@@ -130,7 +130,10 @@ class Ranks:
     async def _amend(
         self, job: Job, lease: LeaseRecord, annotations: Mapping[Annotation, str | None], spec: Mapping[str, Any]
     ) -> None:
-        """Change a Lease whose holder and term are unchanged, renewed or not; an incarnation must be the known one."""
+        """Change a Lease if its holder and term are still those that are known, and its incarnation where that changes.
+
+        Renewals in between do not matter.
+        """
         if not lease.holder:
             await self._swap(job, lease, annotations, spec)
             return

@@ -237,7 +237,7 @@ def _slot_held_up(observation: Observation, view: RankView, slot: int, now: Now)
 
 
 def _lost_again(observation: Observation, view: RankView, slot: int, losses: int, now: Now) -> str:
-    """Say how often a redundant slot has lost its pod, and of what the present one ended, if it has."""
+    """Say how often a redundant slot has lost its pod, and why its present pod has ended, if it has."""
     lease, pod = view.slots[slot], view.slot_pod(slot)
     said = f"Redundant slot {slot} of rank {view.rank} has lost {losses} pods in a row"
     if lease is not None and pod is not None:

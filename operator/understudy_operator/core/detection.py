@@ -190,7 +190,7 @@ def _last_lines(text: str) -> str:
 
 
 def perhaps_unmade(lease: Lease, pod: Pod | None) -> bool:
-    """Tell whether a rank's holder may never have been made: who was to make it is forgotten with its process."""
+    """Tell whether a rank's holder may never have been created: an earlier operator may have ended before it did so."""
     return pod is None and not lease.acknowledged and not was_redundant(lease)
 
 

@@ -33,7 +33,7 @@ def list_failovers(observation: Observation) -> tuple[FailoverStatus, ...]:
         for promotion in promotions(view):
             key = (int(view.rank), promotion.term)
             if key not in known or known[key].promoted_at < promotion.promoted_at:
-                # A later promotion to a term that is listed: etcd was restored, and the term was given once more.
+                # The term is listed with an earlier promotion: etcd was restored, and the term was given a second time.
                 known[key] = _failover(view, promotion)
             if promotion.term == view.lease.record.term and beat is not None and known[key].first_step_at is None:
                 known[key] = _with_first_step(known[key], promotion, beat)

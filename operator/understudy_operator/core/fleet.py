@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What a silence is judged by, besides the Lease and its pod."""
+    """What is known of all workers. A silence is judged by it, and by the Lease and its pod."""
 
     at: float
     """When this was so: now."""

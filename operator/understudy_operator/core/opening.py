@@ -39,7 +39,7 @@ def open_rank(observation: Observation, view: RankView) -> OpenRank:
     named += [told.primary or "", *(pod.pod for pod in told.redundant)]
     named += [name or "" for failover in failovers for name in (failover.source, failover.target)]
     incarnation = max(incarnation_of(name) for name in named) + 1
-    # The label and the status are written one beside the other: either may still lack the last promotion.
+    # Label and status are written at the same time: each of them may still lack the last promotion.
     terms = {told.primary: told.term or 0} if told.primary else {}
     labelled = ((pod.name, pod.term or 0) for pod in view.pods.values() if pod.role is Role.PRIMARY)
     terms |= {name: max(term, terms.get(name, 0)) for name, term in labelled}

@@ -1,4 +1,4 @@
-"""Why something of a job does not come up: a pod, its claim, or what the API refuses to make. Looks at no clock."""
+"""Why a part of a job is not there yet: a pod, its claim, or an object that the API refuses. Reads no clock."""
 
 from dataclasses import dataclass
 from typing import Final

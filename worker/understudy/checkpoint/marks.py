@@ -4,7 +4,7 @@ Guarantees that a mark is whole or absent; a folder without one, or with one tha
 Every rank writes the same mark, so it does not matter who comes first. Orders jobs by the time at which the API server
 says that they were created. Does not prove who wrote a mark: whoever may write on the volume may forge one, and a job
 with resume: Latest would go on from what lies beside it. What shares a claim is one trust domain
-(docs/explanation/architecture.md).
+(docs/explanation/security.md).
 """
 
 import contextlib

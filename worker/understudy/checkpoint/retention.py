@@ -26,7 +26,7 @@ def has_older_terms(rank: RankFolder, term: int) -> bool:
 
 
 def remove_older_terms(rank: RankFolder, term: int, spare: Path | None) -> bool:
-    """Remove all that older terms left, oldest first, but one checkpoint. Return whether there was anything."""
+    """Remove what older terms left, oldest first; keep the checkpoint `spare`. Return whether anything was removed."""
     removed = False
     for name in _half_gone(rank):
         discard(rank.fs, rank.path / name)

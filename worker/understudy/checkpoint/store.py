@@ -105,7 +105,7 @@ class RankStore:
         self._rank.known_term = max(term, self._rank.known_term or 0)
 
     def foreign(self) -> str | None:
-        """Say in one sentence which entries of the rank's folder are passed over though they bear a term's name."""
+        """Return a sentence that names entries which look like terms and are ignored; None if there are none."""
         with volume_errors("list the terms", self.path):
             found = self._rank.foreign()
         if not found:
@@ -237,7 +237,7 @@ class RankStore:
             return writer
 
     def is_free(self, term: int, pod_uid: str) -> bool:
-        """Tell whether `begin` would find neither a higher term nor another pod's folder of this one."""
+        """Tell whether `begin` would succeed: no higher term is there, and no other pod's folder of this term."""
         with volume_errors("list the terms", self.path), contextlib.suppress(Superseded):
             self._stop_if_taken(term, pod_uid)
             return True

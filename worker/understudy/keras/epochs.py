@@ -110,7 +110,8 @@ class Epochs:
         assert self._session is not None
         if self._callbacks is not None:
             self._callbacks.on_train_batch_end((step - 1) % self._length, dict(logs))
-            self._stop_if_asked()  # now: who goes on from a save within the validation must know
+            # Before the validation: a checkpoint that is saved during it has to say that the training ends here.
+            self._stop_if_asked()
         if step % self._length == 0 or step == self._steps or self._session.stopped:
             self._state.epoch_logs = scalars(logs)
             self._model.reset_metrics()

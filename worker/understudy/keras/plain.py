@@ -107,7 +107,7 @@ def apply(old: Any, saved: Any, arrays: Sequence[NDArray[Any]], place: str = "")
         return _fill(old, parts)
     kind = saved[_TAG]
     if kind == _SAME:
-        if type(old).__qualname__ != saved["of"]:  # the script makes it later than its constructors do
+        if type(old).__qualname__ != saved["of"]:  # the script has not made the object yet
             raise NotPlainError(f"{place}: {saved['of']}, not", old)
         return old
     if kind == "path":

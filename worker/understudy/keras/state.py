@@ -163,7 +163,8 @@ class KerasState(State):
         for number, (state, values) in enumerate(zip(self._callback_states, self._callback_values, strict=False)):
             prefix = f"{_CALLBACKS}/{number}/"
             arrays = [array for name, array in sorted(self._callback_arrays.items()) if name.startswith(prefix)]
-            lost.extend(state.write(deepcopy(values), arrays))  # a callback may change them, and be given them again
+            # A copy: a callback may change what it is given, and the same values may be loaded a second time.
+            lost.extend(state.write(deepcopy(values), arrays))
         self.lost.extend(place for place in lost if place not in self.lost)
 
     def unsaved_of_callbacks(self) -> list[str]:

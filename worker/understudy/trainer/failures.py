@@ -69,9 +69,9 @@ def explain_failures(tell: Callable[[Failed], None], trains: Callable[[], thread
 
 
 def explain_end(thread: threading.Thread, reason: Callable[[], Failed | None], tell: Callable[[Failed], None]) -> None:
-    """Tell `reason()`, if there is one, when `thread` has ended and its process lives on.
+    """Call `tell(reason())` when `thread` has ended and its process still runs, unless the reason is None.
 
-    The interpreter counts the main thread as ended before it waits for the threads that are no daemons.
+    Python counts the main thread as ended before it waits for the threads that are not daemons.
     """
 
     def watch() -> None:

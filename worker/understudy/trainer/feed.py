@@ -73,7 +73,7 @@ class FunctionFeed(Generic[T]):
             self._changed.notify_all()
 
     def next(self) -> T:
-        """Wait for one batch, and aim at the one after it. An index above the limit is computed here and now."""
+        """Wait for one batch, and aim at the one after it. One past the limit is computed in the caller's thread."""
         index = self._want
         assert index is not None
         if index >= self._limit:
