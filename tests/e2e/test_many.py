@@ -4,6 +4,7 @@ import signal
 
 import pytest
 from understudy_contract.names import rank_lease_name
+from understudy_contract.status import status_of
 from understudy_contract.status import JobStatus
 
 from testbed import Testbed, faults
@@ -139,7 +140,7 @@ def test_a_job_of_64_ranks_survives_the_loss_of_some_of_them(bed: Testbed) -> No
     for rank in (0, 31, 63):
         bed.delete_pod(bed.primary(JOB, rank).name)
     see.wait_phase(bed, JOB, "Succeeded", timeout_s=600)
-    status = bed.kube.get(f"{path}/{JOB}")["status"]
+    status = status_of(bed.kube.get(f"{path}/{JOB}"))
     assert [entry.step for entry in status.ranks] == [400] * RANKS
     assert {entry.rank for entry in status.failovers} == {0, 31, 63}
     assert {entry.lost_steps for entry in status.failovers} == {0}
