@@ -4,8 +4,7 @@ import signal
 
 import pytest
 from understudy_contract.names import rank_lease_name
-from understudy_contract.status import status_of
-from understudy_contract.status import JobStatus
+from understudy_contract.status import JobStatus, status_of
 
 from testbed import Testbed, faults
 from testbed.kube import JOBS
