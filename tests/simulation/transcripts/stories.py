@@ -10,7 +10,6 @@ from functools import partial
 from typing import Final
 
 import msgspec
-from understudy.agent.model import Role
 
 from tests.simulation import api_faults, trainer_faults
 from tests.simulation.cluster import Node
@@ -52,7 +51,7 @@ class Story:
 
 def primary(sim: Simulation) -> tuple[Node, Container]:
     """Find the container that trains, and its node."""
-    found = [(node, c) for node in sim.nodes for c in node.containers.values() if c.role is Role.PRIMARY and not c.code]
+    found = [(node, c) for node in sim.nodes for c in node.containers.values() if c.is_primary and not c.code]
     return found[0]
 
 
