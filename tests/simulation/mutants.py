@@ -227,7 +227,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "the warm-up leaves a trace in the extra state",
         4,
         27,
-        (Edit(Content.warm_up, "as_json(self._state.extra()) != extra", "False"),),
+        (Edit(Content.warm_up, "self._state.load_extra(extra)", "pass"),),
     ),
     Mutant(
         "the path has no term",
