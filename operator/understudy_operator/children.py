@@ -26,7 +26,7 @@ TMP_VOLUME: Final = "understudy-tmp"
 ACCOUNT_VOLUME: Final = "understudy-account"
 TOKEN_EXPIRES_S: Final = 3600
 """The kubelet replaces the token in time, and the agent looks whether it has."""
-COMFORT: Final = {"PYTHONUNBUFFERED": "1", "HOME": "/tmp"}  # noqa: S108 - an emptyDir
+DEFAULT_ENV: Final = {"PYTHONUNBUFFERED": "1", "HOME": "/tmp"}  # noqa: S108 - an emptyDir
 """Environment that a template may set otherwise; what tells agent and trainer who they are, it may not."""
 
 
@@ -260,10 +260,10 @@ def _equip(job: Job, order: CreatePod, container: Json, *, shares_network: bool)
     given = container.get("env") or []
     named = {entry.get("name") for entry in given}
     ours = _environment(job, order, container, shares_network=shares_network)
-    comfort = [{"name": name, "value": value} for name, value in COMFORT.items() if name not in named]
+    defaults = [{"name": name, "value": value} for name, value in DEFAULT_ENV.items() if name not in named]
     # Our variables come first, so that those of the template may refer to them. The template cannot set any of them,
     # not even one that this pod does not get.
-    container["env"] = [*ours, *comfort, *(entry for entry in given if entry.get("name") not in set(Env))]
+    container["env"] = [*ours, *defaults, *(entry for entry in given if entry.get("name") not in set(Env))]
 
 
 def _readiness(shares_network: bool) -> Json:

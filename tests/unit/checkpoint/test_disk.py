@@ -74,7 +74,7 @@ def test_a_removed_folder_is_said(tmp_path: Path, open_store: Open, state: State
     writer = store.begin(1, "a", None)
     writer.commit(10, state(10), {})
     writer.path.rename(tmp_path / "elsewhere")
-    with pytest.raises(VolumeFailed, match="has vanished"):
+    with pytest.raises(VolumeFailed, match="is missing on the volume"):
         writer.commit(20, state(20), {})
 
 

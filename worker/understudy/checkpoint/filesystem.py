@@ -202,7 +202,7 @@ def _trouble(error: OSError, action: str, path: Path) -> VolumeTrouble:
         )
     if error.errno == errno.ENOENT:
         return VolumeFailed(
-            f"cannot {action}: {where} has vanished from the volume; bring it back, or let the pod be replaced",
+            f"cannot {action}: {where} is missing on the volume; bring it back, or let the pod be replaced",
             error.errno,
         )
     return VolumeFailed(
